@@ -1,0 +1,21 @@
+"""The errors a person can cause, as one family: ``except MinizhaError`` catches them all."""
+
+
+class MinizhaError(Exception):
+    """Base of every error raised on purpose; its text is one or more complete, readable lines."""
+
+
+class ArgumentError(MinizhaError, ValueError):
+    """A bad argument or configuration: names it, what was found and what was expected."""
+
+
+class FileError(MinizhaError):
+    """A file that can't be read, written or believed: names the path and the reason."""
+
+
+class BackendError(MinizhaError):
+    """An array library that is missing or can't run, or arrays of two libraries in one call."""
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint was loaded with tensors missing (initialised instead) or left over."""

@@ -1,0 +1,42 @@
+"""One BLAS thread, derandomised hypothesis, and the switch that runs the suite on another backend."""
+
+import os
+
+# before NumPy is first imported: two BLAS threads on a busy 2-core machine make small products slow
+for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "minizha",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    max_examples=200,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("minizha")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--backend",
+        choices=("numpy", "standin", "cupy"),
+        default="numpy",
+        help="the array library under test; standin follows CuPy's rules over NumPy",
+    )
+
+
+def pytest_configure(config):
+    if config.getoption("--backend") == "standin":
+        from standin import install
+
+        install()
+
+
+@pytest.fixture
+def backend(request):
+    """What to pass as ``backend=``: models under test live there."""
+    return "numpy" if request.config.getoption("--backend") == "numpy" else "cupy"
