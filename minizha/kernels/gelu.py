@@ -1,0 +1,81 @@
+"""GELU on the CPU, block by block.
+
+The plain operation (:mod:`minizha.ops.gelu`) runs some thirty passes over arrays of the model's
+widest size, and each pass waits for memory. Here every pass runs over a block that stays in the
+processor's cache, with its results written into the same few scratch rows. The slope falls out
+on the way: exp(−x²/2) is at hand. So the cache holds the slope alone.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+BLOCK = 16384  # float32 elements: six scratch rows of 64 KiB fit in a second-level cache
+
+# Φ(−z) = exp(−z²/2) · P(z) / Q(z), highest power first. For float32 a shorter quotient does,
+# fitted by weighted least squares: absolute error of Φ below 3e-10.
+_SHORT = (
+    (0.00993635398919, 0.0864656672099, 0.297783956093, 0.49999999974),
+    (0.0249880657769, 0.2152388265, 0.784746470454, 1.39345241661, 1.0),
+)
+_LONG = (
+    (0.0352624965998911, 0.700383064443688, 6.37396220353165, 33.912866078383,
+     112.079291497871, 221.213596169931, 220.206867912376),
+    (0.0883883476483184, 1.75566716318264, 16.064177579207, 86.7807322029461,
+     296.564248779674, 637.333633378831, 793.826512519948, 440.413735824752),
+)  # fmt: skip
+
+
+class SlopeCache(NamedTuple):
+    """``Φ(x) + x · φ(x)``."""
+
+    slope: np.ndarray
+
+
+def gelu(x: np.ndarray) -> tuple[np.ndarray, SlopeCache]:
+    """``y = x · Φ(x)``; float32 or float64 of any shape."""
+    flat = np.ascontiguousarray(x).reshape(-1)
+    y, slope = np.empty_like(flat), np.empty_like(flat)
+    scratch = np.empty((4, min(BLOCK, flat.size)), dtype=x.dtype)
+    for start in range(0, flat.size, BLOCK):
+        block = slice(start, start + BLOCK)
+        _block(flat[block], y[block], slope[block], scratch)
+    return y.reshape(x.shape), SlopeCache(slope.reshape(x.shape))
+
+
+def gelu_backward(dy: np.ndarray, cache: SlopeCache) -> np.ndarray:
+    """``dx = dy · slope``."""
+    return dy * cache.slope
+
+
+def _block(x: np.ndarray, y: np.ndarray, slope: np.ndarray, scratch: np.ndarray) -> None:
+    z, density, numerator, denominator = (row[: x.size] for row in scratch)
+    p, q, far = (*_SHORT, 13.0) if x.dtype == np.float32 else (*_LONG, 38.0)
+    np.abs(x, out=z)
+    np.minimum(z, far, out=z)
+    np.multiply(z, z, out=density)
+    density *= -0.5
+    np.exp(density, out=density)
+    _polynomial(p, z, numerator)
+    _polynomial(q, z, denominator)
+    numerator /= denominator
+    numerator *= density  # Φ(−|x|)
+    # Φ(x) = [x > 0] − sign(x) · Φ(−|x|), without losing the digits of a small Φ
+    np.copysign(numerator, x, out=numerator)
+    np.greater(x, 0, out=slope)
+    slope -= numerator
+    np.multiply(x, slope, out=y)
+    density *= 1.0 / math.sqrt(2.0 * math.pi)
+    density *= x
+    slope += density
+
+
+def _polynomial(coefficients: tuple[float, ...], z: np.ndarray, out: np.ndarray) -> None:
+    np.multiply(z, coefficients[0], out=out)
+    out += coefficients[1]
+    for c in coefficients[2:]:
+        out *= z
+        out += c

@@ -1,0 +1,115 @@
+"""Attention: every query takes an average of the values, weighted by how well it meets their keys.
+
+The four lines in which NEZHA's attention is BERT's with a vector for the distance between two
+tokens added, once to the key and once to the value.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from minizha.backend import Array
+from minizha.ops.dropout import DropoutCache, dropout, dropout_backward
+from minizha.ops.relative_position import (
+    RelativeKeyCache,
+    RelativeValueCache,
+    relative_key,
+    relative_key_backward,
+    relative_value,
+    relative_value_backward,
+)
+from minizha.ops.softmax import SoftmaxCache, softmax, softmax_backward
+
+
+class AttentionCache(NamedTuple):
+    """The factors of the two products, the caches of the steps between them, and the scores
+    before the mask, which nothing needs but the reader of a trace."""
+
+    query: Array
+    key: Array
+    value: Array
+    relative_key: RelativeKeyCache
+    scores: Array
+    softmax: SoftmaxCache
+    dropout: DropoutCache
+    head_mask: Array | None
+    weights: Array
+    relative_value: RelativeValueCache
+
+
+def attention(
+    query: Array,
+    key: Array,
+    value: Array,
+    table: Array,
+    mask: Array | None = None,
+    head_mask: Array | None = None,
+    offset: int = 0,
+    dropout_rate: float = 0.0,
+    rng: np.random.Generator | None = None,
+) -> tuple[Array, AttentionCache]:
+    """``context[i] = Σ_j weights[i, j] · (value[j] + R[i, j])``
+
+    with ``weights = dropout(softmax(scores + mask)) · head_mask`` and
+    ``scores[i, j] = query[i] · (key[j] + R[i, j]) / √d``.
+
+    Shapes: query (B, N, Lq, d), key (B, N, Lk, d), value (B, N, Lk, d), table (2K+1, d)
+    → context (B, N, Lq, d).
+
+    mask broadcasts to (B, N, Lq, Lk) and is *added*: 0 where a query may look, the lowest
+    number of the dtype where it may not. head_mask broadcasts likewise and multiplies.
+
+    Convention: R[i, j] is the table row of the clipped distance j − (offset + i), see
+    :mod:`~minizha.ops.relative_position`; both terms are scaled by 1/√d; the weights of both
+    value terms are the same. A fully masked row attends to all keys alike.
+
+    Source: Vaswani et al. 2017, equation 1; Wei et al. 2019, equations 1 and 2.
+    """
+    query = query * (1.0 / math.sqrt(query.shape[-1]))  # L·d products instead of L·L
+    from_distance, relative_key_cache = relative_key(query, table, key.shape[-2], offset)
+    scores = query @ key.swapaxes(-1, -2) + from_distance
+    probs, softmax_cache = softmax(scores if mask is None else scores + mask)
+    weights, dropout_cache = dropout(probs, dropout_rate, rng)
+    if head_mask is not None:
+        weights = weights * head_mask
+    from_distance, relative_value_cache = relative_value(weights, table, offset)
+    context = weights @ value + from_distance
+    cache = AttentionCache(
+        query, key, value, relative_key_cache, scores, softmax_cache, dropout_cache,
+        head_mask, weights, relative_value_cache,
+    )  # fmt: skip
+    return context, cache
+
+
+def attention_backward(
+    dcontext: Array, cache: AttentionCache, dweights: Array | None = None
+) -> tuple[Array, Array, Array]:
+    """The gradients of query, key and value, in the mirror order of the forward pass
+
+    * ``context = weights · value + relative_value(weights)``: value gets weightsᵀ · dcontext;
+      the weights get dcontext · valueᵀ, the way back of the relative term, and ``dweights`` from
+      above where the weights were an output of their own;
+    * ``weights = dropout(probs) · head_mask`` and ``probs = softmax(scores + mask)``: each by its
+      own backward; the mask is a constant. A masked key has probability 0, and softmax's
+      backward multiplies by the probability: it gets no gradient;
+    * ``scores = q · keyᵀ + relative_key(q)`` with ``q = query / √d``: key gets dscoresᵀ · q; q gets
+      dscores · key and the way back of the relative term; query gets dq / √d.
+
+    Shapes: dcontext (B, N, Lq, d) → dquery (B, N, Lq, d), dkey (B, N, Lk, d), dvalue (B, N, Lk, d).
+    """
+    dvalue = cache.weights.swapaxes(-1, -2) @ dcontext
+    from_context = dcontext @ cache.value.swapaxes(-1, -2)
+    from_context += relative_value_backward(dcontext, cache.relative_value)
+    dweights = from_context if dweights is None else from_context + dweights
+
+    if cache.head_mask is not None:
+        dweights = dweights * cache.head_mask
+    dprobs = dropout_backward(dweights, cache.dropout)
+    dscores = softmax_backward(dprobs, cache.softmax)
+
+    dkey = dscores.swapaxes(-1, -2) @ cache.query
+    dquery = dscores @ cache.key + relative_key_backward(dscores, cache.relative_key)
+    return dquery * (1.0 / math.sqrt(dquery.shape[-1])), dkey, dvalue

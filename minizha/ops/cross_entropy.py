@@ -1,0 +1,88 @@
+"""Cross-entropy: how surprised the model is by the right answer, in nats."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from minizha.backend import Array, namespace
+
+IGNORED = -100
+"""The label that asks for nothing: its row adds nothing to the loss and gets no gradient."""
+
+
+class CrossEntropyCache(NamedTuple):
+    """The probabilities of the labelled rows, their labels and places, what the sum was divided
+    by, and the full shape."""
+
+    probs: Array
+    labels: Array
+    rows: Array | None
+    count: int
+    shape: tuple[int, int]
+
+
+def labelled_rows(labels: Array) -> tuple[Array, Array]:
+    """The places in ``labels`` that hold a label, and the labels there.
+
+    Shapes: labels (T) integers → rows (M), kept (M), with M the number of labels ≠ −100.
+
+    Convention: rows are selected before anything is gathered with a label, because −100 as an
+    index is no error: it counts from the end, in silence.
+    """
+    rows = namespace(labels).flatnonzero(labels != IGNORED)
+    return rows, labels[rows]
+
+
+def cross_entropy(
+    logits: Array, labels: Array, all_labelled: bool = False, count: int | None = None
+) -> tuple[Array, CrossEntropyCache]:
+    """``loss = mean over labelled rows of (log Σ_v exp(logits[t, v]) − logits[t, labels[t]])``
+
+    Shapes: logits (T, V), labels (T) integers in [0, V) or −100 → loss ().
+
+    Convention: rows labelled −100 are left out of the sum and of the count. Where none is
+    left, the loss is 0 (PyTorch says NaN). log Σ exp is taken with the largest logit
+    subtracted, never as log(p + ε). The sum runs in float64, the loss has logits' dtype.
+    ``all_labelled=True`` says that no label is −100 and saves looking (on a GPU, waiting).
+    ``count`` is what the sum is divided by where these rows are a part of a larger batch, so
+    that the parts' losses add up to the mean over all; by default the number of labelled rows.
+
+    Source: ``torch.nn.CrossEntropyLoss``, reduction "mean".
+    """
+    xp = namespace(logits)
+    shape = logits.shape
+    rows = None
+    if not all_labelled:
+        rows, labels = labelled_rows(labels)
+        logits = logits[rows]
+    count = max(logits.shape[0], 1) if count is None else count
+    shifted = logits - logits.real.max(axis=-1, keepdims=True)
+    exponentials = xp.exp(shifted)
+    total = exponentials.sum(axis=-1, keepdims=True)
+    right = shifted[xp.arange(logits.shape[0]), labels]
+    surprise = xp.log(total[:, 0]) - right
+    wide = xp.complex128 if surprise.dtype.kind == "c" else xp.float64
+    loss = surprise.sum(dtype=wide) / count
+    cache = CrossEntropyCache(exponentials / total, labels, rows, count, shape)
+    return xp.asarray(loss, dtype=logits.dtype), cache
+
+
+def cross_entropy_backward(dloss: Array | float, cache: CrossEntropyCache) -> Array:
+    """``dlogits[t, v] = dloss · (probs[t, v] − [v = labels[t]]) / M``, and 0 in ignored rows
+
+    In the forward pass this was ``loss = mean(log Σ exp(z) − z[label])``. The slope of
+    log Σ exp is the softmax, that of ``−z[label]`` is −1 at the label, and the mean divides by
+    the number M of labelled rows. Every row sums to 0: raising all logits changes nothing.
+
+    Shapes: dloss () → dlogits (T, V).
+    """
+    probs, labels, rows, count, shape = cache
+    xp = namespace(probs)
+    dkept = probs.copy()
+    dkept[xp.arange(probs.shape[0]), labels] -= 1.0
+    dkept *= dloss / count
+    if rows is None:
+        return dkept
+    dlogits = xp.zeros(shape, dtype=probs.dtype)
+    dlogits[rows] = dkept
+    return dlogits

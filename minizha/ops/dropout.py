@@ -1,0 +1,43 @@
+"""Dropout: in training, a random part of the numbers is set to 0 and the rest is scaled up."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from minizha.backend import Array, namespace, to_backend
+
+
+class DropoutCache(NamedTuple):
+    """The factor of each element, 0 or 1 / (1 − rate); None where nothing was dropped."""
+
+    factor: Array | None
+
+
+def dropout(x: Array, rate: float, rng: np.random.Generator | None) -> tuple[Array, DropoutCache]:
+    """``y = x · factor``, ``factor = 0`` with probability ``rate``, else ``1 / (1 − rate)``
+
+    Shapes: x (…) → y (…) of x's dtype.
+
+    Convention: scaled while training ("inverted" dropout), so that E[y] = x and evaluation is
+    the identity: with ``rng=None`` or ``rate=0``, y is x itself. The numbers are drawn on the
+    host, in float32, so that NumPy and CuPy, float32 and float64, see the same factors.
+
+    Source: Srivastava et al. 2014; ``torch.nn.Dropout``.
+    """
+    if rng is None or rate == 0.0:
+        return x, DropoutCache(None)
+    kept = rng.random(x.shape, dtype=np.float32) >= rate
+    factor = to_backend(kept, namespace(x), dtype=x.real.dtype) * (1.0 / (1.0 - rate))
+    return x * factor, DropoutCache(factor)
+
+
+def dropout_backward(dy: Array, cache: DropoutCache) -> Array:
+    """``dx = dy · factor``
+
+    In the forward pass this was ``y = x · factor`` with a factor that does not depend on x.
+
+    Shapes: dy (…) → dx (…).
+    """
+    return dy if cache.factor is None else dy * cache.factor

@@ -1,0 +1,46 @@
+"""Embedding: a table is read at integer positions."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from minizha.backend import Array, add_rows
+
+
+class EmbeddingCache(NamedTuple):
+    """Where each row was read, how many rows the table has, and the row that never learns."""
+
+    ids: Array
+    rows: int
+    padding_idx: int | None
+
+
+def embedding(
+    ids: Array, weight: Array, padding_idx: int | None = None
+) -> tuple[Array, EmbeddingCache]:
+    """``y[…] = weight[ids[…]]``
+
+    Shapes: ids (…) integers in [0, V), weight (V, D) → y (…, D) of weight's dtype.
+
+    Convention: the row ``padding_idx`` is read like any other but receives no gradient from
+    here. The ids are not checked: the model does that on the host, at its door, because an
+    index out of range is an exception in NumPy and wraps around in silence in CuPy.
+
+    Source: ``torch.nn.Embedding``; ``word_embeddings`` and ``token_type_embeddings``.
+    """
+    return weight[ids], EmbeddingCache(ids, weight.shape[0], padding_idx)
+
+
+def embedding_backward(dy: Array, cache: EmbeddingCache) -> Array:
+    """``dweight[r] = Σ_{t : ids[t] = r} dy[t]``, except ``dweight[padding_idx] = 0``
+
+    In the forward pass this was ``y[t] = weight[ids[t]]``: reading is a product with a one-hot
+    matrix, so the gradient is a product with its transpose: rows that were read together are
+    added together, and rows that nobody read stay exactly 0.
+
+    Shapes: dy (…, D) → dweight (V, D).
+    """
+    dweight = add_rows(cache.ids.reshape(-1), dy.reshape(-1, dy.shape[-1]), cache.rows)
+    if cache.padding_idx is not None:
+        dweight[cache.padding_idx] = 0
+    return dweight

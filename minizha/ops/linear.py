@@ -1,0 +1,47 @@
+"""Linear: every output feature is a weighted sum of the input features."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from minizha.backend import Array
+
+
+class LinearCache(NamedTuple):
+    """The two factors of the product: the gradient of each one is made with the other."""
+
+    x: Array
+    weight: Array
+
+
+def linear(x: Array, weight: Array, bias: Array) -> tuple[Array, LinearCache]:
+    """``y = x · weightᵀ + bias``
+
+    Shapes: x (…, I), weight (O, I), bias (O) → y (…, O); float32, float64 or complex128.
+
+    Convention: weight is stored (out, in), as in PyTorch's checkpoints.
+
+    Source: ``torch.nn.Linear``; every ``query``, ``key``, ``value`` and ``dense`` of the model.
+    """
+    rows = x.reshape(-1, x.shape[-1])  # one large product instead of B small ones
+    y = rows @ weight.T + bias
+    return y.reshape(*x.shape[:-1], weight.shape[0]), LinearCache(x, weight)
+
+
+def linear_backward(dy: Array, cache: LinearCache) -> tuple[Array, Array, Array]:
+    """``dx = dy · weight``, ``dweight = dyᵀ · x``, ``dbias = Σ dy``
+
+    In the forward pass this was ``y = x · weightᵀ + bias``. Each y[t, o] holds
+    ``x[t, i] · weight[o, i]``, so x[t, i] hears from every o, weight[o, i] from every row t,
+    and bias[o] from every row with factor 1. The axis that is summed is always the one that
+    the result does not have.
+
+    Shapes: dy (…, O) → dx (…, I), dweight (O, I), dbias (O).
+    """
+    x, weight = cache
+    dy_rows = dy.reshape(-1, dy.shape[-1])
+    x_rows = x.reshape(-1, x.shape[-1])
+    dx = (dy_rows @ weight).reshape(x.shape)
+    dweight = dy_rows.T @ x_rows
+    dbias = dy_rows.sum(axis=0)
+    return dx, dweight, dbias

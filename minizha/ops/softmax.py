@@ -1,0 +1,46 @@
+"""Softmax: scores become a probability distribution over the last axis."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from minizha.backend import Array, namespace
+
+
+class SoftmaxCache(NamedTuple):
+    """The result alone: softmax is one of the functions whose slope is a function of its value."""
+
+    probs: Array
+
+
+def softmax(scores: Array) -> tuple[Array, SoftmaxCache]:
+    """``probs[j] = exp(scores[j]) / Σ_k exp(scores[k])``
+
+    Shapes: scores (…, L) → probs (…, L); float32, float64 or complex128.
+
+    Convention: the largest score is subtracted first, which cancels in the quotient and keeps
+    exp from overflowing. A row of equal scores, however low, gives the uniform distribution:
+    that is what becomes of a fully masked row.
+
+    Source: Vaswani et al. 2017, equation 1.
+    """
+    xp = namespace(scores)
+    # .real: a maximum has no meaning for complex numbers, and the shift may be any constant
+    exponentials = xp.exp(scores - scores.real.max(axis=-1, keepdims=True))
+    probs = exponentials / exponentials.sum(axis=-1, keepdims=True)
+    return probs, SoftmaxCache(probs)
+
+
+def softmax_backward(dprobs: Array, cache: SoftmaxCache) -> Array:
+    """``dscores = probs · (dprobs − Σ_k dprobs[k] · probs[k])``
+
+    In the forward pass this was ``p = e / Σ e`` with ``e = exp(s)``. From the quotient,
+    ``∂p[k]/∂s[j] = p[k] · (δ_{jk} − p[j])``; summed against dprobs[k], the δ leaves
+    ``p[j] · dp[j]`` and the rest is p[j] times one number a row, the mean of dp under p.
+    A dprobs of ones is that mean everywhere and gives 0: raising all scores changes nothing.
+
+    Shapes: dprobs (…, L) → dscores (…, L).
+    """
+    probs = cache.probs
+    mean = (dprobs * probs).sum(axis=-1, keepdims=True)
+    return probs * (dprobs - mean)
