@@ -1,0 +1,1 @@
+"""Bytes to arrays and back: safetensors files, model folders, the names other exports use."""

@@ -1,0 +1,295 @@
+"""NezhaConfig: the sizes and choices of a model, under Transformers' names and with its defaults."""
+
+from __future__ import annotations
+
+import json
+import math
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from minizha.errors import ArgumentError, FileError
+
+MODEL_TYPE = "nezha"
+CONFIG_NAME = "config.json"
+ACTIVATION_NAMES = ("gelu", "gelu_new", "relu", "silu", "swish", "tanh")
+PROBLEM_TYPES = (None, "regression", "single_label_classification", "multi_label_classification")
+
+
+@dataclass(frozen=True, init=False, eq=True)
+class NezhaConfig:
+    """The configuration of every Nezha model; frozen, and checked as a whole when made.
+
+    Sizes are counts (of tokens, features, heads, layers); dropouts are probabilities in [0, 1);
+    ``layer_norm_eps`` is added to a variance. Keys that are not fields, such as those that old
+    exports carry, are kept, read as attributes, and written again by :meth:`save`.
+
+    Raises:
+        ArgumentError: any value is of the wrong type or out of range. All faults are named.
+
+    Source: NezhaConfig and PretrainedConfig of the Transformers 4.37 documentation.
+    """
+
+    vocab_size: int = 21128
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    max_relative_position: int = 64
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    classifier_dropout: float | None = 0.1
+    pad_token_id: int | None = 0
+    bos_token_id: int | None = 2
+    eos_token_id: int | None = 3
+    use_cache: bool = True
+    is_decoder: bool = False
+    add_cross_attention: bool = False
+    tie_word_embeddings: bool = True
+    chunk_size_feed_forward: int = 0
+    pruned_heads: dict = field(default_factory=dict)
+    num_labels: int = 2
+    id2label: dict | None = None
+    label2id: dict | None = None
+    problem_type: str | None = None
+    output_attentions: bool = False
+    output_hidden_states: bool = False
+    return_dict: bool = True
+    extra: dict = field(default_factory=dict)
+
+    def __init__(self, **values: Any) -> None:
+        known = {f.name: f for f in fields(self)}
+        extra = {name: value for name, value in values.items() if name not in known}
+        extra |= values.pop("extra", {})
+        given = {name: value for name, value in values.items() if name in known}
+        faults: list[str] = []
+        for name, f in known.items():
+            default = f.default_factory() if callable(f.default_factory) else f.default
+            value = given.get(name, default)
+            check = _CHECKS.get(name)
+            if check is not None:
+                try:
+                    value = check(value)
+                except ValueError as error:
+                    faults.append(f"{name}: expected {error}, found {value!r}")
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "extra", extra)
+        if not faults:
+            self._settle_labels(given, faults)
+            self._check_together(faults)
+        if faults:
+            raise ArgumentError("NezhaConfig: " + "; ".join(faults))
+
+    def __getattr__(self, name: str) -> Any:
+        # reached only for names that are not fields
+        extra = self.__dict__.get("extra", {})
+        if name in extra:
+            return extra[name]
+        raise AttributeError(f"NezhaConfig has no key {name!r}")
+
+    def __hash__(self) -> int:
+        return hash(json.dumps(self.to_dict(), sort_keys=True, default=str))
+
+    @property
+    def head_size(self) -> int:
+        """Features of one head: ``hidden_size / num_attention_heads``."""
+        return self.hidden_size // self.num_attention_heads
+
+    def replace(self, **changes: Any) -> NezhaConfig:
+        """A copy with some values changed, checked again."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extra"}
+        if "num_labels" in changes:
+            values |= {"id2label": None, "label2id": None}
+        return NezhaConfig(**(values | self.extra | changes))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field and every unknown key, ready for JSON."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extra"}
+        return self.extra | values | {"model_type": MODEL_TYPE}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> NezhaConfig:
+        """The configuration that ``values`` describe.
+
+        Raises:
+            ArgumentError: a value is bad, or ``model_type`` names another kind of model.
+        """
+        values = dict(values)
+        found = values.pop("model_type", MODEL_TYPE)
+        if found != MODEL_TYPE:
+            raise ArgumentError(
+                f"model_type: expected {MODEL_TYPE!r}, found {found!r}; another architecture's "
+                "weights would load into the wrong places"
+            )
+        return cls(**values)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> NezhaConfig:
+        """Read ``config.json`` in ``folder``.
+
+        Raises:
+            FileError: it is missing, no JSON object, or describes no valid NezhaConfig.
+        """
+        path = Path(folder) / CONFIG_NAME
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_no_repeats)
+        except OSError as error:
+            raise FileError(f"{path}: can't be read: {error.strerror or error}") from error
+        except (ValueError, RecursionError) as error:  # JSON and UTF-8 errors are ValueErrors
+            raise FileError(f"{path}: expected a JSON object: {error}") from error
+        if not isinstance(values, dict):
+            raise FileError(f"{path}: expected a JSON object, found {type(values).__name__}")
+        try:
+            return cls.from_dict(values)
+        except ArgumentError as error:
+            raise FileError(f"{path}: {error}") from error
+
+    def to_json(self, **more: Any) -> str:
+        """The text of ``config.json``; ``more`` keys are written too."""
+        try:
+            return (
+                json.dumps(self.to_dict() | more, indent=2, sort_keys=True, allow_nan=False) + "\n"
+            )
+        except (TypeError, ValueError) as error:
+            raise ArgumentError(
+                f"NezhaConfig: a value can't be written as JSON: {error}"
+            ) from error
+
+    def _settle_labels(self, given: dict, faults: list[str]) -> None:
+        names = self.id2label
+        if names is None:
+            names = {i: f"LABEL_{i}" for i in range(self.num_labels)}
+        else:
+            try:
+                names = {int(i): str(label) for i, label in names.items()}
+            except (ValueError, TypeError):
+                faults.append(f"id2label: expected integers as keys, found {self.id2label!r}")
+                return
+            if "num_labels" in given and given["num_labels"] != len(names):
+                faults.append(
+                    f"num_labels: {self.num_labels}, but id2label has {len(names)} entries"
+                )
+        object.__setattr__(self, "id2label", names)
+        object.__setattr__(self, "num_labels", len(names))
+        if self.label2id is None:
+            object.__setattr__(self, "label2id", {label: i for i, label in names.items()})
+
+    def _check_together(self, faults: list[str]) -> None:
+        hidden, heads = self.hidden_size, self.num_attention_heads
+        if hidden % heads:
+            faults.append(
+                f"hidden_size: expected a multiple of num_attention_heads = {heads}, found {hidden}"
+            )
+        elif self.head_size % 2:
+            faults.append(
+                "hidden_size / num_attention_heads: expected an even head size (sines and cosines "
+                f"alternate in the relative positions), found {self.head_size}"
+            )
+        pad = self.pad_token_id
+        if pad is not None and pad >= self.vocab_size:
+            faults.append(
+                f"pad_token_id: expected less than vocab_size = {self.vocab_size}, found {pad}"
+            )
+        if self.add_cross_attention and not self.is_decoder:
+            faults.append("add_cross_attention: expected is_decoder=True with it, found False")
+
+
+def _integer(lowest: int, optional: bool = False) -> Callable[[Any], int | None]:
+    def check(value: Any) -> int | None:
+        if value is None and optional:
+            return None
+        try:
+            number = operator.index(value)
+        except TypeError:
+            number = None
+        if number is None or isinstance(value, bool) or number < lowest:
+            raise ValueError(f"an integer of at least {lowest}" + (" or None" if optional else ""))
+        return number
+
+    return check
+
+
+def _real(low: float, high: float, text: str, optional: bool = False) -> Callable[[Any], Any]:
+    def check(value: Any) -> float | None:
+        if value is None and optional:
+            return None
+        try:
+            number = math.nan if isinstance(value, (bool, str)) else float(value)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        if not (low <= number < high):  # also False for NaN
+            raise ValueError(text + (" or None" if optional else ""))
+        return number
+
+    return check
+
+
+def _positive(value: Any) -> float:
+    text = "a finite number above 0"
+    number = _real(0.0, math.inf, text)(value)
+    if number == 0.0:
+        raise ValueError(text)
+    return number
+
+
+def _one_of(choices: tuple) -> Callable[[Any], Any]:
+    def check(value: Any) -> Any:
+        if not isinstance(value, (str, type(None))) or value not in choices:
+            raise ValueError("one of " + ", ".join(repr(c) for c in choices))
+        return value
+
+    return check
+
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("True or False")
+    return value
+
+
+def _mapping(optional: bool) -> Callable[[Any], Any]:
+    def check(value: Any) -> dict | None:
+        if not (isinstance(value, Mapping) or (optional and value is None)):
+            raise ValueError("a mapping" + (" or None" if optional else ""))
+        return None if value is None else dict(value)
+
+    return check
+
+
+def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"the key {repeated[0]!r} stands there twice")
+    return dict(pairs)
+
+
+_PROBABILITY = "a probability in [0, 1)"
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(
+        ("vocab_size", "hidden_size", "num_attention_heads", "intermediate_size",
+         "num_hidden_layers", "max_position_embeddings", "type_vocab_size", "num_labels"),
+        _integer(1)),
+    **dict.fromkeys(
+        ("max_relative_position", "chunk_size_feed_forward"), _integer(0)),
+    **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), _integer(0, optional=True)),
+    **dict.fromkeys(
+        ("hidden_dropout_prob", "attention_probs_dropout_prob"), _real(0.0, 1.0, _PROBABILITY)),
+    "classifier_dropout": _real(0.0, 1.0, _PROBABILITY, optional=True),
+    "initializer_range": _real(0.0, math.inf, "a finite number of at least 0"),
+    "layer_norm_eps": _positive,
+    "hidden_act": _one_of(ACTIVATION_NAMES),
+    "problem_type": _one_of(PROBLEM_TYPES),
+    **dict.fromkeys(
+        ("use_cache", "is_decoder", "add_cross_attention", "tie_word_embeddings",
+         "output_attentions", "output_hidden_states", "return_dict"), _boolean),
+    "pruned_heads": _mapping(optional=False),
+    **dict.fromkeys(("id2label", "label2id"), _mapping(optional=True)),
+}  # fmt: skip

@@ -1,0 +1,5 @@
+"""Parameters and composition: how the operations of :mod:`minizha.ops` make NEZHA.
+
+Read in this order: parameters, embeddings, attention, encoder, heads, nezha, pretraining; then
+the plumbing: inputs, outputs, pretrained.
+"""

@@ -1,0 +1,156 @@
+"""What a model returns: fields by name, key or place, and the way back from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from minizha.errors import ArgumentError, MinizhaError
+
+
+class Deferred:
+    """A field that is computed when somebody reads it, and then kept."""
+
+    def __init__(self, compute: Callable[[], Any]) -> None:
+        self._compute: Callable[[], Any] | None = compute
+        self._value: Any = None
+
+    def value(self) -> Any:
+        """The field; the first reading computes it."""
+        if self._compute is not None:
+            self._value = self._compute()
+            self._compute = None
+        return self._value
+
+
+class ModelOutput:
+    """The fields of one forward pass; those that were not asked for are None and have no place.
+
+    ``out.loss``, ``out["loss"]`` and ``out[0]`` are the same array; ``out.to_tuple()`` has the
+    fields that are not None, in order. ``record`` is the tree of activations that the backward
+    pass reads, or None.
+    """
+
+    fields: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        values: dict[str, Any],
+        record: Any = None,
+        backward: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    ) -> None:
+        self._values = {name: values[name] for name in self.fields if values.get(name) is not None}
+        self._backward = backward
+        self.record = record
+
+    def backward(self, **upstream: Any) -> dict[str, Any]:
+        """Add to the model's gradients those of ``Σ ⟨upstream[f], out[f]⟩``, or of the loss.
+
+        Without arguments this starts from the loss. With arguments, each names a float field and
+        gives the gradient of some scalar with respect to it, of the field's shape;
+        ``hidden_states`` and ``attentions`` take a sequence, None in the places nobody asks for.
+
+        Returns:
+            The gradients of the float inputs that were given: ``{"inputs_embeds": (B, L, D)}``.
+
+        Raises:
+            MinizhaError: nothing was recorded, or there is no loss to start from.
+            ArgumentError: an unknown field, or a gradient of the wrong shape.
+        """
+        if self._backward is None:
+            raise MinizhaError(
+                "backward: nothing was recorded; call the model with labels, in train mode, or "
+                "with record=True"
+            )
+        for name in upstream:
+            if name not in self._values:
+                have = ", ".join(self.keys())
+                raise ArgumentError(
+                    f"backward: {name!r} is no field of this output, which has {have}"
+                )
+        if not upstream:
+            if "loss" not in self._values:
+                raise MinizhaError(
+                    "backward: there is no loss to start from; pass labels to the model, or "
+                    "upstream gradients to backward"
+                )
+            upstream = {"loss": 1.0}
+        return self._backward(upstream)
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        """The fields that are not None, in order."""
+        return tuple(self.values())
+
+    def keys(self) -> tuple[str, ...]:
+        """The names of the fields that are not None, in order."""
+        return tuple(self._values)
+
+    def values(self) -> tuple[Any, ...]:
+        """The fields that are not None, in order."""
+        return tuple(self[name] for name in self._values)
+
+    def items(self) -> tuple[tuple[str, Any], ...]:
+        """Name and value of each field that is not None."""
+        return tuple(zip(self.keys(), self.values(), strict=True))
+
+    def __getitem__(self, key: str | int | slice) -> Any:
+        if isinstance(key, str):
+            value = self._values[key]
+            return value.value() if isinstance(value, Deferred) else value
+        return self.to_tuple()[key]
+
+    def __getattr__(self, name: str) -> Any:
+        # reached only for names that are no ordinary attributes
+        if name in type(self).fields:
+            return self[name] if name in self._values else None
+        raise AttributeError(f"{type(self).__name__} has no field {name!r}")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
+
+    def __repr__(self) -> str:
+        shapes = (
+            f"{name}={'computed when read' if isinstance(v, Deferred) else _describe(v)}"
+            for name, v in self._values.items()
+        )
+        return f"{type(self).__name__}({', '.join(shapes)})"
+
+
+class BaseModelOutput(ModelOutput):
+    """NezhaModel: last_hidden_state (B, L, D), pooler_output (B, D) unless built without pooler,
+    hidden_states (layers + 1 times (B, L, D)), attentions (layers times (B, N, L, L))."""
+
+    fields = ("last_hidden_state", "pooler_output", "hidden_states", "attentions")
+
+
+class PreTrainingOutput(ModelOutput):
+    """NezhaForPreTraining: loss (), prediction_logits (B, L, V), seq_relationship_logits (B, 2),
+    hidden_states, attentions. Column 0 of seq_relationship_logits says "B follows A"."""
+
+    fields = (
+        "loss", "prediction_logits", "seq_relationship_logits", "hidden_states", "attentions",
+    )  # fmt: skip
+
+
+class MaskedLMOutput(ModelOutput):
+    """NezhaForMaskedLM: loss (), logits (B, L, V), hidden_states, attentions."""
+
+    fields = ("loss", "logits", "hidden_states", "attentions")
+
+
+class NextSentencePredictorOutput(ModelOutput):
+    """NezhaForNextSentencePrediction: loss (), logits (B, 2), hidden_states, attentions."""
+
+    fields = ("loss", "logits", "hidden_states", "attentions")
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"{len(value)} arrays"
+    return str(tuple(value.shape))
