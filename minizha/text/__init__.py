@@ -1,0 +1,1 @@
+"""From text to arrays: tokenizer, corpus, masking and sentence pairs."""

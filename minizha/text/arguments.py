@@ -1,0 +1,138 @@
+"""What may be passed to the functions of this package, and what is said about the rest."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from minizha.errors import ArgumentError
+
+
+def check_texts(text: Any, pair: Any = None) -> list[str] | list[tuple[str, str]]:
+    """``text`` and ``pair`` as a list of B texts or of B (text, pair) tuples."""
+    texts = _text_list("text", text)
+    if pair is None:
+        return texts
+    pairs = _text_list("pair", pair)
+    if isinstance(text, str) != isinstance(pair, str) or len(texts) != len(pairs):
+        raise ArgumentError(
+            f"pair: expected as many texts as in text ({len(texts)}), found {len(pairs)}"
+            if len(texts) != len(pairs)
+            else "pair: expected a string where text is one, a list where text is a list"
+        )
+    return list(zip(texts, pairs, strict=True))
+
+
+def check_max_length(max_length: Any, default: int, least: int) -> int:
+    """``max_length`` as an int of at least ``least``; ``default`` where it is None."""
+    if max_length is None:
+        return default
+    value = as_int("max_length", max_length)
+    if value < least:
+        raise ArgumentError(
+            f"max_length: expected at least {least} (the special tokens and one token of each "
+            f"segment), found {value}"
+        )
+    return value
+
+
+def check_truncation(truncation: Any) -> bool:
+    """Whether to truncate; "longest_first" is the one strategy there is."""
+    if isinstance(truncation, bool) or truncation in ("longest_first",):
+        return bool(truncation)
+    raise ArgumentError(f"truncation: expected True or False, found {truncation!r}")
+
+
+def row_length(lengths: list[int], padding: Any, max_length: int) -> int:
+    """The length L of the rows of a batch whose unpadded rows have ``lengths``."""
+    longest = max(lengths)
+    if padding is True or padding == "longest":
+        return longest
+    if padding is False:
+        if min(lengths) < longest:
+            raise ArgumentError(
+                f"padding: False needs rows of one length, found {min(lengths)} to {longest} "
+                "tokens; use padding=True"
+            )
+        return longest
+    if padding != "max_length":
+        raise ArgumentError(
+            f"padding: expected True, False, 'longest' or 'max_length', found {padding!r}"
+        )
+    if longest > max_length:
+        raise ArgumentError(
+            f"padding: 'max_length' is {max_length}, found a row of {longest} tokens; "
+            "use truncation=True"
+        )
+    return max_length
+
+
+def check_ids(ids: Any, ndim: int, vocab_size: int) -> Any:
+    """Token ids as an int (``ndim`` 0) or a list of ints (1), each in 0 … V − 1."""
+    array = as_integers("ids", ids)
+    if array.ndim != ndim:
+        kind = "an integer" if ndim == 0 else "a one-dimensional list of integers"
+        raise ArgumentError(f"ids: expected {kind}, found shape {array.shape}")
+    check_range("ids", array, vocab_size)
+    return array.tolist()
+
+
+def check_range(name: str, ids: np.ndarray, vocab_size: int) -> None:
+    """ArgumentError where one of the integers ``ids`` is not in 0 … V − 1."""
+    if ids.size == 0:
+        return
+    for extreme in (int(ids.min()), int(ids.max())):
+        if not 0 <= extreme < vocab_size:
+            raise ArgumentError(f"{name}: expected ids in 0 … {vocab_size - 1}, found {extreme}")
+
+
+def as_integers(name: str, values: Any) -> np.ndarray:
+    """``values``, nested lists or an array, as an array of integers."""
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError) as error:
+        raise ArgumentError(f"{name}: expected integers in rows of one length: {error}") from error
+    if array.size == 0:
+        return array.astype(np.int64)
+    if array.dtype.kind not in "iu":
+        raise ArgumentError(f"{name}: expected integers, found {array.dtype}")
+    return array
+
+
+def as_int(name: str, value: Any) -> int:
+    """``value`` as an int; a boolean or a float is none."""
+    if isinstance(value, (bool, np.bool_)):
+        raise ArgumentError(f"{name}: expected an integer, found {value!r}")
+    try:
+        return operator.index(value)
+    except TypeError as error:
+        raise ArgumentError(f"{name}: expected an integer, found {value!r}") from error
+
+
+def check_generator(rng: Any) -> None:
+    """ArgumentError unless ``rng`` is a ``numpy.random.Generator``."""
+    if not isinstance(rng, np.random.Generator):
+        raise ArgumentError(
+            f"rng: expected a numpy.random.Generator (numpy.random.default_rng(seed)), "
+            f"found {type(rng).__name__}"
+        )
+
+
+def _text_list(name: str, texts: Any) -> list[str]:
+    texts = [texts] if isinstance(texts, str) else texts
+    if not isinstance(texts, (list, tuple)):
+        raise ArgumentError(
+            f"{name}: expected a string or a list of strings, found {type(texts).__name__}"
+        )
+    if not texts:
+        raise ArgumentError(f"{name}: expected at least one string, found an empty list")
+    for i, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ArgumentError(f"{name}[{i}]: expected a string, found {type(text).__name__}")
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ArgumentError(f"{name}[{i}]: not valid Unicode: {error}") from error
+    return list(texts)

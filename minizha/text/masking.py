@@ -1,0 +1,100 @@
+"""Masked language modelling: which tokens are hidden, and what stands in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from minizha.errors import ArgumentError
+from minizha.text.arguments import as_int, as_integers, check_generator, check_range
+
+IGNORE = -100
+"""The label of a position that takes no part in the loss."""
+
+
+def mask_tokens(
+    input_ids: Any,
+    special_ids: Collection[int],
+    rng: np.random.Generator,
+    *,
+    mask_token_id: int,
+    vocab_size: int,
+    probability: float = 0.15,
+    at_least_one: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Hide tokens as BERT does: of those chosen 80 % [MASK], 10 % a random token, 10 % kept.
+
+    Each token is chosen independently with ``probability``; a special token never is, nor is one
+    ever put in place of another token. The kept ones have a label like the rest, so that the model
+    can't tell from the input at which tokens it will be asked.
+
+    Args:
+        input_ids: (..., L) integers in 0 … V − 1; not changed.
+        special_ids: ids to leave alone, padding among them.
+        rng: the source of chance; equal states give equal results.
+        mask_token_id: the id of [MASK].
+        vocab_size: V.
+        probability: the share of the tokens that is chosen, in [0, 1].
+        at_least_one: choose a token in every row that has one to choose, so that a short row is
+            not without a label. Its choice is as uniform as the others'.
+
+    Returns:
+        The masked ids and the labels (the original id where chosen, elsewhere −100), both of
+        input_ids' shape, int64.
+
+    Source: Devlin et al. 2018, section 3.1, task 1.
+
+    Raises:
+        ArgumentError: an id out of range, a probability outside [0, 1], no token that is not
+            special, or an ``rng`` of another kind.
+    """
+    ids, ordinary = _check(input_ids, special_ids, mask_token_id, vocab_size, probability)
+    check_generator(rng)
+    is_special = np.ones(vocab_size, dtype=bool)
+    is_special[ordinary] = False
+    candidate = ~is_special[ids]
+
+    # special tokens draw 1, which no draw from [0, 1) reaches
+    draw = np.where(candidate, rng.random(ids.shape), 1.0)
+    chosen = draw < probability
+    if at_least_one and ids.size:
+        # the smallest draw of a row is below the probability if any is
+        chosen |= draw == draw.min(axis=-1, keepdims=True)
+    chosen &= candidate
+
+    fate = rng.random(ids.shape)
+    random_ids = ordinary[rng.integers(len(ordinary), size=ids.shape)]
+    masked = np.where(chosen & (fate < 0.8), mask_token_id, ids)
+    masked = np.where(chosen & (fate >= 0.9), random_ids, masked)
+    return masked, np.where(chosen, ids, IGNORE)
+
+
+def _check(
+    input_ids: Any,
+    special_ids: Collection[int],
+    mask_token_id: int,
+    vocab_size: int,
+    probability: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The ids and the ordinary (not special) ids of the vocabulary, as int64 arrays."""
+    vocab_size = as_int("vocab_size", vocab_size)
+    if vocab_size < 1:
+        raise ArgumentError(f"vocab_size: expected at least 1, found {vocab_size}")
+    ids = as_integers("input_ids", input_ids)
+    if ids.ndim == 0:
+        raise ArgumentError("input_ids: expected integers of shape (..., L), found one integer")
+    check_range("input_ids", ids, vocab_size)
+    special = np.array([as_int("special_ids", i) for i in special_ids], dtype=np.int64)
+    check_range("special_ids", special, vocab_size)
+    mask = as_int("mask_token_id", mask_token_id)
+    check_range("mask_token_id", np.array([mask]), vocab_size)
+    if isinstance(probability, bool) or not isinstance(probability, (int, float, np.number)):
+        raise ArgumentError(f"probability: expected a number, found {probability!r}")
+    if not 0 <= probability <= 1:
+        raise ArgumentError(f"probability: expected a value in [0, 1], found {probability}")
+    ordinary = np.delete(np.arange(vocab_size), special)
+    if not ordinary.size:
+        raise ArgumentError(f"special_ids: all of the {vocab_size} ids are special")
+    return ids.astype(np.int64), ordinary

@@ -1,0 +1,186 @@
+"""Sentence pairs for pre-training: does B continue A, or is it from somewhere else?
+
+    [CLS] A … [SEP] B … [SEP]        label 0: B continues A        label 1: B is random
+
+All tokens lie in one flat array, so that a segment is a pair of offsets and a whole batch is cut
+out with a few array operations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from minizha.errors import ArgumentError
+from minizha.text.arguments import as_int, check_generator
+from minizha.text.corpus import Document, split_sentences
+
+
+def tokenize_documents(documents: Sequence[Document], tokenizer: Any) -> list[list[np.ndarray]]:
+    """Each document as its sentences, each sentence as its ids, (n,) int64, without [CLS], [SEP].
+
+    ``tokenizer`` is a :class:`~minizha.text.tokenizer.NezhaTokenizer`.
+    """
+    split = [[s for p in document.paragraphs for s in split_sentences(p)] for document in documents]
+    return [tokenizer.plain_ids(sentences) if sentences else [] for sentences in split]
+
+
+class PairSampler:
+    """Packs consecutive sentences into pairs of segments, half of them torn apart.
+
+    With T = max_length − 3 tokens to fill, A is as many whole sentences as fit a length drawn from
+    T/4 … 3T/4, at least one (a longer one loses its front, so that A always touches what follows).
+    B fills the rest from the next sentence on, and may end inside a sentence. Padding appears only
+    where B's document ends.
+
+    A random B is what continues another A, in another document. Both labels thus draw their A and
+    their B from the same places, and only the relation between the two tells them apart.
+
+    Args:
+        documents: sentences as (n,) integer arrays; documents of one sentence are left out, since
+            nothing continues there.
+        max_length: L, the length of a row with its special tokens; at least 5.
+        cls_id, sep_id, pad_id: the ids of [CLS], [SEP] and [PAD].
+
+    Source: Devlin et al. 2018, section 3.1, task 2; label 0 is "continues", as in
+    NezhaForPreTraining's ``next_sentence_label``.
+
+    Raises:
+        ArgumentError: fewer than two documents of at least two sentences, max_length below 5.
+    """
+
+    def __init__(
+        self,
+        documents: Sequence[Sequence[Any]],
+        max_length: int,
+        cls_id: int,
+        sep_id: int,
+        pad_id: int,
+    ):
+        self.max_length = as_int("max_length", max_length)
+        if self.max_length < 5:
+            raise ArgumentError(f"max_length: expected at least 5, found {max_length}")
+        names = ("cls_id", "sep_id", "pad_id")
+        self._special = list(map(as_int, names, (cls_id, sep_id, pad_id)))
+        kept = [[np.asarray(s) for s in document if len(s)] for document in documents]
+        kept = [document for document in kept if len(document) > 1]
+        if len(kept) < 2:
+            raise ArgumentError(
+                "documents: expected at least 2 documents of 2 or more sentences each, "
+                f"found {len(kept)} (a random sentence comes from another document)"
+            )
+        sentences = [s for document in kept for s in document]
+        if any(s.ndim != 1 or s.dtype.kind not in "iu" for s in sentences):
+            raise ArgumentError("documents: expected each sentence as an (n,) array of integers")
+        self._tokens = np.concatenate(sentences).astype(np.int64)
+        # per sentence: where it starts and ends, and the first and last sentence of its document
+        counts = np.array([len(document) for document in kept])
+        self._ends = np.cumsum([len(s) for s in sentences])
+        self._starts = np.concatenate([[0], self._ends[:-1]])
+        self._first = np.repeat(np.cumsum(counts) - counts, counts)
+        self._last = np.repeat(np.cumsum(counts) - 1, counts)
+        # the sentences at which an A may begin: something must be left to continue it
+        self._openers = np.flatnonzero(np.arange(len(sentences)) < self._last)
+
+    def batch(self, batch_size: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """A batch drawn at random; of its labels half are 1, rounded by a coin.
+
+        Returns:
+            input_ids, token_type_ids (0 for ``[CLS] A [SEP]``, 1 for ``B [SEP]``), attention_mask,
+            each (B, L) int64, and next_sentence_label (B,) int64.
+
+        Raises:
+            ArgumentError: ``batch_size`` below 1, or an ``rng`` of another kind.
+        """
+        check_generator(rng)
+        if as_int("batch_size", batch_size) < 1:
+            raise ArgumentError(f"batch_size: expected at least 1, found {batch_size}")
+        labels = rng.permutation(np.arange(batch_size) + rng.integers(2)) % 2
+        sentence = rng.choice(self._openers, batch_size)
+        return self._examples(*self._segment_a(sentence, rng), labels, rng)
+
+    def all(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Every sentence about once, in order, as one dict like :meth:`batch`'s; for evaluation.
+
+        Convention: the labels alternate. Where B continues A, the next A begins after B (with the
+        sentence that B had to cut), else after A. A document's last sentence can be left over.
+        """
+        check_generator(rng)
+        rows = []
+        sentence, label = 0, int(rng.integers(2))
+        while sentence < len(self._ends):
+            last = self._last[sentence]
+            if sentence == last:
+                sentence += 1
+                continue
+            start, end, following = self._segment_a(sentence, rng)
+            rows.append((start, end, following, label))
+            sentence = following
+            if label == 0:
+                uncut = np.searchsorted(self._ends, start + self.max_length - 3, side="right")
+                sentence = np.clip(uncut, following, last + 1)
+            label = 1 - label
+        return self._examples(*np.array(rows, dtype=np.int64).T, rng)
+
+    def epoch(self, batch_size: int, rng: np.random.Generator) -> Iterator[dict[str, np.ndarray]]:
+        """The examples of :meth:`all`, shuffled, in batches; the last batch may be smaller."""
+        if as_int("batch_size", batch_size) < 1:
+            raise ArgumentError(f"batch_size: expected at least 1, found {batch_size}")
+        examples = self.all(rng)
+        order = rng.permutation(len(examples["next_sentence_label"]))
+        for i in range(0, len(order), batch_size):
+            yield {name: array[order[i : i + batch_size]] for name, array in examples.items()}
+
+    def _segment_a(self, sentence: Any, rng: np.random.Generator) -> tuple[Any, Any, Any]:
+        """A from ``sentence`` on: its first token, the one behind it, and the sentence there."""
+        room = self.max_length - 3
+        least = max(1, room // 4)
+        start = self._starts[sentence]
+        wanted = rng.integers(least, room - least, size=np.shape(sentence), endpoint=True)
+        following = np.searchsorted(self._ends, start + wanted, side="right")
+        following = np.clip(following, sentence + 1, self._last[sentence])
+        end = self._starts[following]
+        return np.maximum(start, end - (room - least)), end, following
+
+    def _elsewhere(self, sentence: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """For each sentence, a sentence that continues an A in another document."""
+        # draw among the openers less those of the document, and step over these
+        skipped = self._last[sentence] - self._first[sentence]
+        begin = np.searchsorted(self._openers, self._first[sentence])
+        draw = rng.integers(0, len(self._openers) - skipped)
+        opener = self._openers[draw + skipped * (draw >= begin)]
+        return self._segment_a(opener, rng)[2]
+
+    def _examples(
+        self,
+        a_start: np.ndarray,
+        a_end: np.ndarray,
+        following: np.ndarray,
+        labels: np.ndarray,
+        rng: np.random.Generator,
+    ) -> dict[str, np.ndarray]:
+        b_sentence = np.where(labels == 1, self._elsewhere(following, rng), following)
+        b_start = self._starts[b_sentence]
+        a_length = a_end - a_start
+        b_length = self._ends[self._last[b_sentence]] - b_start
+        b_length = np.minimum(b_length, self.max_length - 3 - a_length)
+
+        cls_id, sep_id, pad_id = self._special
+        position = np.arange(self.max_length)  # (L,); the columns below are (B, 1)
+        first_sep = (1 + a_length)[:, None]
+        last_sep = first_sep + (1 + b_length)[:, None]
+        in_b = position > first_sep
+        source = position + np.where(in_b, b_start[:, None] - first_sep - 1, a_start[:, None] - 1)
+        # positions of special tokens and padding may point past the ends; they are overwritten
+        ids = self._tokens[np.clip(source, 0, len(self._tokens) - 1)]
+        ids[:, 0] = cls_id
+        ids[(position == first_sep) | (position == last_sep)] = sep_id
+        ids[position > last_sep] = pad_id
+        return {
+            "input_ids": ids,
+            "token_type_ids": (in_b & (position <= last_sep)).astype(np.int64),
+            "attention_mask": (position <= last_sep).astype(np.int64),
+            "next_sentence_label": labels.astype(np.int64),
+        }

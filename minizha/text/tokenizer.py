@@ -1,0 +1,198 @@
+"""NezhaTokenizer: BERT's WordPiece on the ``tokenizers`` library, with NumPy arrays as result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from minizha.errors import ArgumentError
+from minizha.text.arguments import (
+    check_ids,
+    check_max_length,
+    check_texts,
+    check_truncation,
+    row_length,
+)
+from minizha.text.tokenizer_files import check_settings, read_folder, write_folder
+from minizha.text.vocabulary import (
+    CLS,
+    MASK,
+    PAD,
+    SEP,
+    SPECIAL_TOKENS,
+    UNK,
+    check_vocabulary,
+    read_vocabulary,
+)
+from minizha.text.wordpiece import close_gaps, normalizer, wordpiece
+
+MAX_LENGTH = 512
+"""The default of ``max_length``: the released checkpoints were trained on no longer inputs."""
+
+
+class NezhaTokenizer:
+    """Text to token ids and back, equal to Transformers' BertTokenizerFast on the same vocabulary.
+
+    Text is normalised (control characters dropped, lower-cased, accents stripped), split at white
+    space, punctuation and around every Chinese character; each word is then cut greedily into the
+    longest tokens there are, continuations written ``##…``. A word that can't be cut is [UNK].
+
+    Args:
+        vocab: the tokens in the order of their ids, or the path of a vocab.txt.
+        do_lower_case: lower-case the text.
+        strip_accents: drop accents; None: as ``do_lower_case``.
+        tokenize_chinese_chars: make every Chinese character a word of its own.
+
+    Raises:
+        ArgumentError: a list that is no vocabulary.
+        FileError: a vocab.txt that is missing or broken.
+    """
+
+    def __init__(
+        self,
+        vocab: Sequence[str] | str | PathLike[str],
+        do_lower_case: bool = True,
+        strip_accents: bool | None = None,
+        tokenize_chinese_chars: bool = True,
+    ):
+        from_file = isinstance(vocab, (str, PathLike))
+        self._tokens = read_vocabulary(vocab) if from_file else check_vocabulary(vocab)
+        self._ids = {token: i for i, token in enumerate(self._tokens)}
+        self._settings = {
+            "do_lower_case": do_lower_case,
+            "strip_accents": strip_accents,
+            "tokenize_chinese_chars": tokenize_chinese_chars,
+        }
+        check_settings(self._settings, "NezhaTokenizer", ArgumentError)
+        self.do_lower_case = do_lower_case
+        self.vocab_size = len(self._tokens)
+        self.pad_token_id, self.unk_token_id = self._ids[PAD], self._ids[UNK]
+        self.cls_token_id, self.sep_token_id = self._ids[CLS], self._ids[SEP]
+        self.mask_token_id = self._ids[MASK]
+        self.special_ids = frozenset(self._ids[token] for token in SPECIAL_TOKENS)
+        self._tokenizer = wordpiece(self._ids, normalizer(**self._settings))
+
+    def __len__(self) -> int:
+        return self.vocab_size
+
+    @classmethod
+    def from_pretrained(cls, folder: str | PathLike[str]) -> NezhaTokenizer:
+        """Read vocab.txt (or else tokenizer.json) and tokenizer_config.json from a local folder.
+
+        Raises:
+            FileError: no such folder, neither file in it, or a broken one.
+        """
+        tokens, settings = read_folder(folder)
+        return cls(tokens, **settings)
+
+    def save_pretrained(self, folder: str | PathLike[str]) -> None:
+        """Write vocab.txt and tokenizer_config.json into ``folder`` (made if it is missing).
+
+        Transformers' BertTokenizerFast and AutoTokenizer load the folder.
+
+        Raises:
+            FileError: the folder or a file can't be written.
+        """
+        self._tokenizer.no_truncation()
+        whole = self._tokenizer.to_str(pretty=True)
+        write_folder(folder, self._tokens, self._settings, whole, MAX_LENGTH)
+
+    def __call__(
+        self,
+        text: str | Sequence[str],
+        pair: str | Sequence[str] | None = None,
+        padding: bool | str = True,
+        truncation: bool | str = True,
+        max_length: int | None = None,
+        return_tensors: str | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Encode as ``[CLS] text [SEP]`` or ``[CLS] text [SEP] pair [SEP]``.
+
+        Args:
+            text: one text or a list of B texts.
+            pair: the second segments, as many as there are texts.
+            padding: True or "longest" pads to the longest row, "max_length" to ``max_length``,
+                False pads nothing (the rows must be equally long).
+            truncation: True or "longest_first" shortens to ``max_length``, a pair by taking from
+                the longer segment; False shortens nothing.
+            max_length: tokens a row, special ones included; None is 512.
+            return_tensors: None or "np"; the result is NumPy arrays either way.
+
+        Returns:
+            input_ids, token_type_ids (1 from the pair on) and attention_mask (0 on padding), each
+            (B, L) int64, also for one text.
+
+        Raises:
+            ArgumentError: anything else than described here.
+        """
+        if return_tensors not in (None, "np"):
+            raise ArgumentError(f"return_tensors: expected None or 'np', found {return_tensors!r}")
+        batch = check_texts(text, pair)
+        # [CLS], a [SEP] for each segment, and room for a token of each
+        max_length = check_max_length(
+            max_length, default=MAX_LENGTH, least=3 if pair is None else 5
+        )
+        rows = self._encode(batch, max_length if check_truncation(truncation) else None)
+        length = row_length([len(row.ids) for row in rows], padding, max_length)
+        out = {
+            "input_ids": np.full((len(rows), length), self.pad_token_id, dtype=np.int64),
+            "token_type_ids": np.zeros((len(rows), length), dtype=np.int64),
+            "attention_mask": np.zeros((len(rows), length), dtype=np.int64),
+        }
+        for i, row in enumerate(rows):
+            out["input_ids"][i, : len(row.ids)] = row.ids
+            out["token_type_ids"][i, : len(row.ids)] = row.type_ids
+            out["attention_mask"][i, : len(row.ids)] = 1
+        return out
+
+    def plain_ids(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The ids of each text, (n,) int64, without special tokens and without truncation."""
+        rows = self._encode(check_texts(texts), None, special=False)
+        return [np.array(row.ids, dtype=np.int64) for row in rows]
+
+    def tokenize(self, text: str) -> list[str]:
+        """The tokens of ``text``, without [CLS] and [SEP]."""
+        (ids,) = self.plain_ids([text])
+        return self.convert_ids_to_tokens(ids)
+
+    def decode(self, ids: Any, skip_special_tokens: bool = False) -> str:
+        """Ids (L,) as text: tokens joined by spaces, ``##`` continuations to what precedes them.
+
+        Convention: no space before ``. ? ! ,`` and around the apostrophes of English, as in
+        BertTokenizerFast. Chinese characters stay apart.
+
+        Raises:
+            ArgumentError: not one-dimensional, not integers, or an id outside 0 … V − 1.
+        """
+        ids = check_ids(ids, 1, self.vocab_size)
+        return close_gaps(self._tokenizer.decode(ids, skip_special_tokens))
+
+    def batch_decode(self, ids: Any, skip_special_tokens: bool = False) -> list[str]:
+        """Ids (B, L), or a list of B rows, as B texts; see :meth:`decode`."""
+        if not isinstance(ids, (list, tuple, np.ndarray)):
+            raise ArgumentError(f"ids: expected rows of integers, found {type(ids).__name__}")
+        return [self.decode(row, skip_special_tokens) for row in ids]
+
+    def convert_ids_to_tokens(self, ids: Any) -> str | list[str]:
+        """The token of one id, or a list for a list; ArgumentError for an id outside 0 … V − 1."""
+        if isinstance(ids, (int, np.integer)):
+            return self._tokens[check_ids(ids, 0, self.vocab_size)]
+        return [self._tokens[i] for i in check_ids(ids, 1, self.vocab_size)]
+
+    def convert_tokens_to_ids(self, tokens: str | Sequence[str]) -> int | list[int]:
+        """The id of one token, or a list for a list; an unknown token has the id of [UNK]."""
+        if isinstance(tokens, str):
+            return self._ids.get(tokens, self.unk_token_id)
+        if not isinstance(tokens, (list, tuple)) or not all(isinstance(t, str) for t in tokens):
+            raise ArgumentError("tokens: expected a string or a list of strings")
+        return [self._ids.get(token, self.unk_token_id) for token in tokens]
+
+    def _encode(self, batch: list, max_length: int | None, special: bool = True) -> list:
+        if max_length is None:
+            self._tokenizer.no_truncation()
+        else:
+            self._tokenizer.enable_truncation(max_length, strategy="longest_first")
+        return self._tokenizer.encode_batch(batch, add_special_tokens=special)

@@ -1,0 +1,69 @@
+"""vocab.txt: the list of tokens in which the position of a token is its id."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from os import PathLike
+
+from minizha.errors import ArgumentError, FileError, MinizhaError
+from minizha.files import decode_utf8, read_bytes
+
+PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+
+
+def check_vocabulary(tokens: Sequence[str]) -> list[str]:
+    """``tokens`` as a list, once it is sure that each token has one id and vocab.txt can hold it.
+
+    Raises:
+        ArgumentError: not strings, an empty or repeated token, a line break inside a token, or
+            one of ``SPECIAL_TOKENS`` missing.
+    """
+    if not isinstance(tokens, (list, tuple)) or not all(isinstance(t, str) for t in tokens):
+        raise ArgumentError("vocab: expected a list of strings or the path of a vocab.txt")
+    return check_tokens(tokens, lambda i: f"vocab[{i}]", "vocab", ArgumentError)
+
+
+def read_vocabulary(path: str | PathLike[str]) -> list[str]:
+    r"""The tokens of a vocab.txt, one a line; the line number (from 0) is the id.
+
+    Convention: UTF-8, split at ``\n`` alone. ``str.splitlines`` would also split at U+2028, which
+    two tokens of the released Chinese vocabulary contain, and shift every id after them.
+
+    Raises:
+        FileError: missing, not UTF-8, empty, a byte-order mark, an empty or repeated line, or one
+            of ``SPECIAL_TOKENS`` missing; names the path and the line.
+    """
+    path = os.fspath(path)
+    text = decode_utf8(read_bytes(path), path)
+    if not text.strip():
+        raise FileError(f"{path}: expected one token a line, found an empty file")
+    if text.startswith("\ufeff"):
+        raise FileError(
+            f"{path}, line 1: starts with a byte-order mark (U+FEFF), which would become part of "
+            "the first token; save the file as UTF-8 without one"
+        )
+    lines = text.removesuffix("\n").split("\n")
+    tokens = [line.removesuffix("\r") for line in lines]
+    return check_tokens(tokens, lambda i: f"{path}, line {i + 1}", path, FileError)
+
+
+def check_tokens(
+    tokens: Sequence[str], where: Callable[[int], str], whole: str, error: type[MinizhaError]
+) -> list[str]:
+    """:func:`check_vocabulary` with words of the caller's: where(i) is said of token i."""
+    seen: dict[str, int] = {}
+    for i, token in enumerate(tokens):
+        if not token:
+            raise error(f"{where(i)}: expected a token, found nothing")
+        if token in seen:
+            raise error(f"{where(i)}: {token!r} stands in {where(seen[token])} already")
+        if "\n" in token or "\r" in token:
+            raise error(f"{where(i)}: a line break inside the token {token!r}")
+        if not token.isascii() and any("\ud800" <= c <= "\udfff" for c in token):
+            raise error(f"{where(i)}: {token!r} is not valid Unicode")
+        seen[token] = i
+    missing = [token for token in SPECIAL_TOKENS if token not in seen]
+    if missing:
+        raise error(f"{whole}: {', '.join(missing)} missing among its {len(seen)} tokens")
+    return list(tokens)

@@ -1,0 +1,84 @@
+"""BERT's text pipeline, put together from the parts of the ``tokenizers`` library.
+
+That library is imported inside the functions: it brings much along, and whoever only wants the
+model should not wait for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from minizha.text.vocabulary import CLS, SEP, SPECIAL_TOKENS, UNK
+
+
+def normalizer(
+    do_lower_case: bool = True,
+    strip_accents: bool | None = None,
+    tokenize_chinese_chars: bool = True,
+) -> Any:
+    """BERT's normaliser: control characters, white space, Chinese characters, case, accents."""
+    from tokenizers import normalizers
+
+    return normalizers.BertNormalizer(
+        clean_text=True,
+        handle_chinese_chars=tokenize_chinese_chars,
+        strip_accents=strip_accents,
+        lowercase=do_lower_case,
+    )
+
+
+def wordpiece(ids: dict[str, int], text_normalizer: Any) -> Any:
+    """The whole pipeline as a ``tokenizers.Tokenizer`` over the vocabulary ``{token: id}``."""
+    from tokenizers import (
+        AddedToken,
+        Tokenizer,
+        decoders,
+        models,
+        pre_tokenizers,
+        processors,
+    )
+
+    tokenizer = Tokenizer(models.WordPiece(ids, unk_token=UNK, max_input_chars_per_word=100))
+    tokenizer.normalizer = text_normalizer
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{CLS} $A {SEP}",
+        pair=f"{CLS}:0 $A:0 {SEP}:0 $B:1 {SEP}:1",
+        special_tokens=[(CLS, ids[CLS]), (SEP, ids[SEP])],
+    )
+    tokenizer.decoder = decoders.WordPiece(prefix="##")
+    # found in the raw text, so that "[MASK]" survives lower-casing and the split at brackets
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in SPECIAL_TOKENS])
+    return tokenizer
+
+
+def close_gaps(text: str) -> str:
+    """Decoded ``text`` without the spaces that splitting at punctuation left in English.
+
+    The decoder of ``tokenizers`` looks at one token at a time and misses the gaps that span two,
+    such as ``don ' t``.
+    """
+    for mark in ".?!,":
+        text = text.replace(" " + mark, mark)
+    text = text.replace(" ' ", "'")
+    for ending in ("n't", "'m", "'s", "'ve", "'re"):
+        text = text.replace(" " + ending, ending)
+    return text
+
+
+def character_pieces(texts: Iterable[str], do_lower_case: bool = True) -> Iterable[str]:
+    """The tokens ``texts`` would become if every token were one character.
+
+    A Chinese character is a word and hence a piece of its own; the letters of ``NBA`` become
+    ``n``, ``##b``, ``##a``.
+    """
+    from tokenizers import pre_tokenizers
+
+    normalize = normalizer(do_lower_case).normalize_str
+    split = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
+    for text in texts:
+        for word, _ in split(normalize(text)):
+            yield word[0]
+            for character in word[1:]:
+                yield "##" + character
