@@ -1,0 +1,45 @@
+"""minizha: NEZHA as a textbook that runs. The public names, nothing else.
+
+They are looked up when first used, so that ``minizha --help`` need not wait for NumPy.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from minizha import crosscheck as crosscheck
+    from minizha.config import NezhaConfig as NezhaConfig
+    from minizha.errors import MinizhaError as MinizhaError
+    from minizha.model.nezha import NezhaModel as NezhaModel
+    from minizha.model.pretraining import NezhaForMaskedLM as NezhaForMaskedLM
+    from minizha.model.pretraining import (
+        NezhaForNextSentencePrediction as NezhaForNextSentencePrediction,
+    )
+    from minizha.model.pretraining import NezhaForPreTraining as NezhaForPreTraining
+    from minizha.text.tokenizer import NezhaTokenizer as NezhaTokenizer
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "MinizhaError": "minizha.errors",
+    "NezhaConfig": "minizha.config",
+    "NezhaForMaskedLM": "minizha.model.pretraining",
+    "NezhaForNextSentencePrediction": "minizha.model.pretraining",
+    "NezhaForPreTraining": "minizha.model.pretraining",
+    "NezhaModel": "minizha.model.nezha",
+    "NezhaTokenizer": "minizha.text.tokenizer",
+}
+
+__all__ = [*_HOMES, "crosscheck"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "crosscheck":
+        return import_module("minizha.crosscheck")
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'minizha' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,152 @@
+"""The command line: ``minizha pretrain``, ``fill-mask``, ``next-sentence``, ``info``.
+
+Every error that a person can cause is one line on stderr and exit status 2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import fields
+
+from minizha.errors import MinizhaError
+
+# NumPy is imported inside the commands: how many threads its products take is read at import
+
+DEFAULT_FOLDER = "minizha-sanguo"
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit status."""
+    options = _parser().parse_args(arguments)
+    warnings.showwarning = _show_warning
+    try:
+        return options.command(options)
+    except MinizhaError as error:
+        print(f"minizha: error: {error}", file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        print(f"minizha: error: not enough memory for these sizes: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("minizha: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # whoever read our output has gone; keep Python from complaining about it at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    print(f"minizha: note: {message}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    from minizha import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="minizha", description="NEZHA, the Chinese BERT with relative positions, by hand."
+    )
+    parser.add_argument("--version", action="version", version=f"minizha {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    pretrain = commands.add_parser("pretrain", help="train a small NEZHA from scratch, then guess")
+    _add_pretrain_options(pretrain)
+    pretrain.set_defaults(command=_pretrain)
+
+    fill = commands.add_parser("fill-mask", help="guess each [MASK] in a text")
+    fill.add_argument("text", metavar="TEXT", help="for example: 曹操引[MASK]来攻")
+    fill.add_argument("--top-k", type=int, default=5, metavar="N", help="how many guesses (5)")
+    _add_model_options(fill)
+    fill.set_defaults(command=_fill_mask)
+
+    following = commands.add_parser("next-sentence", help="how likely does B continue A?")
+    following.add_argument("first", metavar="A")
+    following.add_argument("second", metavar="B")
+    _add_model_options(following)
+    following.set_defaults(command=_next_sentence)
+
+    info = commands.add_parser("info", help="what a model folder holds")
+    info.add_argument("folder", metavar="DIR")
+    info.set_defaults(command=_info)
+    return parser
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--model", default=DEFAULT_FOLDER, metavar="DIR", help=f"model folder ({DEFAULT_FOLDER})"
+    )
+    parser.add_argument("--backend", default="numpy", metavar="NAME", help="numpy or cupy (numpy)")
+
+
+def _add_pretrain_options(parser: argparse.ArgumentParser) -> None:
+    from minizha.training.options import PretrainOptions, option_type
+
+    parser.add_argument(
+        "--corpus", metavar="FILE",
+        help="UTF-8, a paragraph a line, a blank line between documents (三国演义, which comes along)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out", default=DEFAULT_FOLDER, metavar="DIR", help=f"model folder ({DEFAULT_FOLDER})"
+    )
+    parser.add_argument("--backend", default="numpy", metavar="NAME", help="numpy or cupy (numpy)")
+    parser.add_argument(
+        "--threads",
+        type=int,
+        metavar="N",
+        help="parts of a batch computed side by side (one a core)",
+    )
+    for f in fields(PretrainOptions):
+        name, text = "--" + f.name.replace("_", "-"), f"{f.metadata['help']} ({f.default:g})"
+        parser.add_argument(name, type=option_type(f), default=f.default, metavar="N", help=text)
+
+
+def _pretrain(options: argparse.Namespace) -> int:
+    from minizha.training.options import PretrainOptions
+
+    settings = PretrainOptions(
+        **{f.name: getattr(options, f.name) for f in fields(PretrainOptions)}
+    )
+    if options.threads is not None and options.threads < 1:
+        raise MinizhaError(f"--threads: expected at least 1, found {options.threads}")
+    # the parts of a batch run side by side, so each product gets one thread: with two of them on
+    # two cores, the products of one part would wait for those of the other
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    from minizha.training.run import run
+
+    whole = run(options.corpus, options.out, settings, options.backend, options.threads)
+    return 0 if whole else INTERRUPTED
+
+
+def _fill_mask(options: argparse.Namespace) -> int:
+    from minizha.model.pretraining import NezhaForMaskedLM
+    from minizha.training.evaluation import fill_mask, load_for_text
+
+    model, tokenizer = load_for_text(NezhaForMaskedLM, options.model, options.backend)
+    for number, guesses in enumerate(fill_mask(model, tokenizer, options.text, options.top_k), 1):
+        print(f"[MASK] {number}")
+        for guess in guesses:
+            print(f"  {guess.token}\t{guess.probability:.4f}")
+    return 0
+
+
+def _next_sentence(options: argparse.Namespace) -> int:
+    from minizha.model.pretraining import NezhaForNextSentencePrediction
+    from minizha.training.evaluation import follows, load_for_text
+
+    model, tokenizer = load_for_text(NezhaForNextSentencePrediction, options.model, options.backend)
+    probability = follows(model, tokenizer, options.first, options.second)
+    print(f"B continues A\t{probability:.4f}\nB is random\t{1 - probability:.4f}")
+    return 0
+
+
+def _info(options: argparse.Namespace) -> int:
+    from minizha.checkpoint.info import describe_folder
+
+    print(describe_folder(options.folder))
+    return 0

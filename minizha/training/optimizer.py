@@ -1,0 +1,104 @@
+"""AdamW: steps of about equal size for every parameter, whatever the size of its gradient."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from minizha.backend import Array, namespace
+from minizha.model.parameters import decays, unflatten
+
+
+def adamw_update(
+    parameter: Array,
+    gradient: Array,
+    mean: Array,
+    square: Array,
+    step: int,
+    rate: float,
+    betas: tuple[float, float],
+    eps: float,
+    decay: float,
+) -> tuple[Array, Array, Array]:
+    """``p ← p · (1 − rate · decay) − rate · m̂ / (√v̂ + eps)``
+
+    with ``m ← β₁ m + (1 − β₁) g``, ``v ← β₂ v + (1 − β₂) g²``, ``m̂ = m / (1 − β₁ᵗ)`` and
+    ``v̂ = v / (1 − β₂ᵗ)``: the running means start at 0 and are too small at first by exactly
+    these factors. The decay acts on the parameter itself and not through the gradient, whose
+    size the division would cancel.
+
+    Shapes: parameter (…), gradient (…), mean (…), square (…) → parameter, mean, square.
+
+    Convention: step t counts from 1. New arrays; nothing is mutated.
+
+    Source: Loshchilov and Hutter 2019, algorithm 2; ``torch.optim.AdamW``.
+    """
+    beta1, beta2 = betas
+    mean = beta1 * mean + (1.0 - beta1) * gradient
+    square = beta2 * square + (1.0 - beta2) * (gradient * gradient)
+    deviation = namespace(square).sqrt(square) * (1.0 - beta2**step) ** -0.5 + eps
+    change = mean / deviation
+    change *= rate / (1.0 - beta1**step)
+    return parameter * (1.0 - rate * decay) - change, mean, square
+
+
+def global_norm(gradients: dict[str, Array]) -> Array:
+    """``√(Σ over all gradients Σ g²)``, one number; on a GPU it stays there."""
+    xp = namespace(*gradients.values())
+    total = sum((g * g).sum(dtype=xp.float64) for g in gradients.values())
+    return xp.sqrt(total)
+
+
+def clip_by_global_norm(
+    gradients: dict[str, Array], max_norm: float
+) -> tuple[dict[str, Array], Array]:
+    """``g · min(1, max_norm / (norm + 1e-6))`` for all gradients alike, and the norm before
+
+    Convention: the direction of the step is kept; the 1e-6 is ``torch.nn.utils.clip_grad_norm_``'s.
+    """
+    norm = global_norm(gradients)
+    xp = namespace(*gradients.values())
+    factor = xp.minimum(max_norm / (norm + 1e-6), 1.0)
+    return {name: g * factor.astype(g.dtype) for name, g in gradients.items()}, norm
+
+
+class AdamW:
+    """The moments of a model's parameters, and :func:`adamw_update` for all of them.
+
+    Args:
+        model: whose parameters are replaced at each step.
+        betas: decay rates of the two running means.
+        eps: added to the root of the second.
+        weight_decay: applies to matrices, not to biases and LayerNorm.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        self.model = model
+        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
+        zeros_like = model.xp.zeros_like
+        self.means = {name: zeros_like(p) for name, p in model.state_dict().items()}
+        self.squares = {name: zeros_like(p) for name, p in model.state_dict().items()}
+        self.steps = 0
+
+    def step(self, gradients: dict[str, Array], rate: float) -> None:
+        """Replace every parameter by its update; outputs made before keep the old ones."""
+        self.steps += 1
+        new = {}
+        for name, parameter in self.model.state_dict().items():
+            new[name], self.means[name], self.squares[name] = adamw_update(
+                parameter,
+                gradients[name],
+                self.means[name],
+                self.squares[name],
+                self.steps,
+                rate,
+                self.betas,
+                self.eps,
+                self.weight_decay if decays(name) else 0.0,
+            )
+        self.model.parameters = unflatten(new)

@@ -1,0 +1,69 @@
+"""What a pre-training run can be told. No NumPy here: the command line's help reads this file."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+from minizha.errors import ArgumentError
+
+
+def _option(default: float, low: float, text: str, high: float = math.inf) -> Any:
+    return field(default=default, metadata={"help": text, "low": low, "high": high})
+
+
+@dataclass(frozen=True)
+class PretrainOptions:
+    """Sizes and rates of a run; the defaults fit two cores and five minutes.
+
+    Lengths are in tokens; each field's meaning and range are in its metadata.
+
+    Raises:
+        ArgumentError: a value is out of range; all faults are named.
+    """
+
+    steps: int = _option(1200, 1, "optimizer steps")
+    seed: int = _option(0, 0, "seed of parameters, batches and masks")
+    hidden_size: int = _option(128, 1, "features of a token")
+    layers: int = _option(3, 1, "layers")
+    heads: int = _option(4, 1, "attention heads a layer")
+    intermediate_size: int = _option(512, 1, "width inside the feed-forward network")
+    max_relative_position: int = _option(64, 0, "distances beyond it count as it")
+    length: int = _option(64, 8, "tokens of a pair of segments")
+    batch_size: int = _option(32, 1, "pairs a step")
+    rate: float = _option(2e-3, 0.0, "learning rate at its peak")
+    warmup: float = _option(0.1, 0.0, "share of the steps in which the rate rises", 1.0)
+    weight_decay: float = _option(0.01, 0.0, "of matrices, not of biases and LayerNorm")
+    beta2: float = _option(0.98, 0.0, "decay of AdamW's mean square", 0.999999)
+    dropout: float = _option(0.0, 0.0, "share of activations dropped in training", 0.9)
+    max_norm: float = _option(1.0, 1e-6, "gradients are scaled down to this global norm")
+    mask_probability: float = _option(0.15, 0.01, "share of the words that are asked for", 0.9)
+    held_out: int = _option(12, 2, "every so many-th document is kept for the evaluation")
+    min_count: int = _option(2, 1, "rarer characters are unknown")
+
+    def __post_init__(self) -> None:
+        faults = [fault for f in fields(self) if (fault := _fault(f, getattr(self, f.name)))]
+        if self.hidden_size % self.heads or (self.hidden_size // self.heads) % 2:
+            faults.append(
+                "hidden_size / heads: expected an even whole number, found "
+                f"{self.hidden_size} / {self.heads}"
+            )
+        if faults:
+            raise ArgumentError("; ".join(faults))
+
+
+def option_type(f: Field) -> type:
+    """int or float: the annotations are text here."""
+    return {"int": int, "float": float}[f.type]
+
+
+def _fault(f: Field, value: Any) -> str | None:
+    low, high = f.metadata["low"], f.metadata["high"]
+    kind = "an integer" if option_type(f) is int else "a number"
+    right = isinstance(value, int if option_type(f) is int else (int, float))
+    # written so that NaN and infinity fail
+    if right and not isinstance(value, bool) and low <= value <= high and value < math.inf:
+        return None
+    span = f"of at least {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
+    return f"{f.name}: expected {kind} {span}, found {value!r}"

@@ -1,0 +1,126 @@
+"""Pre-training from a text file to a trained model: what ``minizha pretrain`` runs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from minizha.config import NezhaConfig
+from minizha.model.pretraining import NezhaForPreTraining
+from minizha.text.corpus import (
+    Document,
+    character_vocabulary,
+    embedded_corpus,
+    hold_out,
+    read_corpus,
+)
+from minizha.text.masking import mask_tokens
+from minizha.text.pairs import PairSampler, tokenize_documents
+from minizha.text.tokenizer import NezhaTokenizer
+from minizha.training.optimizer import AdamW, clip_by_global_norm
+from minizha.training.options import PretrainOptions
+from minizha.training.schedule import linear_schedule
+from minizha.training.step import Batch, Counts, loss_and_gradients
+
+HELD_OUT_SEED = 2019  # fixed: every run is measured on the same held-out masks
+
+
+class Data(NamedTuple):
+    """A corpus, ready to draw from."""
+
+    tokenizer: NezhaTokenizer
+    sampler: PairSampler
+    held_out: Batch
+    held_out_documents: list[Document]
+    documents: int
+    characters: int
+
+
+def prepare(corpus: str | os.PathLike | None, options: PretrainOptions) -> Data:
+    """Read a corpus (None: the embedded novel), keep documents apart, build the vocabulary.
+
+    Raises:
+        FileError: the corpus can't be read or is too small.
+    """
+    documents = embedded_corpus() if corpus is None else read_corpus(corpus)
+    train, held_out = hold_out(documents, options.held_out)
+    # the vocabulary, too, knows nothing of what is held out
+    tokenizer = NezhaTokenizer(character_vocabulary(train, options.min_count))
+
+    def sampler(part: list[Document]) -> PairSampler:
+        return PairSampler(
+            tokenize_documents(part, tokenizer),
+            options.length,
+            tokenizer.cls_token_id,
+            tokenizer.sep_token_id,
+            tokenizer.pad_token_id,
+        )
+
+    rng = np.random.default_rng(HELD_OUT_SEED)
+    # one held-out document can't lend itself random sentences: then the first of the rest helps
+    lenders = held_out if len(held_out) > 1 else [*held_out, train[0]]
+    evaluation = mask(sampler(lenders).all(rng), tokenizer, options, rng)
+    characters = sum(len(p) for d in documents for p in d.paragraphs)
+    return Data(tokenizer, sampler(train), evaluation, held_out, len(documents), characters)
+
+
+def new_model(data: Data, options: PretrainOptions, backend: str = "numpy") -> NezhaForPreTraining:
+    """A fresh model with the options' sizes and the data's vocabulary."""
+    config = NezhaConfig(
+        vocab_size=len(data.tokenizer),
+        hidden_size=options.hidden_size,
+        num_hidden_layers=options.layers,
+        num_attention_heads=options.heads,
+        intermediate_size=options.intermediate_size,
+        max_relative_position=options.max_relative_position,
+        max_position_embeddings=max(512, options.length),
+        hidden_dropout_prob=options.dropout,
+        attention_probs_dropout_prob=options.dropout,
+        pad_token_id=data.tokenizer.pad_token_id,
+    )
+    return NezhaForPreTraining(config, seed=options.seed, backend=backend)
+
+
+def train(
+    model: NezhaForPreTraining, data: Data, options: PretrainOptions, threads: int = 1
+) -> Iterator[Counts]:
+    """Take ``options.steps`` steps; after each, yield its figures.
+
+    Stop iterating at any time: the model is whole between any two steps.
+    """
+    rng = np.random.default_rng([options.seed, 1])
+    optimizer = AdamW(model, betas=(0.9, options.beta2), weight_decay=options.weight_decay)
+    warmup = round(options.warmup * options.steps)
+    model.train(options.seed)
+    with ThreadPoolExecutor(threads) as pool:
+        for step in range(options.steps):
+            batch = data.sampler.batch(options.batch_size, rng)
+            batch = mask(batch, data.tokenizer, options, rng)
+            counts, gradients = loss_and_gradients(model, batch, threads, pool)
+            gradients, _ = clip_by_global_norm(gradients, options.max_norm)
+            rate = linear_schedule(step, options.rate, warmup, options.steps)
+            optimizer.step(gradients, rate)
+            yield counts
+    model.eval()
+
+
+def mask(
+    examples: Batch,
+    tokenizer: NezhaTokenizer,
+    options: PretrainOptions,
+    rng: np.random.Generator,
+) -> Batch:
+    """The examples with words masked, and the ``labels`` that ask for them."""
+    input_ids, labels = mask_tokens(
+        examples["input_ids"],
+        tokenizer.special_ids,
+        rng,
+        mask_token_id=tokenizer.mask_token_id,
+        vocab_size=len(tokenizer),
+        probability=options.mask_probability,
+    )
+    return examples | {"input_ids": input_ids, "labels": labels}

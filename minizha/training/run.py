@@ -1,0 +1,141 @@
+"""A pre-training run for a person: a progress bar, held-out figures, guesses, a folder at the end."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from pathlib import Path
+
+from minizha.errors import FileError
+from minizha.files import write_atomic
+from minizha.model.pretraining import NezhaForPreTraining
+from minizha.training.evaluation import Example, Figures, evaluate, examples_from, figures
+from minizha.training.options import PretrainOptions
+from minizha.training.pretrain import Data, new_model, prepare, train
+from minizha.training.report import CurvePoint, write_curve
+from minizha.training.step import Counts
+
+WINDOW = 50  # steps that the bar's figures are means of
+REFRESH = 10  # steps between two readings: reading a figure waits for a GPU
+
+
+def run(
+    corpus: str | None, out: str, options: PretrainOptions, backend: str, threads: int | None
+) -> bool:
+    """Train, evaluate, save; False where Ctrl-C ended the training early.
+
+    On Ctrl-C the model is saved as it stands, with its vocabulary and the curve so far.
+
+    Raises:
+        MinizhaError: an option, the corpus, the backend or the folder is not usable.
+    """
+    folder = Path(out)
+    _check_writable(folder)  # now, not after five minutes
+    data = prepare(corpus, options)
+    model = new_model(data, options, backend)
+    threads = threads or (1 if backend == "cupy" else _cores())
+    name = corpus or "三国演义 (embedded)"
+    print(
+        f"{name}: {data.documents} documents, {data.characters:,} characters; "
+        f"{len(data.held_out_documents)} documents held out\n"
+        f"vocabulary {len(data.tokenizer):,} characters, model {model.num_parameters():,} parameters, "
+        f"{backend}, {threads} thread{'s' if threads > 1 else ''}"
+    )
+    curve: list[CurvePoint] = []
+    started, finished = time.monotonic(), False
+    try:
+        _train_with_bar(model, data, options, threads, curve)
+        finished = True
+        took = time.monotonic() - started
+        held_out = evaluate(model, data.held_out)
+    except KeyboardInterrupt:
+        model.eval()
+        held_out = None
+    save(folder, model, data, curve, held_out)
+    if not finished or held_out is None:
+        print(f"\ninterrupted; the model as it stands is in {folder}")
+        return False
+    _print_results(held_out, took)
+    for example in examples_from(model, data.tokenizer, data.held_out_documents):
+        print(_line(example))
+    print(f"\nmodel, vocabulary and loss curve are in {folder}\n"
+          f"try: minizha fill-mask 曹操引[MASK]来攻 --model {folder}")  # fmt: skip
+    return True
+
+
+def save(
+    folder: Path,
+    model: NezhaForPreTraining,
+    data: Data,
+    curve: list[CurvePoint],
+    held_out: Figures | None,
+) -> None:
+    """Write the model, its tokenizer and the curve; each file whole or not at all.
+
+    Raises:
+        FileError: a file can't be written.
+    """
+    model.save_pretrained(folder)
+    data.tokenizer.save_pretrained(folder)
+    write_curve(folder, curve, held_out)
+
+
+def _train_with_bar(
+    model: NezhaForPreTraining,
+    data: Data,
+    options: PretrainOptions,
+    threads: int,
+    curve: list[CurvePoint],
+) -> None:
+    from tqdm import tqdm
+
+    recent: deque[Counts] = deque(maxlen=WINDOW)
+    tokens = options.batch_size * options.length
+    started = time.monotonic()
+    layout = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
+    with tqdm(total=options.steps, bar_format=layout, desc="pretrain") as bar:
+        for step, counts in enumerate(train(model, data, options, threads), start=1):
+            recent.append(counts)
+            if step % REFRESH and step != options.steps:
+                continue
+            now = figures(list(recent))
+            bar.set_postfix_str(
+                f"loss {now.word_loss + now.pair_loss:.3f}, words {now.word_accuracy:.3f}, "
+                f"pairs {now.pair_accuracy:.3f}, {step * tokens / (time.monotonic() - started):,.0f} tok/s",
+                refresh=False,
+            )
+            bar.update(step - bar.n)
+            if step % WINDOW == 0 or step == options.steps:
+                curve.append(CurvePoint(step, now))
+
+
+def _print_results(held_out: Figures, seconds: float) -> None:
+    print(
+        f"\ntrained in {seconds / 60:.1f} minutes; on the held-out documents:\n"
+        f"  masked words    accuracy {held_out.word_accuracy:.3f}, loss {held_out.word_loss:.3f} nats "
+        f"({held_out.words:,} words)\n"
+        f"  next sentence   accuracy {held_out.pair_accuracy:.3f}, loss {held_out.pair_loss:.3f} nats "
+        f"({held_out.pairs:,} pairs)\n\nheld-out sentences:"
+    )
+
+
+def _line(example: Example) -> str:
+    guesses = "  ".join(f"{g.token} {g.probability:.2f}" for g in example.guesses)
+    return f"  {example.text}\n    {example.answer}  ←  {guesses}"
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".minizha-{os.getpid()}.probe"
+        write_atomic(probe, b"")
+        probe.unlink()
+    except OSError as error:
+        raise FileError(f"{folder}: can't make the folder: {error.strerror or error}") from error
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return min(8, len(os.sched_getaffinity(0)))
+    return min(8, os.cpu_count() or 1)
