@@ -70,9 +70,11 @@ def gradcheck(
     Raises:
         ArgumentError: the inputs give no loss.
     """
+    if entries is not None and entries < 1:
+        raise ArgumentError(f"gradcheck: entries: expected at least 1 or None, found {entries}")
     real, stepped = model.astype("float64"), model.astype("complex128")
     out = _run(real, inputs)
-    if out.loss is None:
+    if "loss" not in out:
         raise ArgumentError("gradcheck: inputs: expected labels, so that there is a loss")
     given = out.backward()
     gradients = {n: to_host(g) for n, g in (real.gradients() | given).items()}
@@ -126,6 +128,11 @@ def check_pair(
     rng = np.random.default_rng(seed)
     y, cache = forward(*arguments)
     places = [k for k, a in enumerate(arguments) if is_array(a) and a.dtype.kind == "f"]
+    if not places or trials < 1:
+        raise ArgumentError(
+            f"check_pair: expected at least one float array among the arguments and one trial, "
+            f"found {len(places)} and {trials}"
+        )
     worst, checked = None, 0
     for _ in range(trials):
         u = _random_like(y, rng)
@@ -181,8 +188,9 @@ def _check_gradients(gradients: tuple, arguments: list) -> None:
             f"forward, found {len(gradients)}"
         )
     for k, (gradient, argument) in enumerate(zip(gradients, arguments, strict=True)):
-        if gradient.shape != argument.shape:
+        found = getattr(gradient, "shape", type(gradient).__name__)
+        if found != argument.shape:
             raise ArgumentError(
-                f"backward: gradient {k}: expected the argument's shape {argument.shape}, "
-                f"found {gradient.shape}"
+                f"backward: gradient {k}: expected an array of the argument's shape "
+                f"{argument.shape}, found {found}"
             )

@@ -53,9 +53,9 @@ def gelu_backward(dy: np.ndarray, cache: SlopeCache) -> np.ndarray:
 
 def _block(x: np.ndarray, y: np.ndarray, slope: np.ndarray, scratch: np.ndarray) -> None:
     z, density, numerator, denominator = (row[: x.size] for row in scratch)
-    p, q, far = (*_SHORT, 13.0) if x.dtype == np.float32 else (*_LONG, 38.0)
+    p, q, far = (*_SHORT, 15.0) if x.dtype == np.float32 else (*_LONG, 40.0)
     np.abs(x, out=z)
-    np.minimum(z, far, out=z)
+    np.minimum(z, far, out=z)  # from there on the density is 0, and P and Q can't overflow
     np.multiply(z, z, out=density)
     density *= -0.5
     np.exp(density, out=density)
@@ -63,9 +63,11 @@ def _block(x: np.ndarray, y: np.ndarray, slope: np.ndarray, scratch: np.ndarray)
     _polynomial(q, z, denominator)
     numerator /= denominator
     numerator *= density  # Φ(−|x|)
-    # Φ(x) = [x > 0] − sign(x) · Φ(−|x|), without losing the digits of a small Φ
-    np.copysign(numerator, x, out=numerator)
-    np.greater(x, 0, out=slope)
+    # Φ(x) = [x ≥ 0] − sign(x) · Φ(−|x|), which keeps the digits of a small Φ; adding 0 turns a
+    # −0, whose sign the two functions read differently, into 0
+    np.add(x, 0.0, out=y)
+    np.copysign(numerator, y, out=numerator)
+    np.greater_equal(y, 0.0, out=slope)
     slope -= numerator
     np.multiply(x, slope, out=y)
     density *= 1.0 / math.sqrt(2.0 * math.pi)

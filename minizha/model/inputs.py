@@ -82,16 +82,14 @@ class Door(NamedTuple):
             self.head_masks(head_mask),
         )
 
-    def integers(
-        self, name: str, value: Any, shape: tuple, below: int, ignored: bool = False
-    ) -> Array:
-        """Ids of ``shape`` in [0, below); with ``ignored``, −100 too."""
-        return to_backend(self.host_integers(name, value, shape, below, ignored), self.xp)
+    def integers(self, name: str, value: Any, shape: tuple, below: int) -> Array:
+        """Ids of ``shape`` in [0, below)."""
+        return to_backend(self.host_integers(name, value, shape, below), self.xp)
 
     def host_integers(
         self, name: str, value: Any, shape: tuple, below: int, ignored: bool = False
     ) -> np.ndarray:
-        """The same, still on the host."""
+        """The same, still on the host; with ``ignored``, −100 too."""
         array = self._host(name, value)
         if array.dtype.kind not in "iu":
             raise ArgumentError(f"{name}: expected integers, found {array.dtype}")

@@ -1,9 +1,7 @@
 """The classes that pre-train: masked words, next sentences, and both at once.
 
 Each runs :func:`~minizha.model.nezha.nezha` and puts its heads on top; ``backward`` walks the
-same way down. Of the hidden states, only the labelled rows go through the vocabulary for the
-loss: at 15 % masking that is a seventh of the largest product of the model. The logits of all
-rows are computed when somebody reads them.
+same way down.
 """
 
 from __future__ import annotations
@@ -12,10 +10,16 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from minizha.backend import Array, namespace, to_backend
+from minizha.backend import Array
 from minizha.config import NezhaConfig
-from minizha.model.heads import PredictionsCache, predictions, predictions_backward
+from minizha.model.heads import predictions, predictions_backward
 from minizha.model.inputs import Inputs
+from minizha.model.masked_lm import (
+    ItemsInBatch,
+    LabelledPredictionsCache,
+    masked_lm_loss,
+    masked_lm_loss_backward,
+)
 from minizha.model.nezha import NezhaCache, NezhaResult, add, nezha, nezha_backward
 from minizha.model.outputs import (
     Deferred,
@@ -33,76 +37,8 @@ from minizha.model.parameters import (
     seq_relationship_shapes,
 )
 from minizha.model.pretrained import NezhaPreTrainedModel, Wanted
-from minizha.ops.cross_entropy import (
-    CrossEntropyCache,
-    cross_entropy,
-    cross_entropy_backward,
-    labelled_rows,
-)
+from minizha.ops.cross_entropy import CrossEntropyCache, cross_entropy, cross_entropy_backward
 from minizha.ops.linear import LinearCache, linear, linear_backward
-
-
-class LabelledPredictionsCache(NamedTuple):
-    """The labelled rows of the flattened hidden states, and the caches of what became of them."""
-
-    rows: Array
-    shape: tuple[int, int, int]
-    predictions: PredictionsCache
-    loss: CrossEntropyCache
-
-
-class ItemsInBatch(NamedTuple):
-    """What the two sums of the loss are divided by; None: by the labels of this very call.
-
-    For a call on a part of a batch: with the whole batch's counts, the parts' losses and
-    gradients add up to the whole's. A mean of the parts' means would be something else, since
-    the parts differ in how many tokens they have labelled.
-    """
-
-    labels: int | None = None
-    next_sentence_label: int | None = None
-
-
-def masked_lm_loss(
-    p: Tree,
-    config: NezhaConfig,
-    hidden: Array,
-    decoder_weight: Array,
-    labels: np.ndarray,
-    count: int | None = None,
-) -> tuple[Array, LabelledPredictionsCache]:
-    """``loss = cross_entropy(predictions(hidden[labelled]), labels[labelled])``
-
-    Shapes: hidden (B, L, D), decoder_weight (V, D), labels (B, L) → loss ().
-
-    Convention: labels are on the host, already checked; −100 asks for nothing, and where
-    nothing is asked the loss is 0.
-    """
-    xp = namespace(hidden)
-    rows, labels = (to_backend(a, xp) for a in labelled_rows(labels.reshape(-1)))
-    labelled = hidden.reshape(-1, hidden.shape[-1])[rows]
-    logits, predictions_cache = predictions(p, config, labelled, decoder_weight)
-    loss, loss_cache = cross_entropy(logits, labels, all_labelled=True, count=count)
-    return loss, LabelledPredictionsCache(rows, hidden.shape, predictions_cache, loss_cache)
-
-
-def masked_lm_loss_backward(
-    dloss: Array | float,
-    cache: LabelledPredictionsCache,
-    config: NezhaConfig,
-    g: Tree,
-    g_decoder: Tree,
-) -> Array:
-    """Fill the gradients in g and g_decoder; return dhidden, 0 in the rows without a label
-
-    Shapes: dloss () → dhidden (B, L, D).
-    """
-    dlogits = cross_entropy_backward(dloss, cache.loss)
-    drows = predictions_backward(dlogits, cache.predictions, config, g, g_decoder)
-    B, L, D = cache.shape
-    dhidden = namespace(drows).zeros((B * L, D), dtype=drows.dtype)
-    dhidden[cache.rows] = drows
-    return dhidden.reshape(B, L, D)
 
 
 class PreTrainingCache(NamedTuple):
@@ -142,7 +78,7 @@ class _WithHeads(NezhaPreTrainedModel):
         inputs: Inputs,
         wanted: Wanted,
         labels: np.ndarray | None,
-        next_labels: Array | None,
+        next_labels: np.ndarray | None,
         items: ItemsInBatch | None = None,
     ) -> ModelOutput | tuple:
         p, items = self.parameters, items or ItemsInBatch()
@@ -165,7 +101,7 @@ class _WithHeads(NezhaPreTrainedModel):
             values[self._next_sentence_field] = logits
             if next_labels is not None:
                 next_loss, next_sentence = cross_entropy(
-                    logits, next_labels, count=items.next_sentence_label
+                    logits, next_labels, items.next_sentence_label
                 )
         values["loss"] = add(masked_loss, next_loss)
         record = None
@@ -230,10 +166,10 @@ class _WithHeads(NezhaPreTrainedModel):
         V = self.config.vocab_size
         return self._door.host_integers("labels", labels, inputs.shape, V, ignored=True)
 
-    def _next_labels(self, name: str, labels: Any, inputs: Inputs) -> Array | None:
+    def _next_labels(self, name: str, labels: Any, inputs: Inputs) -> np.ndarray | None:
         if labels is None:
             return None
-        return self._door.integers(name, labels, inputs.shape[:1], 2, ignored=True)
+        return self._door.host_integers(name, labels, inputs.shape[:1], 2, ignored=True)
 
 
 class NezhaForPreTraining(_WithHeads):
@@ -263,7 +199,8 @@ class NezhaForPreTraining(_WithHeads):
 
         Shapes: labels (B, L) in [0, V) or −100 for "not asked"; next_sentence_label (B,), 0 for
         "B follows A", 1 for "B is random". The others as for
-        :class:`~minizha.model.nezha.NezhaModel`. ``num_items_in_batch``: see :class:`ItemsInBatch`.
+        :class:`~minizha.model.nezha.NezhaModel`; ``num_items_in_batch`` is an
+        :class:`~minizha.model.masked_lm.ItemsInBatch`.
 
         Convention: ``record`` None keeps the activations where labels are given or in train mode.
 

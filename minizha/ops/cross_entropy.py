@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from minizha.backend import Array, namespace
+import numpy as np
+
+from minizha.backend import Array, namespace, to_backend, to_host
 
 IGNORED = -100
 """The label that asks for nothing: its row adds nothing to the loss and gets no gradient."""
@@ -16,25 +18,27 @@ class CrossEntropyCache(NamedTuple):
 
     probs: Array
     labels: Array
-    rows: Array | None
+    rows: Array
     count: int
     shape: tuple[int, int]
 
 
-def labelled_rows(labels: Array) -> tuple[Array, Array]:
-    """The places in ``labels`` that hold a label, and the labels there.
+def labelled_rows(labels: Array) -> tuple[np.ndarray, np.ndarray]:
+    """The places in ``labels`` that hold a label, and the labels there, both on the host.
 
     Shapes: labels (T) integers → rows (M), kept (M), with M the number of labels ≠ −100.
 
     Convention: rows are selected before anything is gathered with a label, because −100 as an
-    index is no error: it counts from the end, in silence.
+    index is no error: it counts from the end, in silence. Labels come from the host and are
+    looked at there; a CuPy array of labels is copied back, which waits for the device.
     """
-    rows = namespace(labels).flatnonzero(labels != IGNORED)
+    labels = to_host(labels)
+    rows = np.flatnonzero(labels != IGNORED)
     return rows, labels[rows]
 
 
 def cross_entropy(
-    logits: Array, labels: Array, all_labelled: bool = False, count: int | None = None
+    logits: Array, labels: Array, count: int | None = None
 ) -> tuple[Array, CrossEntropyCache]:
     """``loss = mean over labelled rows of (log Σ_v exp(logits[t, v]) − logits[t, labels[t]])``
 
@@ -43,19 +47,16 @@ def cross_entropy(
     Convention: rows labelled −100 are left out of the sum and of the count. Where none is
     left, the loss is 0 (PyTorch says NaN). log Σ exp is taken with the largest logit
     subtracted, never as log(p + ε). The sum runs in float64, the loss has logits' dtype.
-    ``all_labelled=True`` says that no label is −100 and saves looking (on a GPU, waiting).
     ``count`` is what the sum is divided by where these rows are a part of a larger batch, so
     that the parts' losses add up to the mean over all; by default the number of labelled rows.
 
     Source: ``torch.nn.CrossEntropyLoss``, reduction "mean".
     """
-    xp = namespace(logits)
-    shape = logits.shape
-    rows = None
-    if not all_labelled:
-        rows, labels = labelled_rows(labels)
+    xp, shape = namespace(logits), logits.shape
+    rows, labels = (to_backend(a, xp) for a in labelled_rows(labels))
+    if rows.shape[0] < shape[0]:
         logits = logits[rows]
-    count = max(logits.shape[0], 1) if count is None else count
+    count = max(rows.shape[0], 1) if count is None else count
     shifted = logits - logits.real.max(axis=-1, keepdims=True)
     exponentials = xp.exp(shifted)
     total = exponentials.sum(axis=-1, keepdims=True)
@@ -81,7 +82,7 @@ def cross_entropy_backward(dloss: Array | float, cache: CrossEntropyCache) -> Ar
     dkept = probs.copy()
     dkept[xp.arange(probs.shape[0]), labels] -= 1.0
     dkept *= dloss / count
-    if rows is None:
+    if rows.shape[0] == shape[0]:
         return dkept
     dlogits = xp.zeros(shape, dtype=probs.dtype)
     dlogits[rows] = dkept

@@ -14,7 +14,8 @@ from minizha.backend import Array, namespace
 
 # Φ(−z) = exp(−z²/2) · P(z) / Q(z) for z ≥ 0: Hart et al., Computer Approximations (1968), no. 5666.
 # Highest power first. P and Q are smooth and positive, and the quotient of their leading
-# coefficients is 1/√(2π), so the form stays right far out in the tail.
+# coefficients is 1/√(2π), so that far out, where Φ(−z) tends to φ(z)/z, the form stays right to a
+# few parts in a million of that tiny value.
 _P = (0.0352624965998911, 0.700383064443688, 6.37396220353165, 33.912866078383,
       112.079291497871, 221.213596169931, 220.206867912376)  # fmt: skip
 _Q = (0.0883883476483184, 1.75566716318264, 16.064177579207, 86.7807322029461,

@@ -126,7 +126,7 @@ def relative_key(
     Shapes: query (…, Lq, d), table (2K+1, d) → y (…, Lq, Lk).
 
     Convention: unscaled; attention divides by √d. Query i stands at position offset + i, key j
-    at position j.
+    at position j; offset ≥ 0.
 
     Source: Wei et al. 2019, equation 2 (the term ``x_i W^Q (a^K_ij)ᵀ``, after Shaw et al. 2018).
     """

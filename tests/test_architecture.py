@@ -1,0 +1,211 @@
+"""Imports run downward only, and ops/ knows neither parameters nor files nor one library alone."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import minizha
+
+ROOT = Path(minizha.__file__).parent
+
+# from the top down; what stands in one row may import each other, but not in circles
+LAYERS = (
+    {"cli", "__main__"},
+    {"", "training", "crosscheck"},  # "" is minizha itself: the public names
+    {"model", "text", "checkpoint"},
+    {"ops"},
+    {"kernels"},
+    {"backend"},
+    {"config", "files"},
+    {"errors"},
+)
+LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
+BELOW_OPS = {"backend", "kernels", "ops"}
+HOST_ONLY = {"relative_table", "labelled_rows"}  # made or looked at on the host, then moved
+NUMPY_TYPES = {"random", "Generator", "ndarray", "float32", "float64", "int64", "bool_"}
+
+
+def modules() -> dict[str, str]:
+    """Name and source of every module; a package's own is called like the package."""
+    found = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found[name] = path.read_text(encoding="utf-8")
+    return found
+
+
+MODULES = modules()
+
+
+def imports(source: str, known=MODULES) -> Iterator[str]:
+    """Every module that the source imports, inside of functions too."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "a relative import: write the whole name"
+            # ``from package import module`` is an import of the module
+            inner = {f"{node.module}.{alias.name}" for alias in node.names} & set(known)
+            yield from inner or {node.module}
+
+
+def part(module: str) -> str:
+    """``minizha.ops.linear`` belongs to ``ops``."""
+    return [*module.split("."), ""][1]
+
+
+def upward(name: str, source: str) -> list[str]:
+    """The imports of a module that do not run downward."""
+    ours = [module for module in imports(source) if module.split(".")[0] == "minizha"]
+    own = LEVEL[part(name)]
+    return [module for module in ours if LEVEL[part(module)] < own or (module == name)]
+
+
+def foreign(source: str) -> set[str]:
+    """What a module of ops/ or kernels/ imports and should not."""
+    allowed = {*sys.stdlib_module_names, "numpy"}
+    return {
+        module
+        for module in imports(source)
+        if not (
+            module.split(".")[0] in allowed
+            or (module.startswith("minizha.") and part(module) in BELOW_OPS)
+        )
+    }
+
+
+def numpy_maths(source: str) -> list[str]:
+    """Each ``np.name`` that computes, outside of the functions that work on the host."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.name in HOST_ONLY:
+            node.body = []
+    found = [
+        f"np.{node.attr}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in ("np", "numpy")
+        and node.attr not in NUMPY_TYPES
+    ]
+    return found + [
+        f"from {node.module}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] == "numpy"
+    ]
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """A path from a module through its imports back to itself; empty where there is none."""
+    done: set[str] = set()
+
+    def walk(name: str, path: list[str]) -> list[str]:
+        if name in path:
+            return [*path[path.index(name) :], name]
+        if name in done:
+            return []
+        found = next(filter(None, (walk(n, [*path, name]) for n in sorted(graph[name]))), [])
+        done.add(name)
+        return found
+
+    return next(filter(None, (walk(name, []) for name in sorted(graph))), [])
+
+
+# --- minizha --------------------------------------------------------------------------------------
+
+
+def test_every_part_has_its_layer():
+    parts = {part(name) for name in MODULES}
+    assert parts <= LEVEL.keys(), "a new part of the package: say in LAYERS where it stands"
+    assert {"ops", "model", "backend", "errors"} <= parts
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_run_downward_only(name):
+    assert upward(name, MODULES[name]) == []
+
+
+def test_imports_do_not_run_in_circles():
+    graph = {name: set(imports(source)) & MODULES.keys() for name, source in MODULES.items()}
+    assert sum(map(len, graph.values())) > 50
+    assert circle(graph) == []
+
+
+@pytest.mark.parametrize("name", [n for n in MODULES if part(n) in ("ops", "kernels")])
+def test_ops_know_no_parameters_no_config_and_no_files(name):
+    assert foreign(MODULES[name]) == set()
+
+
+@pytest.mark.parametrize("name", [n for n in MODULES if part(n) == "ops"])
+def test_ops_ask_the_array_for_its_library(name):
+    assert numpy_maths(MODULES[name]) == []
+
+
+# --- negative controls ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "expected"),
+    [
+        ("minizha.ops.new", "from minizha.model.heads import pooler", ["minizha.model.heads"]),
+        ("minizha.ops.new", "import minizha.config", []),  # lower than ops, forbidden otherwise
+        ("minizha.kernels.new", "from minizha.ops import gelu", ["minizha.ops.gelu"]),
+        ("minizha.model.new", "from minizha.text.pairs import x\nimport minizha.backend", []),
+        ("minizha.model.new", "from minizha import NezhaModel", ["minizha"]),
+        ("minizha.model.new", "def f():\n    import minizha.cli", ["minizha.cli"]),
+        ("minizha.backend", "if x:\n    from minizha import kernels", ["minizha.kernels"]),
+        ("minizha.errors", "from minizha.config import NezhaConfig", ["minizha.config"]),
+        ("minizha.cli", "import minizha, minizha.training.run", []),
+    ],
+)
+def test_an_import_upward_is_found(name, source, expected):
+    assert upward(name, source) == expected
+
+
+def test_a_relative_import_is_refused():
+    with pytest.raises(AssertionError, match="relative"):
+        upward("minizha.ops.new", "from .linear import linear")
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("from minizha.config import NezhaConfig", {"minizha.config"}),
+        ("from minizha import files", {"minizha.files"}),
+        ("import minizha", {"minizha"}),
+        ("import scipy.special", {"scipy.special"}),
+        ("def f():\n    import cupy", {"cupy"}),
+        ("import math\nimport numpy as np\nfrom minizha.backend import namespace", set()),
+    ],
+)
+def test_a_foreign_import_is_found(source, expected):
+    assert foreign(source) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("def f(x):\n    return np.exp(x)", ["np.exp"]),
+        ("def f(x):\n    return numpy.linalg.norm(x)", ["np.linalg"]),
+        ("K = np.sqrt(2.0)", ["np.sqrt"]),
+        ("from numpy import exp", ["from numpy"]),
+        ("def f(x: np.ndarray):\n    return xp.exp(x)", []),
+        (
+            "def relative_table(k):\n    return np.sin(k)\n\ndef g(k):\n    return np.cos(k)",
+            ["np.cos"],
+        ),
+        ("def f(x, rng: np.random.Generator):\n    return rng.random(3, dtype=np.float32)", []),
+    ],
+)
+def test_maths_of_numpy_alone_is_found(source, expected):
+    assert numpy_maths(source) == expected
+
+
+def test_a_circle_is_found():
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set()}) == ["b", "c", "b"]
+    assert circle({"a": {"b", "c"}, "b": {"d"}, "c": {"d"}, "d": set()}) == []
+    assert circle({"a": {"a"}}) == ["a", "a"]

@@ -1,0 +1,50 @@
+"""What README and docs say is so: named tests exist, links lead somewhere, code runs."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from minizha.training.options import PretrainOptions
+from minizha.training.pretrain import new_model, prepare
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("vectors/*.md")])
+NAMED_TEST = re.compile(r"`(test_\w+)`")
+LINK = re.compile(r"\]\(([^)#]+)\)")
+
+
+def names_of_tests():
+    sources = "".join(path.read_text("utf-8") for path in ROOT.glob("tests/**/*.py"))
+    return set(re.findall(r"def (test_\w+)\(", sources))
+
+
+def missing_tests(text, known):
+    return sorted(set(NAMED_TEST.findall(text)) - known)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_test_that_a_page_names_exists(page):
+    known = names_of_tests()
+    assert missing_tests(page.read_text("utf-8"), known) == []
+    assert missing_tests("`test_that_nobody_wrote`", known) == ["test_that_nobody_wrote"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_link_leads_to_a_file(page):
+    targets = [t for t in LINK.findall(page.read_text("utf-8")) if "://" not in t]
+    assert [t for t in targets if not (page.parent / t).exists()] == []
+
+
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
+    options = PretrainOptions(hidden_size=8, layers=1, heads=2, intermediate_size=8, steps=1)
+    data = prepare(None, options)
+    new_model(data, options).save_pretrained(tmp_path / "minizha-sanguo")
+    data.tokenizer.save_pretrained(tmp_path / "minizha-sanguo")
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
+    names = {}
+    exec(blocks[0], names)
+    assert names["out"].prediction_logits.shape == (1, 14, len(data.tokenizer))
+    assert names["out"].seq_relationship_logits.shape == (1, 2)
+    assert names["model"].gradients().keys() == names["model"].state_dict().keys()

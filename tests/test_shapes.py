@@ -1,0 +1,279 @@
+"""The documentation's shapes hold in real calls, and a wrong line would be found."""
+
+import inspect
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import minizha.model
+from minizha import NezhaConfig, NezhaForPreTraining
+from minizha.backend import get_backend
+from minizha.ops.activation import ACTIVATIONS
+from op_cases import (
+    BACKWARDS,
+    CASES,
+    FORWARDS,
+    FUNCTIONS,
+    draw_case,
+    public_functions,
+    typical_case,
+)
+from op_cases import upstream as random_upstream
+from shapes import Line, ShapeError, check, checked, parse, shapes_line, watching
+
+# prose of another form: a tuple of hidden states, and ids inside of ``inputs``
+OTHER_FORM = {"encoder", "nezha"}
+MODEL = {
+    name: function
+    for name, function in public_functions(minizha.model).items()
+    if shapes_line(function) and name not in OTHER_FORM
+}
+
+# pairwise different, and all but K and d odd (d must be even)
+B, L, N, d, K, V, F, TYPES = 5, 7, 3, 10, 4, 19, 11, 17
+D = N * d
+LEGEND = {"B": B, "L": L, "N": N, "d": d, "K": K, "V": V, "F": F, "D": D}
+CONFIG = NezhaConfig(
+    vocab_size=V, hidden_size=D, num_hidden_layers=2, num_attention_heads=N, intermediate_size=F,
+    max_relative_position=K, type_vocab_size=TYPES,
+)  # fmt: skip
+
+
+def whole_step(hidden_act, backend):
+    model = NezhaForPreTraining(CONFIG.replace(hidden_act=hidden_act), backend=backend).train()
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, V, (B, L))
+    labels[rng.random((B, L)) < 0.6] = -100
+    out = model(
+        input_ids=rng.integers(1, V, (B, L)),
+        attention_mask=rng.integers(0, 2, (B, L)),
+        token_type_ids=rng.integers(0, TYPES, (B, L)),
+        head_mask=rng.random((2, N)),
+        labels=labels,
+        next_sentence_label=[0, 1, 1, -100, 0],
+    )
+    out.backward()
+    out.backward(loss=2.0, prediction_logits=np.ones((B, L, V)))
+
+
+def call(function, *args, **kwargs):
+    """The call's arguments by name, and its result."""
+    bound = inspect.signature(function).bind(*args, **kwargs)
+    bound.apply_defaults()
+    return bound.arguments, function(*args, **kwargs)
+
+
+def calls_of(case):
+    """A forward and a backward, each with function, arguments and result."""
+    forward, backward = FORWARDS[case.op], BACKWARDS[case.op]
+    rng = {} if case.seed is None else {"rng": np.random.default_rng(case.seed)}
+    arguments, result = call(forward, **case.variables, **case.constants, **rng)
+    y, cache = result
+    return (forward, arguments, result), (backward, *call(backward, random_upstream(y), cache))
+
+
+def calls_of_the_rest(xp):
+    """The functions of ops/ that are no pair."""
+    x = xp.ones((2, 3, 4))
+    labels = xp.asarray([5, -100, 7, 0, -100])
+    return [
+        (FUNCTIONS[name], *call(FUNCTIONS[name], *arguments))
+        for name, arguments in (
+            ("relative_table", (3, 4, xp)),
+            ("labelled_rows", (labels,)),
+            ("normal_cdf", (x,)),
+            ("normal_pdf", (x,)),
+        )
+    ]
+
+
+# --- the documentation is right -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_op_says_its_shapes(name):
+    line = shapes_line(FUNCTIONS[name])
+    assert line, f"{name}: no line 'Shapes: x (…) → y (…)' in the docstring"
+    described = {item.name for item in parse(line).arguments}
+    assert described >= required_arrays(FUNCTIONS[name])
+
+
+def required_arrays(function):
+    """The arguments that are always arrays; those that may be None are told about in prose."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name for p in parameters if p.annotation == "Array"}
+
+
+def test_required_arrays():
+    assert required_arrays(FUNCTIONS["attention"]) == {"query", "key", "value", "table"}
+    assert required_arrays(FUNCTIONS["attention_backward"]) == {"dcontext"}
+
+
+def test_the_functions_of_the_model_that_say_theirs():
+    """So that none is passed over without anybody noticing."""
+    assert {"self_attention", "add_and_norm", "layer", "pooler", "predictions"} <= MODEL.keys()
+    assert {f"{name}_backward" for name in ("self_attention", "layer", "pooler")} <= MODEL.keys()
+    for function in MODEL.values():
+        parse(shapes_line(function))
+
+
+@pytest.mark.parametrize("op", CASES)
+@settings(max_examples=25)
+@given(data=st.data())
+def test_ops_of_any_size(op, backend, data):
+    forward, backward = calls_of(draw_case(data.draw, op).on(get_backend(backend)))
+    sizes = check(*forward)
+    check(*backward, known=sizes)  # a symbol means the same on the way back
+
+
+def test_ops_that_are_no_pair(backend):
+    calls = calls_of_the_rest(get_backend(backend))
+    for a_call in calls:
+        check(*a_call)
+    assert len(calls) + 2 * len(CASES) == len(FUNCTIONS), "a public op that no call exercises"
+
+
+def test_a_training_step_of_the_whole_model(backend):
+    with watching(FUNCTIONS) as ops, watching(MODEL, LEGEND) as functions:
+        for hidden_act in ACTIVATIONS:
+            whole_step(hidden_act, backend)
+    assert functions == MODEL.keys()
+    assert FUNCTIONS.keys() == ops
+
+
+# --- a wrong line would be found ------------------------------------------------------------------
+
+
+def with_line(function, line: Line):
+    """The function under another docstring."""
+    sides = (
+        ", ".join(f"{i.name} ({', '.join(i.axes)}) {i.words}" for i in items) for items in line
+    )
+
+    def other(*args, **kwargs):
+        return function(*args, **kwargs)
+
+    rest = inspect.getdoc(function).split("Shapes:")[1]
+    other.__doc__ = f"Shapes: {' → '.join(sides)}\n\n{rest}"
+    other.__name__ = function.__name__
+    return other
+
+
+def variants(line, change):
+    """The line with one item changed, for each item that ``change`` says something about."""
+    for side in range(2):
+        for k, item in enumerate(line[side]):
+            changed = change(item)
+            if changed is not None:
+                items = list(line)
+                items[side] = (*line[side][:k], changed, *line[side][k + 1 :])
+                yield Line(*items)
+
+
+def one_axis_more(item):
+    return item._replace(axes=(*item.axes, "Z"))
+
+
+def one_axis_less(item):
+    return item._replace(axes=item.axes[1:]) if item.axes else None
+
+
+def reversed_axes(item):
+    return item._replace(axes=item.axes[::-1]) if len(item.axes) > 1 else None
+
+
+def another_size(item):
+    return item._replace(axes=(*item.axes[:-1], "97")) if item.axes else None
+
+
+def every_call():
+    for op in CASES:
+        forward, backward = calls_of(typical_case(op))
+        yield *forward, {}
+        yield *backward, check(*forward)
+    for a_call in calls_of_the_rest(np):
+        yield *a_call, {}
+
+
+@pytest.mark.parametrize("change", [one_axis_more, one_axis_less, reversed_axes, another_size])
+def test_a_wrong_item_of_any_op_is_found(change):
+    found = 0
+    for function, arguments, result, known in every_call():
+        line = parse(shapes_line(function))
+        check(with_line(function, line), arguments, result, known)  # the right one passes
+        for wrong in variants(line, change):
+            with pytest.raises(ShapeError):
+                check(with_line(function, wrong), arguments, result, known)
+            found += 1
+    assert found > 30
+
+
+def outer(x, y):
+    """``z = x yᵀ``"""
+    return x[:, None] * y
+
+
+X, Y = np.ones(3), np.ones(5)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x (I), y (O) → z (I, O)",
+        "x (I), y (O) → z (I, O) of y's dtype.",
+        "x (3), y (K+2) → z (K, O); K = 3.",
+        "x (I), y (O) → z (I or O, O)",
+        "x (…), y (O) → z (…, O)",
+    ],
+)
+def test_right_lines(line):
+    outer.__doc__ = f"``z = x yᵀ``\n\n    Shapes: {line}\n\n    Convention: (none)"
+    assert checked(outer, called := set())(X, y=Y).shape == (3, 5)
+    assert called == {"outer"}
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("x (I), y (O) → z (O, I)", r"z \(O, I\), found \(3, 5\)"),
+        ("x (I), y (I) → z (I, I)", r"y \(I\), found \(5,\)"),
+        ("x (I, J), y (O) → z (I, O)", r"x \(I, J\), found \(3,\)"),
+        ("x (I), y (O) → z (I, …, O, J)", "outer: z"),
+        ("x (…), y (…) → z (…)", "outer: y"),
+        ("x (I), y (O) → z (2I+1, O)", "outer: z"),
+        ("x (2J), y (O) → z (I, O)", "outer: x"),
+        ("x (I), y (O) → z (O or J, O), w (J)", "2 results, found 1"),
+        ("x (I), q (O) → z (I, O)", "no argument q"),
+        ("x (I) integers, y (O) → z (I, O)", "expected integers, found float64"),
+        ("x (I), y (O)", "one arrow"),
+        ("x (I), y (O) → z (I, O) → z (I, O)", "one arrow"),
+        ("x (I), y (O) → the product", "a result behind the arrow"),
+        ("x (I), y: (O) → z (I, O)", "behind a name"),
+        ("x (I), y (O) → z (I·1, O)", "can't read the axis"),
+    ],
+)
+def test_wrong_lines(line, text):
+    outer.__doc__ = f"``z = x yᵀ``\n\n    Shapes: {line}\n"
+    with pytest.raises(ShapeError, match=text):
+        checked(outer, set())(X, Y)
+
+
+def test_another_dtype_is_found():
+    outer.__doc__ = "Shapes: x (I), y (O) → z (I, O) of x's dtype."
+    with pytest.raises(ShapeError, match="expected float32, found float64"):
+        checked(outer, set())(X.astype("float32"), Y)
+
+
+def test_the_legend_of_the_model_binds(backend):
+    """Negative control: were B and L exchanged in the legend, the model's functions would say so."""
+    exchanged = LEGEND | {"B": L, "L": B}
+    with watching(MODEL, exchanged), pytest.raises(ShapeError):
+        whole_step("gelu", backend)
+
+
+def test_the_watch_ends():
+    with watching(FUNCTIONS):
+        assert minizha.model.attention.linear is not FUNCTIONS["linear"]
+    assert minizha.model.attention.linear is FUNCTIONS["linear"]

@@ -1,0 +1,156 @@
+"""Models of a few hundred parameters, none of them tiny, and inputs for them."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+import minizha
+from minizha import NezhaConfig
+from minizha.backend import to_host
+
+SIZES = {
+    "vocab_size": 11, "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "intermediate_size": 5, "max_relative_position": 1, "type_vocab_size": 2,
+    "initializer_range": 0.3, "hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.3,
+}  # fmt: skip
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A case: what differs from SIZES, and what the inputs hold.
+
+    mask: "2d", "3d", "row" (3-D, one query sees nothing) or "example" (2-D, one example sees
+    nothing); head_mask: "heads" or "layers"; pad: whether the ids hold the padding token.
+    """
+
+    kind: str = "NezhaForPreTraining"
+    config: dict[str, Any] = field(default_factory=dict)
+    B: int = 2
+    L: int = 4
+    mask: str | None = None
+    types: bool = False
+    head_mask: str | None = None
+    embeds: bool = False
+    pad: bool = False
+    labels: tuple[str, ...] = ("labels", "next_sentence_label")
+    ignoring: bool = False
+    train: bool = False
+
+    def model(self, backend, dtype="float64"):
+        """Its parameters are moved off 0 and 1, where a mistake might not show."""
+        config = NezhaConfig(**(SIZES | self.config))
+        model = getattr(minizha, self.kind)(config, dtype="float64", backend=backend)
+        rng = np.random.default_rng(1)
+        model.load_state_dict(
+            {
+                name: to_host(array) + 0.3 * rng.standard_normal(array.shape)
+                for name, array in model.state_dict().items()
+            }
+        )
+        model = model.astype(dtype)
+        return model.train(seed=0) if self.train else model
+
+    def inputs(self):
+        config, rng, shape = SIZES | self.config, np.random.default_rng(2), (self.B, self.L)
+        inputs: dict[str, Any] = {}
+        if self.embeds:
+            inputs["inputs_embeds"] = rng.standard_normal((*shape, config["hidden_size"]))
+        else:
+            ids = rng.integers(1, config["vocab_size"], shape)
+            ids[0, :2] = 7  # a word that stands there twice
+            if self.pad:
+                ids[-1, -2:] = 0
+            inputs["input_ids"] = ids
+        if self.types:
+            inputs["token_type_ids"] = rng.integers(0, config["type_vocab_size"], shape)
+        if self.mask:
+            inputs["attention_mask"] = self._mask(rng)
+        if self.head_mask:
+            heads = rng.random((config["num_hidden_layers"], config["num_attention_heads"]))
+            inputs["head_mask"] = heads if self.head_mask == "layers" else heads[0]
+        return inputs | self._labels(rng, config)
+
+    def _mask(self, rng):
+        if self.mask in ("2d", "example"):
+            mask = np.ones((self.B, self.L), int)
+            mask[-1, 0 if self.mask == "example" else self.L // 2 :] = 0
+        else:
+            mask = rng.integers(0, 2, (self.B, self.L, self.L)) | np.eye(self.L, dtype=int)
+            if self.mask == "row":
+                mask[0, 1] = 0
+        return mask
+
+    def _labels(self, rng, config):
+        words, pairs = (
+            rng.integers(0, config["vocab_size"], (self.B, self.L)),
+            np.arange(self.B) % 2,
+        )
+        if self.ignoring:
+            words[:, 1::2] = IGNORED
+            pairs[-1] = IGNORED
+        if self.kind == "NezhaForNextSentencePrediction":
+            return {"labels": pairs}
+        every = {"labels": words, "next_sentence_label": pairs}
+        names = ("labels",) if self.kind == "NezhaForMaskedLM" else self.labels
+        return {name: every[name] for name in names}
+
+
+MLM, NSP = "NezhaForMaskedLM", "NezhaForNextSentencePrediction"
+TWO_LAYERS = {"num_hidden_layers": 2}
+UNTIED = {"tie_word_embeddings": False}
+
+TINY = {
+    "plain": Tiny(),
+    "one head": Tiny(config={"num_attention_heads": 1}),
+    "three heads": Tiny(config={"num_attention_heads": 3, "hidden_size": 6}, B=1),
+    "two layers": Tiny(config=TWO_LAYERS),
+    "one token": Tiny(B=1, L=1),
+    "K is 0": Tiny(config={"max_relative_position": 0}),
+    "K below L": Tiny(config={"max_relative_position": 2}, L=5),
+    "K above L": Tiny(config={"max_relative_position": 9}),
+    "mask 2-D, padded": Tiny(mask="2d", pad=True),
+    "mask 3-D": Tiny(mask="3d"),
+    "mask 3-D, a row sees nothing": Tiny(mask="row", config=TWO_LAYERS, B=1),
+    "mask 2-D, an example sees nothing": Tiny(mask="example", config={"max_relative_position": 2}),
+    "head mask": Tiny(head_mask="heads"),
+    "head mask by layers": Tiny(head_mask="layers", config=TWO_LAYERS),
+    "token types": Tiny(types=True, config={"type_vocab_size": 3}),
+    **{name: Tiny(config={"hidden_act": name}) for name in ("gelu_new", "relu", "silu", "tanh")},
+    "untied": Tiny(config=UNTIED),
+    "untied, padded": Tiny(config=UNTIED, pad=True, mask="2d"),
+    "no padding token": Tiny(config={"pad_token_id": None}, pad=True),
+    "large eps": Tiny(config={"layer_norm_eps": 0.1}),
+    "labels partly ignored": Tiny(ignoring=True),
+    "masked words alone": Tiny(labels=("labels",), ignoring=True),
+    "next sentence alone": Tiny(labels=("next_sentence_label",)),
+    "inputs_embeds": Tiny(embeds=True, types=True),
+    "dropout": Tiny(train=True),
+    "dropout and everything": Tiny(
+        train=True, mask="3d", head_mask="layers", types=True, ignoring=True, embeds=True,
+        config=TWO_LAYERS | UNTIED | {"hidden_act": "gelu_new"},
+    ),
+    "masked lm": Tiny(MLM, ignoring=True, mask="2d", pad=True),
+    "masked lm, untied, dropout": Tiny(MLM, config=UNTIED, train=True),
+    "masked lm, inputs_embeds": Tiny(MLM, embeds=True, head_mask="heads"),
+    "next sentence": Tiny(NSP, types=True),
+    "next sentence, dropout": Tiny(NSP, config=TWO_LAYERS, train=True, ignoring=True),
+}  # fmt: skip
+
+
+def gradients_of(tiny, backend, **changes):
+    """Of the loss."""
+    model = tiny.model(backend)
+    model(**(tiny.inputs() | changes)).backward()
+    return host_gradients(model)
+
+
+def host_gradients(model):
+    return {name: to_host(d).copy() for name, d in model.gradients().items()}
+
+
+def assert_close(found, expected, tolerance=1e-13):
+    assert found.keys() == expected.keys()
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], rtol=tolerance, atol=tolerance)
