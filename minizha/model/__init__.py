@@ -1,5 +1,5 @@
 """Parameters and composition: how the operations of :mod:`minizha.ops` make NEZHA.
 
 Read in this order: parameters, embeddings, attention, encoder, heads, nezha, masked_lm,
-pretraining; then the plumbing: inputs, outputs, pretrained.
+pretraining; then the plumbing: inputs, outputs, base, pretrained.
 """

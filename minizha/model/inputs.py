@@ -7,6 +7,7 @@ id, reads the wrong row; CuPy wraps every index around in silence.
 
 from __future__ import annotations
 
+import reprlib
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -91,12 +92,12 @@ class Door(NamedTuple):
     ) -> np.ndarray:
         """The same, still on the host; with ``ignored``, −100 too."""
         array = self._host(name, value)
-        if array.dtype.kind not in "iu":
-            raise ArgumentError(f"{name}: expected integers, found {array.dtype}")
+        # NumPy calls an empty list float64
+        if array.dtype.kind not in "iu" and not (
+            array.size == 0 and isinstance(value, (list, tuple))
+        ):
+            raise ArgumentError(f"{name}: expected integers, found {_kind(array)}")
         _expect_shape(name, array.shape, shape)
-        array = array.astype(
-            np.int64
-        )  # always a copy: the record must not follow the caller's array
         bad = (array < 0) | (array >= below)
         if ignored:
             bad &= array != IGNORED
@@ -106,7 +107,8 @@ class Door(NamedTuple):
             raise ArgumentError(
                 f"{name}: expected values in {text}, found {array[where]} at {list(where)}"
             )
-        return array
+        # always a copy: the record must not follow the caller's array
+        return array.astype(np.int64)
 
     def floats(self, name: str, value: Any, shape: tuple) -> Array:
         """A float array of ``shape`` in the model's dtype; complex128 stays complex in float64."""
@@ -115,7 +117,7 @@ class Door(NamedTuple):
         else:
             array = self._host(name, value)
         if array.dtype.kind not in "iufc":
-            raise ArgumentError(f"{name}: expected numbers, found {array.dtype}")
+            raise ArgumentError(f"{name}: expected numbers, found {_kind(array)}")
         _expect_shape(name, array.shape, shape)
         dtype = self.dtype
         if array.dtype.kind == "c":
@@ -133,17 +135,19 @@ class Door(NamedTuple):
             return None
         array = self._host("attention_mask", value)
         if array.dtype.kind not in "biuf":
-            raise ArgumentError(f"attention_mask: expected numbers, found {array.dtype}")
+            raise ArgumentError(f"attention_mask: expected numbers, found {_kind(array)}")
         if array.shape not in ((B, L), (B, L, L)):
             raise ArgumentError(
                 f"attention_mask: expected shape (B, L) = {(B, L)} or (B, L, L) = {(B, L, L)}, "
                 f"found {array.shape}"
             )
         array = array.astype(np.float64)
-        if not ((array >= 0) & (array <= 1)).all():  # also catches NaN
+        bad = ~((array >= 0) & (array <= 1))  # also catches NaN
+        if bad.any():
+            where = tuple(int(i) for i in np.argwhere(bad)[0])
             raise ArgumentError(
-                "attention_mask: expected 1 where a token may be seen and 0 where not, found values "
-                f"from {array.min()} to {array.max()}"
+                "attention_mask: expected 1 where a token may be seen and 0 where not, found "
+                f"{array[where]} at {list(where)}"
             )
         if (array == 1).all():
             return None
@@ -157,16 +161,19 @@ class Door(NamedTuple):
         if value is None:
             return (None,) * layers
         array = self._host("head_mask", value)
-        if array.dtype.kind not in "biuf" or not np.isfinite(array).all():
-            raise ArgumentError(
-                "head_mask: expected finite numbers, 1 to keep a head and 0 to drop it"
-            )
+        if array.dtype.kind not in "biuf":
+            raise ArgumentError(f"head_mask: expected numbers, found {_kind(array)}")
         if array.shape not in ((N,), (layers, N)):
             raise ArgumentError(
                 f"head_mask: expected shape (N,) = {(N,)} or (layers, N) = {(layers, N)}, "
                 f"found {array.shape}"
             )
         real = "float32" if self.dtype == "float32" else "float64"
+        if not (np.abs(array.astype(np.float64)) <= np.finfo(real).max).all():  # also catches NaN
+            raise ArgumentError(
+                "head_mask: expected finite numbers, 1 to keep a head and 0 to drop it, found "
+                f"{array.tolist()}"
+            )
         each = np.broadcast_to(array, (layers, N)).astype(real)
         return tuple(to_backend(row.reshape(1, N, 1, 1), self.xp) for row in each)
 
@@ -180,8 +187,23 @@ class Door(NamedTuple):
             return to_host(value)
         try:
             return np.asarray(value)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RuntimeError) as error:  # the last one: tensors of torch
             raise ArgumentError(f"{name}: expected an array or nested lists: {error}") from error
+
+
+def flag(name: str, value: Any, default: bool) -> bool:
+    """``value``, or ``default`` where it is None; ArgumentError where it is neither True nor False."""
+    if value is not None and not isinstance(value, (bool, np.bool_)):
+        raise ArgumentError(f"{name}: expected True, False or None, found {reprlib.repr(value)}")
+    return default if value is None else bool(value)
+
+
+def _kind(array: np.ndarray) -> str:
+    """What the array holds; of Python objects the first that is at fault."""
+    if array.dtype != object:
+        return str(array.dtype)
+    odd = (x for x in array.flat if not isinstance(x, (int, float)) or abs(x) >= 2**63)
+    return reprlib.repr(next(odd, "Python objects"))
 
 
 def _expect_shape(name: str, found: tuple[int, ...], expected: tuple) -> None:

@@ -6,12 +6,13 @@ another matter: a model's output computes them when somebody reads them.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minizha.backend import Array, namespace, to_backend
 from minizha.config import NezhaConfig
+from minizha.errors import ArgumentError
 from minizha.model.heads import PredictionsCache, predictions, predictions_backward
 from minizha.model.parameters import Tree
 from minizha.ops.cross_entropy import (
@@ -32,6 +33,20 @@ class ItemsInBatch(NamedTuple):
 
     labels: int | None = None
     next_sentence_label: int | None = None
+
+
+def check_items(items: Any) -> ItemsInBatch:
+    """``items``, for None the default; ArgumentError where it holds no counts."""
+    items = ItemsInBatch() if items is None else items
+    if not isinstance(items, ItemsInBatch) or not all(
+        n is None or (isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n >= 1)
+        for n in items
+    ):
+        raise ArgumentError(
+            "num_items_in_batch: expected an ItemsInBatch of integers of at least 1 or None, "
+            f"found {items!r}"
+        )
+    return items
 
 
 class LabelledPredictionsCache(NamedTuple):

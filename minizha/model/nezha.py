@@ -12,7 +12,7 @@ from minizha.config import NezhaConfig
 from minizha.model.embeddings import EmbeddingsCache, embeddings, embeddings_backward
 from minizha.model.encoder import LayerCache, encoder, encoder_backward
 from minizha.model.heads import PoolerCache, pooler, pooler_backward
-from minizha.model.inputs import Inputs
+from minizha.model.inputs import Inputs, flag
 from minizha.model.outputs import BaseModelOutput
 from minizha.model.parameters import Shapes, Tree, body_shapes
 from minizha.model.pretrained import NezhaPreTrainedModel
@@ -100,7 +100,7 @@ class NezhaModel(NezhaPreTrainedModel):
     """
 
     def __init__(self, config: NezhaConfig, *, add_pooling_layer: bool = True, **options: Any):
-        self._pooler = add_pooling_layer
+        self._pooler = flag("add_pooling_layer", add_pooling_layer, True)
         super().__init__(config, **options)
 
     def _shapes(self, config: NezhaConfig) -> Shapes:

@@ -17,6 +17,7 @@ from minizha.model.inputs import Inputs
 from minizha.model.masked_lm import (
     ItemsInBatch,
     LabelledPredictionsCache,
+    check_items,
     masked_lm_loss,
     masked_lm_loss_backward,
 )
@@ -81,7 +82,7 @@ class _WithHeads(NezhaPreTrainedModel):
         next_labels: np.ndarray | None,
         items: ItemsInBatch | None = None,
     ) -> ModelOutput | tuple:
-        p, items = self.parameters, items or ItemsInBatch()
+        p, items = self.parameters, check_items(items)
         body = nezha(
             p.nezha, self.config, inputs, self.table, self._rng, wanted.attentions, wanted.record
         )
