@@ -7,7 +7,8 @@ Everything above this file is written once, against ``xp``::
 
 Only construction and loading choose a library by name (``get_backend("cupy")``); from there on
 the arrays carry the choice with them. Nothing moves between host and device unless one of
-:func:`to_backend` and :func:`to_host` is called.
+:func:`to_backend` and :func:`to_host` is called; operations never do, but for the labels of
+cross-entropy, which are read on the host.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import NoReturn
 
 from minizha.errors import MinizhaError
 
@@ -22,10 +23,15 @@ INTERRUPTED = 130
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status."""
+    if hasattr(sys.stdout, "reconfigure"):
+        # a terminal without Chinese gets \uXXXX instead of a traceback
+        sys.stdout.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     warnings.showwarning = _show_warning
     try:
-        return options.command(options)
+        status = options.command(options)
+        sys.stdout.flush()
+        return status
     except MinizhaError as error:
         print(f"minizha: error: {error}", file=sys.stderr)
         return 2
@@ -35,10 +41,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("minizha: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
-        # whoever read our output has gone; keep Python from complaining about it at exit
+    except OSError as error:  # of stdout: files have errors of their own
+        # keep Python from flushing, and complaining, once more at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        if isinstance(error, BrokenPipeError):  # whoever read our output has had enough
+            return 0
+        print(f"minizha: error: can't write the output: {error.strerror or error}", file=sys.stderr)
+        return 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line, like all others; the usage is for those who ask."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"minizha: error: {message} (see {self.prog} --help)\n")
 
 
 def _show_warning(message: Warning | str, *_: object) -> None:
@@ -48,7 +64,7 @@ def _show_warning(message: Warning | str, *_: object) -> None:
 def _parser() -> argparse.ArgumentParser:
     from minizha import __version__
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="minizha", description="NEZHA, the Chinese BERT with relative positions, by hand."
     )
     parser.add_argument("--version", action="version", version=f"minizha {__version__}")

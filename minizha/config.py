@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import operator
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from minizha.errors import ArgumentError, FileError
+from minizha.files import folder_path, read_json_object
 
 MODEL_TYPE = "nezha"
 CONFIG_NAME = "config.json"
@@ -24,7 +26,7 @@ class NezhaConfig:
 
     Sizes are counts (of tokens, features, heads, layers); dropouts are probabilities in [0, 1);
     ``layer_norm_eps`` is added to a variance. Keys that are not fields, such as those that old
-    exports carry, are kept, read as attributes, and written again by :meth:`save`.
+    exports carry, are kept, read as attributes, and written again by :meth:`to_json`.
 
     Raises:
         ArgumentError: any value is of the wrong type or out of range. All faults are named.
@@ -64,21 +66,23 @@ class NezhaConfig:
     return_dict: bool = True
     extra: dict = field(default_factory=dict)
 
-    def __init__(self, **values: Any) -> None:
-        known = {f.name: f for f in fields(self)}
-        extra = {name: value for name, value in values.items() if name not in known}
-        extra |= values.pop("extra", {})
-        given = {name: value for name, value in values.items() if name in known}
+    def __init__(self, /, **values: Any) -> None:
         faults: list[str] = []
+        if (found := values.pop("model_type", MODEL_TYPE)) != MODEL_TYPE:
+            faults.append(
+                f"model_type: expected {MODEL_TYPE!r}, found {reprlib.repr(found)}; another architecture's "
+                "weights would load into the wrong places"
+            )
+        known = {f.name: f for f in fields(self) if f.name != "extra"}
+        extra = {name: value for name, value in values.items() if name not in known}
+        given = {name: value for name, value in values.items() if name in known}
         for name, f in known.items():
             default = f.default_factory() if callable(f.default_factory) else f.default
             value = given.get(name, default)
-            check = _CHECKS.get(name)
-            if check is not None:
-                try:
-                    value = check(value)
-                except ValueError as error:
-                    faults.append(f"{name}: expected {error}, found {value!r}")
+            try:
+                value = _CHECKS[name](value)
+            except ValueError as error:
+                faults.append(f"{name}: expected {error}, found {reprlib.repr(value)}")
             object.__setattr__(self, name, value)
         object.__setattr__(self, "extra", extra)
         if not faults:
@@ -105,8 +109,9 @@ class NezhaConfig:
     def replace(self, **changes: Any) -> NezhaConfig:
         """A copy with some values changed, checked again."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extra"}
-        if "num_labels" in changes:
-            values |= {"id2label": None, "label2id": None}
+        if "num_labels" in changes or "id2label" in changes:  # one follows from the other
+            for name in ("num_labels", "id2label", "label2id"):
+                del values[name]
         return NezhaConfig(**(values | self.extra | changes))
 
     def to_dict(self) -> dict[str, Any]:
@@ -121,12 +126,9 @@ class NezhaConfig:
         Raises:
             ArgumentError: a value is bad, or ``model_type`` names another kind of model.
         """
-        values = dict(values)
-        found = values.pop("model_type", MODEL_TYPE)
-        if found != MODEL_TYPE:
+        if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
             raise ArgumentError(
-                f"model_type: expected {MODEL_TYPE!r}, found {found!r}; another architecture's "
-                "weights would load into the wrong places"
+                f"NezhaConfig: expected a mapping with names as keys, found {reprlib.repr(values)}"
             )
         return cls(**values)
 
@@ -137,15 +139,8 @@ class NezhaConfig:
         Raises:
             FileError: it is missing, no JSON object, or describes no valid NezhaConfig.
         """
-        path = Path(folder) / CONFIG_NAME
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_no_repeats)
-        except OSError as error:
-            raise FileError(f"{path}: can't be read: {error.strerror or error}") from error
-        except (ValueError, RecursionError) as error:  # JSON and UTF-8 errors are ValueErrors
-            raise FileError(f"{path}: expected a JSON object: {error}") from error
-        if not isinstance(values, dict):
-            raise FileError(f"{path}: expected a JSON object, found {type(values).__name__}")
+        path = folder_path(folder) / CONFIG_NAME
+        values = read_json_object(path)
         try:
             return cls.from_dict(values)
         except ArgumentError as error:
@@ -170,7 +165,12 @@ class NezhaConfig:
             try:
                 names = {int(i): str(label) for i, label in names.items()}
             except (ValueError, TypeError):
-                faults.append(f"id2label: expected integers as keys, found {self.id2label!r}")
+                names = {}
+            if not names or len(names) != len(self.id2label):
+                found = reprlib.repr(self.id2label)
+                faults.append(
+                    f"id2label: expected a label for each of some integers, found {found}"
+                )
                 return
             if "num_labels" in given and given["num_labels"] != len(names):
                 faults.append(
@@ -201,7 +201,10 @@ class NezhaConfig:
             faults.append("add_cross_attention: expected is_decoder=True with it, found False")
 
 
-def _integer(lowest: int, optional: bool = False) -> Callable[[Any], int | None]:
+def _integer(
+    low: int, high: int = 2**31 - 1, optional: bool = False
+) -> Callable[[Any], int | None]:
+    # an upper end, since a damaged or hostile config.json must fail here, not fill the memory
     def check(value: Any) -> int | None:
         if value is None and optional:
             return None
@@ -209,8 +212,8 @@ def _integer(lowest: int, optional: bool = False) -> Callable[[Any], int | None]
             number = operator.index(value)
         except TypeError:
             number = None
-        if number is None or isinstance(value, bool) or number < lowest:
-            raise ValueError(f"an integer of at least {lowest}" + (" or None" if optional else ""))
+        if number is None or isinstance(value, bool) or not low <= number <= high:
+            raise ValueError(f"an integer in [{low}, {high}]" + (" or None" if optional else ""))
         return number
 
     return check
@@ -263,22 +266,15 @@ def _mapping(optional: bool) -> Callable[[Any], Any]:
     return check
 
 
-def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise ValueError(f"the key {repeated[0]!r} stands there twice")
-    return dict(pairs)
-
-
 _PROBABILITY = "a probability in [0, 1)"
 _CHECKS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(
         ("vocab_size", "hidden_size", "num_attention_heads", "intermediate_size",
-         "num_hidden_layers", "max_position_embeddings", "type_vocab_size", "num_labels"),
-        _integer(1)),
-    **dict.fromkeys(
-        ("max_relative_position", "chunk_size_feed_forward"), _integer(0)),
+         "max_position_embeddings", "type_vocab_size"), _integer(1)),
+    "num_hidden_layers": _integer(1, 1_000),
+    "num_labels": _integer(1, 1_000_000),
+    "max_relative_position": _integer(0, 100_000),
+    "chunk_size_feed_forward": _integer(0),
     **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), _integer(0, optional=True)),
     **dict.fromkeys(
         ("hidden_dropout_prob", "attention_probs_dropout_prob"), _real(0.0, 1.0, _PROBABILITY)),

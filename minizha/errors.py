@@ -1,5 +1,7 @@
 """The errors a person can cause, as one family: ``except MinizhaError`` catches them all."""
 
+from collections.abc import Sequence
+
 
 class MinizhaError(Exception):
     """Base of every error raised on purpose; its text is one or more complete, readable lines."""
@@ -19,3 +21,9 @@ class BackendError(MinizhaError):
 
 class CheckpointWarning(UserWarning):
     """A checkpoint was loaded with tensors missing (initialised instead) or left over."""
+
+
+def listed(items: Sequence[str], between: str = ", ", most: int = 20) -> str:
+    """``items`` in one line; of very many, the first and how many more there are."""
+    rest = f"{between}and {len(items) - most} more" if len(items) > most else ""
+    return between.join(items[:most]) + rest

@@ -152,8 +152,8 @@ def _relative_key(rng, lead, Lq, Lk, d, K, offset):
 
 
 def _relative_value(rng, lead, Lq, Lk, d, K, offset):
-    probs, table = rng.standard_normal((*lead, Lq, Lk)), rng.standard_normal((2 * K + 1, d))
-    return Case("relative_value", {"probs": probs}, {"table": table, "offset": offset})
+    weights, table = rng.standard_normal((*lead, Lq, Lk)), rng.standard_normal((2 * K + 1, d))
+    return Case("relative_value", {"weights": weights}, {"table": table, "offset": offset})
 
 
 def _attention(rng, B, N, Lq, Lk, d, K, offset, masked, head_masked, rate):

@@ -5,10 +5,10 @@ from types import ModuleType
 
 import numpy as np
 import pytest
-import standin
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import standin
 from minizha import backend
 from minizha.errors import BackendError, MinizhaError
 

@@ -44,7 +44,8 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.S)
     names = {}
-    exec(blocks[0], names)
+    for block in blocks:
+        exec(block, names)
     assert names["out"].prediction_logits.shape == (1, 14, len(data.tokenizer))
     assert names["out"].seq_relationship_logits.shape == (1, 2)
     assert names["model"].gradients().keys() == names["model"].state_dict().keys()

@@ -63,9 +63,7 @@ def test_inputs_may_lie_in_any_way():
 def test_the_tanh_form_is_told_apart():
     """Negative control: GELU's near relative is 5e-4 away."""
     x = np.linspace(-3, 3, 100)
-    wrong = NUMPY_KERNELS["gelu"]._replace(
-        forward=plain.gelu_new, backward=plain.gelu_new_backward
-    )
+    wrong = NUMPY_KERNELS["gelu"]._replace(forward=plain.gelu_new, backward=plain.gelu_new_backward)
     assert difference(wrong, x, np.ones_like(x)) > 1e-5
 
 

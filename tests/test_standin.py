@@ -15,9 +15,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import standin
 from hypothesis import given
 from hypothesis import strategies as st
+
+import standin
 from standin.table import CONSTANTS, FUNCTIONS, METHODS, NOT_IN_CUPY, UFUNCS
 
 ours = standin.cupy

@@ -176,18 +176,25 @@ def test_all_covers_the_corpus_about_once():
     assert len(found) < 0.9 * tokens
 
 
-def test_epoch_is_all_in_another_order():
+def test_lenders_give_random_segments_and_nothing_else():
+    """With one document of one's own, every A is from there, and every random B from elsewhere."""
     rng = np.random.default_rng(0)
-    documents = corpus(rng, 5, sentences=40)
-    s = sampler(documents, 48)
-    batches = list(s.epoch(8, np.random.default_rng(1)))
-    together = {name: np.concatenate([b[name] for b in batches]) for name in batches[0]}
-    check_batch(together, documents, 48)
-    assert {len(b["input_ids"]) for b in batches[:-1]} == {8}
-    expected = s.all(np.random.default_rng(1))
-    for name in ("input_ids", "next_sentence_label"):
-        assert sorted(together[name].tolist()) == sorted(expected[name].tolist())
-    assert together["input_ids"].tolist() != expected["input_ids"].tolist()
+    own = [[np.full(7, 10 + i) for i in range(20)]]  # ids 10 … 29
+    lent = [[np.full(7, 100 + i) for i in range(30)]]
+    s = PairSampler(own, 32, 1, 2, 0, lenders=lent)
+    for examples in (s.all(rng), s.batch(40, rng)):
+        for ids, types, label in zip(
+            examples["input_ids"],
+            examples["token_type_ids"],
+            examples["next_sentence_label"],
+            strict=True,
+        ):
+            first = ids[(types == 0) & (ids >= 10)]
+            second = ids[(types == 1) & (ids >= 10)]
+            assert len(first) > 0
+            assert (first < 100).all()
+            assert ((second >= 100) == (label == 1)).all()
+        assert set(examples["next_sentence_label"].tolist()) == {0, 1}
 
 
 def test_long_documents_leave_little_padding():
@@ -241,8 +248,6 @@ def test_bad_calls():
         (lambda: s.batch(1.5, rng), "batch_size: expected an integer"),
         (lambda: s.batch(2, 0), "rng: expected a numpy.random.Generator"),
         (lambda: s.all(None), "rng: expected"),
-        (lambda: next(s.epoch(0, rng)), "batch_size: expected at least 1"),
-        (lambda: next(s.epoch(2, 0)), "rng: expected"),
     ):
         with pytest.raises(ArgumentError, match=message):
             call()

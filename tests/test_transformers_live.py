@@ -18,8 +18,8 @@ if not hasattr(transformers, "NezhaModel"):
     pytest.skip("this Transformers has no Nezha (5 dropped it)", allow_module_level=True)
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "vectors"))
-from make_transformers_vectors import run_case  # noqa: E402
-from transformers_cases import MASKS, Case  # noqa: E402
+from make_transformers_vectors import run_case
+from transformers_cases import MASKS, Case
 
 PLAIN_MASKS = [None, *(name for name in MASKS if name != "fractional")]
 LABELS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from minizha.checkpoint.safetensors_file import read_safetensors, to_safetensors
 from minizha.config import CONFIG_NAME, NezhaConfig
 from minizha.errors import FileError
-from minizha.files import write_together
+from minizha.files import make_folder, write_together
 
 WEIGHTS_NAME = "model.safetensors"
 
@@ -20,10 +21,7 @@ def write_folder(folder: Path, config_json: str, arrays: dict[str, np.ndarray]) 
     Raises:
         FileError: the folder or a file can't be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"{folder}: can't make the folder: {error.strerror or error}") from error
+    make_folder(folder)
     write_together(
         {
             folder / WEIGHTS_NAME: to_safetensors(arrays),
@@ -38,6 +36,6 @@ def read_folder(folder: Path) -> tuple[NezhaConfig, dict[str, np.ndarray]]:
     Raises:
         FileError: the folder or a file in it is missing or not usable.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise FileError(f"{folder}: expected a folder with {CONFIG_NAME} and {WEIGHTS_NAME}")
     return NezhaConfig.from_pretrained(folder), read_safetensors(folder / WEIGHTS_NAME)

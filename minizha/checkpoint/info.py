@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +10,7 @@ from typing import NamedTuple
 from minizha.checkpoint.folder import WEIGHTS_NAME
 from minizha.config import NezhaConfig
 from minizha.errors import FileError
+from minizha.files import check_file, folder_path
 
 
 class StoredTensor(NamedTuple):
@@ -27,6 +29,7 @@ def stored_tensors(path: Path) -> list[StoredTensor]:
     """
     from safetensors import SafetensorError, safe_open
 
+    check_file(path)
     try:
         with safe_open(path, framework="numpy") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
@@ -34,8 +37,6 @@ def stored_tensors(path: Path) -> list[StoredTensor]:
                 StoredTensor(name, part.get_dtype(), tuple(part.get_shape()))
                 for name, part in slices.items()
             ]
-    except FileNotFoundError as error:
-        raise FileError(f"{path}: can't be read: no such file") from error
     except (SafetensorError, OSError, ValueError) as error:
         raise FileError(f"{path}: not a valid safetensors file: {error}") from error
 
@@ -46,8 +47,8 @@ def describe_folder(folder: str | Path) -> str:
     Raises:
         FileError: the folder or a file in it is missing or not usable.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
+    folder = folder_path(folder)
+    if not os.path.isdir(folder):
         raise FileError(f"{folder}: expected a model folder, found no folder")
     config = NezhaConfig.from_pretrained(folder)
     tensors = stored_tensors(folder / WEIGHTS_NAME)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from minizha.errors import ArgumentError
 
 _BODY = ("embeddings.", "encoder.", "pooler.")
 # buffers, not parameters: positions are a function here
@@ -27,11 +30,18 @@ def canonical_names(arrays: Mapping[str, Any], expected: Iterable[str]) -> dict[
 
     Convention: where a tied decoder and the word embeddings differ, the decoder's values are
     taken for both, as Transformers does.
+
+    Raises:
+        ArgumentError: no mapping with names as keys, or two spellings of one name.
     """
+    if not isinstance(arrays, Mapping) or not all(isinstance(name, str) for name in arrays):
+        found = reprlib.repr(arrays)
+        raise ArgumentError(f"state dict: expected a mapping of names to arrays, found {found}")
     expected = set(expected)
     headed = any(name.startswith("nezha.") for name in expected)
-    renamed = {}
-    for name, array in arrays.items():
+    renamed, spellings = {}, {}
+    for spelling, array in arrays.items():
+        name = spelling
         if name.endswith(_BUFFERS):
             continue
         name = name.replace("LayerNorm.gamma", "LayerNorm.weight")
@@ -42,7 +52,9 @@ def canonical_names(arrays: Mapping[str, Any], expected: Iterable[str]) -> dict[
             name = "nezha." + name
         elif not headed:
             name = name.removeprefix("nezha.")
-        renamed[name] = array
+        if name in renamed:
+            raise ArgumentError(f"state dict: {spellings[name]} and {spelling} are both {name}")
+        renamed[name], spellings[name] = array, spelling
     _settle_decoder(renamed, expected)
     return renamed
 

@@ -11,7 +11,10 @@ import numpy as np
 from minizha.errors import FileError
 from minizha.files import read_bytes
 
-FLOATS = {"F64": np.float64, "F32": np.float32, "F16": np.float16}
+DTYPES = {
+    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
+    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?",
+}  # fmt: skip
 
 
 def to_safetensors(arrays: Mapping[str, np.ndarray]) -> bytes:
@@ -29,32 +32,28 @@ def to_safetensors(arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """The float arrays in the file; half precision (float16, bfloat16) becomes float32.
-
-    Integer arrays are left out: no parameter is one, but buffers such as ``position_ids`` are.
+    """The arrays in the file; half precision (float16, bfloat16) becomes float32.
 
     Raises:
-        FileError: the file is missing, truncated, or no valid safetensors file.
+        FileError: the file is missing, truncated, no valid safetensors file, or holds numbers of
+            a kind that NumPy does not have.
     """
     from safetensors import SafetensorError, deserialize
 
     data = read_bytes(path)
     try:
-        tensors = deserialize(data)
-        return {
-            name: _array(info) for name, info in tensors if info["dtype"].startswith(("F", "BF"))
-        }
+        return {name: _array(path, name, info) for name, info in deserialize(data)}
     except (SafetensorError, ValueError, TypeError, KeyError, OverflowError, MemoryError) as error:
         raise FileError(f"{path}: not a valid safetensors file: {error}") from error
 
 
-def _array(info: dict[str, Any]) -> np.ndarray:
-    raw, shape = info["data"], tuple(info["shape"])
-    if info["dtype"] == "BF16":  # the upper half of a float32
+def _array(path: Path, name: str, info: dict[str, Any]) -> np.ndarray:
+    raw, shape, dtype = info["data"], tuple(info["shape"]), info["dtype"]
+    if dtype == "BF16":  # the upper half of a float32
         high = np.frombuffer(raw, dtype="<u2").astype(np.uint32)
         return (high << 16).view(np.float32).reshape(shape)
-    if info["dtype"] not in FLOATS:
-        raise ValueError(f"expected one of F64, F32, F16, BF16, found {info['dtype']}")
-    array = np.frombuffer(raw, dtype=np.dtype(FLOATS[info["dtype"]]).newbyteorder("<"))
-    wide = np.float64 if info["dtype"] == "F64" else np.float32
+    if dtype not in DTYPES:
+        raise FileError(f"{path}: {name}: expected numbers as F64, F32, F16 or BF16, found {dtype}")
+    array = np.frombuffer(raw, dtype=DTYPES[dtype])
+    wide = np.float32 if dtype == "F16" else array.dtype.newbyteorder("=")
     return array.astype(wide).reshape(shape)

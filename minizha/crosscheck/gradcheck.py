@@ -70,7 +70,7 @@ def gradcheck(
     Raises:
         ArgumentError: the inputs give no loss.
     """
-    if entries is not None and entries < 1:
+    if entries is not None and (not isinstance(entries, int) or entries < 1):
         raise ArgumentError(f"gradcheck: entries: expected at least 1 or None, found {entries}")
     real, stepped = model.astype("float64"), model.astype("complex128")
     out = _run(real, inputs)
@@ -137,7 +137,7 @@ def check_pair(
     for _ in range(trials):
         u = _random_like(y, rng)
         gradients = backward(u, cache)
-        gradients = gradients if type(gradients) is tuple else (gradients,)
+        gradients = tuple(gradients) if type(gradients) in (tuple, list) else (gradients,)
         _check_gradients(gradients, [arguments[k] for k in places])
         for k, gradient in zip(places, gradients, strict=True):
             v = _random_like(arguments[k], rng)
@@ -167,7 +167,7 @@ def _silent_row(model: Any, inputs: dict[str, Any]) -> int | None:
 def _run(model: Any, inputs: dict[str, Any], record: bool = True) -> Any:
     if model.training:
         model.train(seed=0)  # the same dropout in every pass
-    return model(**inputs, record=record, return_dict=True)
+    return model(**(inputs | {"record": record, "return_dict": True}))
 
 
 def _indices(shape: tuple[int, ...], entries: int | None, rng: np.random.Generator) -> list:

@@ -78,7 +78,7 @@ def self_attention_backward(
 
     Shapes: dy (B, L, D) → dx (B, L, D).
     """
-    N = cache.attention.query.shape[1]
+    N = cache.attention.key.shape[1]
     dquery, dkey, dvalue = attention_backward(split_heads(dy, N), cache.attention, dweights)
     dx = 0.0
     for d, linear_cache, leaf in (

@@ -32,6 +32,8 @@ class ParameterisedModel:
         dtype: "float32", "float64", or "complex128" for complex-step differentiation.
         backend: "numpy", or "cupy" for the GPU.
 
+    ``parameters`` is their tree, ``table`` the relative positions, (2K+1, d), of every layer.
+
     A new model is in eval mode. The outputs have the model's dtype and backend.
 
     Raises:
@@ -130,6 +132,7 @@ class ParameterisedModel:
         other.table = self._table(real)
         other.parameters = tree_map(lambda p: p.astype(other.dtype), self.parameters)
         other._gradients = None
+        other._rng = copy.deepcopy(self._rng)
         return other
 
     def replica(self) -> Self:

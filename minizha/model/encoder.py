@@ -50,8 +50,8 @@ def layer(
     context, self_cache = self_attention(p.attention.self, config, x, table, mask, head_mask, rng)
     h, attention_cache = add_and_norm(p.attention.output, config, context, x, rng)
     inner, inner_cache = linear(h, p.intermediate.dense.weight, p.intermediate.dense.bias)
-    bent, activation_cache = ACTIVATIONS[config.hidden_act].forward(inner)
-    y, output_cache = add_and_norm(p.output, config, bent, h, rng)
+    activated, activation_cache = ACTIVATIONS[config.hidden_act].forward(inner)
+    y, output_cache = add_and_norm(p.output, config, activated, h, rng)
     return y, LayerCache(self_cache, attention_cache, inner_cache, activation_cache, output_cache)
 
 
@@ -65,8 +65,8 @@ def layer_backward(
 
     Shapes: dy (B, L, D) → dx (B, L, D).
     """
-    dbent, dh = add_and_norm_backward(dy, cache.output, g.output)
-    dinner = ACTIVATIONS[config.hidden_act].backward(dbent, cache.activation)
+    dactivated, dh = add_and_norm_backward(dy, cache.output, g.output)
+    dinner = ACTIVATIONS[config.hidden_act].backward(dactivated, cache.activation)
     dh_inside, dweight, dbias = linear_backward(dinner, cache.intermediate)
     accumulate(g.intermediate.dense, weight=dweight, bias=dbias)
     dcontext, dx = add_and_norm_backward(dh + dh_inside, cache.attention_output, g.attention.output)
@@ -128,8 +128,8 @@ def encoder_backward(
     for i in reversed(range(len(caches))):
         if dx is not None or dattentions[i] is not None:
             if dx is None:
-                normalised = caches[i].output.LayerNorm.normalised
-                dx = namespace(normalised).zeros_like(normalised)
+                like_y = caches[i].output.LayerNorm.normalised  # has the shape and the library
+                dx = namespace(like_y).zeros_like(like_y)
             dx = layer_backward(dx, caches[i], config, g.layer[str(i)], dattentions[i])
         here = dhidden_states[i]
         if here is not None:

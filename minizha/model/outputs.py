@@ -97,7 +97,8 @@ class ModelOutput:
         if isinstance(key, str):
             value = self._values[key]
             return value.value() if isinstance(value, Deferred) else value
-        return self.to_tuple()[key]
+        names = tuple(self._values)[key]  # names first: out[0] must not compute all the logits
+        return self[names] if isinstance(names, str) else tuple(self[name] for name in names)
 
     def __getattr__(self, name: str) -> Any:
         # reached only for names that are no ordinary attributes

@@ -1,8 +1,8 @@
 """The parameter tree: arrays under the names that checkpoints give them.
 
 ``tree.encoder.layer["0"].attention.self.query.weight`` is the array that a checkpoint calls
-``encoder.layer.0.attention.self.query.weight``. Gradients, the optimizer's moments and the
-weight-decay mask are trees of the same shape.
+``encoder.layer.0.attention.self.query.weight``. Gradients are a tree of the same shape; the optimizer
+keeps its moments under the same names.
 """
 
 from __future__ import annotations

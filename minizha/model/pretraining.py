@@ -199,7 +199,7 @@ class NezhaForPreTraining(_WithHeads):
         """``loss = mean over labelled tokens + mean over pairs``, unweighted
 
         Shapes: labels (B, L) in [0, V) or −100 for "not asked"; next_sentence_label (B,), 0 for
-        "B follows A", 1 for "B is random". The others as for
+        "B follows A", 1 for "B is random", or −100. The others as for
         :class:`~minizha.model.nezha.NezhaModel`; ``num_items_in_batch`` is an
         :class:`~minizha.model.masked_lm.ItemsInBatch`.
 

@@ -1,5 +1,8 @@
 """The mathematics: one operation a file, forward and backward on one screen.
 
+Read relative_position, softmax, dropout, attention; then linear, layer_norm, gelu, activation,
+embedding, cross_entropy.
+
 Every operation is a pair of pure functions. ``y, cache = op(x, …)`` computes; the cache is a
 NamedTuple that keeps what the way back needs. ``dx, … = op_backward(dy, cache)`` takes the
 gradient of a scalar loss with respect to y and returns that with respect to each input:

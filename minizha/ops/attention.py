@@ -1,7 +1,7 @@
 """Attention: every query takes an average of the values, weighted by how well it meets their keys.
 
-The four lines in which NEZHA's attention is BERT's with a vector for the distance between two
-tokens added, once to the key and once to the value.
+NEZHA's attention is BERT's with two additions: a vector for the distance between two tokens is
+added to the key where scores are made, and to the value where contexts are.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class AttentionCache(NamedTuple):
     """The factors of the two products, the caches of the steps between them, and the scores
     before the mask, which nothing needs but the reader of a trace."""
 
-    query: Array
+    scaled_query: Array
     key: Array
     value: Array
     relative_key: RelativeKeyCache
@@ -64,21 +64,23 @@ def attention(
 
     Convention: R[i, j] is the table row of the clipped distance j − (offset + i), see
     :mod:`~minizha.ops.relative_position`; both terms are scaled by 1/√d; the weights of both
-    value terms are the same. A fully masked row attends to all keys alike.
+    value terms are the same. A fully masked row attends to all keys alike. ``offset`` is the
+    number of positions before the first query: 0 in an encoder; a decoder that keeps the keys
+    and values of earlier tokens counts on from these.
 
     Source: Vaswani et al. 2017, equation 1; Wei et al. 2019, equations 1 and 2.
     """
-    query = query * (1.0 / math.sqrt(query.shape[-1]))  # L·d products instead of L·L
-    from_distance, relative_key_cache = relative_key(query, table, key.shape[-2], offset)
-    scores = query @ key.swapaxes(-1, -2) + from_distance
+    scaled_query = query * (1.0 / math.sqrt(query.shape[-1]))  # L·d products instead of L·L
+    key_term, relative_key_cache = relative_key(scaled_query, table, key.shape[-2], offset)
+    scores = scaled_query @ key.swapaxes(-1, -2) + key_term
     probs, softmax_cache = softmax(scores if mask is None else scores + mask)
     weights, dropout_cache = dropout(probs, dropout_rate, rng)
     if head_mask is not None:
         weights = weights * head_mask
-    from_distance, relative_value_cache = relative_value(weights, table, offset)
-    context = weights @ value + from_distance
+    value_term, relative_value_cache = relative_value(weights, table, offset)
+    context = weights @ value + value_term
     cache = AttentionCache(
-        query, key, value, relative_key_cache, scores, softmax_cache, dropout_cache,
+        scaled_query, key, value, relative_key_cache, scores, softmax_cache, dropout_cache,
         head_mask, weights, relative_value_cache,
     )  # fmt: skip
     return context, cache
@@ -94,7 +96,9 @@ def attention_backward(
       above where the weights were an output of their own;
     * ``weights = dropout(probs) · head_mask`` and ``probs = softmax(scores + mask)``: each by its
       own backward; the mask is a constant. A masked key has probability 0, and softmax's
-      backward multiplies by the probability: it gets no gradient;
+      backward multiplies by the probability: it gets no gradient. In a fully masked row, though,
+      every key has probability 1/Lk and the gradient passes: the sum scores + mask has slope 1 even
+      where rounding has swallowed the scores (the complex step says the same);
     * ``scores = q · keyᵀ + relative_key(q)`` with ``q = query / √d``: key gets dscoresᵀ · q; q gets
       dscores · key and the way back of the relative term; query gets dq / √d.
 
@@ -110,6 +114,6 @@ def attention_backward(
     dprobs = dropout_backward(dweights, cache.dropout)
     dscores = softmax_backward(dprobs, cache.softmax)
 
-    dkey = dscores.swapaxes(-1, -2) @ cache.query
+    dkey = dscores.swapaxes(-1, -2) @ cache.scaled_query
     dquery = dscores @ cache.key + relative_key_backward(dscores, cache.relative_key)
     return dquery * (1.0 / math.sqrt(dquery.shape[-1])), dkey, dvalue

@@ -69,11 +69,11 @@ def cross_entropy(
 
 
 def cross_entropy_backward(dloss: Array | float, cache: CrossEntropyCache) -> Array:
-    """``dlogits[t, v] = dloss · (probs[t, v] − [v = labels[t]]) / M``, and 0 in ignored rows
+    """``dlogits[t, v] = dloss · (probs[t, v] − [v = labels[t]]) / count``, and 0 in ignored rows
 
     In the forward pass this was ``loss = mean(log Σ exp(z) − z[label])``. The slope of
     log Σ exp is the softmax, that of ``−z[label]`` is −1 at the label, and the mean divides by
-    the number M of labelled rows. Every row sums to 0: raising all logits changes nothing.
+    the count of labelled rows. Every row sums to 0: raising all logits changes nothing.
 
     Shapes: dloss () → dlogits (T, V).
     """

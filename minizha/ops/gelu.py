@@ -1,8 +1,8 @@
-"""GELU, the activation of every released NEZHA: x times the probability that it deserves to pass.
+"""GELU, the activation that every released NEZHA names: x times the probability that it deserves to pass.
 
 GELU multiplies x by Φ(x), the probability that a standard normal number lies below x. NumPy
 has no Φ (nor erf, to which it is related by ``Φ(x) = (1 + erf(x / √2)) / 2``), so it is written
-out here.
+out here. (On the CPU, models run :mod:`minizha.kernels.gelu`, the same in cache-sized blocks.)
 """
 
 from __future__ import annotations
@@ -11,16 +11,10 @@ import math
 from typing import NamedTuple
 
 from minizha.backend import Array, namespace
+from minizha.kernels.gelu import FAR, HART
 
-# Φ(−z) = exp(−z²/2) · P(z) / Q(z) for z ≥ 0: Hart et al., Computer Approximations (1968), no. 5666.
-# Highest power first. P and Q are smooth and positive, and the quotient of their leading
-# coefficients is 1/√(2π), so that far out, where Φ(−z) tends to φ(z)/z, the form stays right to a
-# few parts in a million of that tiny value.
-_P = (0.0352624965998911, 0.700383064443688, 6.37396220353165, 33.912866078383,
-      112.079291497871, 221.213596169931, 220.206867912376)  # fmt: skip
-_Q = (0.0883883476483184, 1.75566716318264, 16.064177579207, 86.7807322029461,
-      296.564248779674, 637.333633378831, 793.826512519948, 440.413735824752)  # fmt: skip
-_FAR = 40.0  # exp(−40²/2) is 0 even in float64
+# Φ(−z) = exp(−z²/2) · P(z) / Q(z) for z ≥ 0, highest powers first
+_P, _Q = HART
 
 
 def normal_cdf(x: Array) -> Array:
@@ -37,7 +31,7 @@ def normal_cdf(x: Array) -> Array:
     xp = namespace(x)
     if x.dtype.kind == "c":
         return normal_cdf(x.real) + 1j * (x.imag * normal_pdf(x.real))
-    z = xp.minimum(xp.abs(x), _FAR)
+    z = xp.minimum(xp.abs(x), FAR)
     numerator, denominator = z * _P[0] + _P[1], z * _Q[0] + _Q[1]
     for p, q in zip(_P[2:], _Q[2:-1], strict=True):
         numerator, denominator = numerator * z + p, denominator * z + q
@@ -68,7 +62,7 @@ def gelu(x: Array) -> tuple[Array, GeluCache]:
 
     Convention: the exact ("erf") form. ``gelu_new`` differs from it by up to 4.7e-4.
 
-    Source: Hendrycks and Gimpel 2016; ``hidden_act="gelu"``, every released NEZHA.
+    Source: Hendrycks and Gimpel 2016; ``hidden_act="gelu"``, as every released config.json says.
     """
     cdf = normal_cdf(x)
     return x * cdf, GeluCache(x, cdf)
@@ -99,7 +93,7 @@ def gelu_new(x: Array) -> tuple[Array, GeluNewCache]:
 
     Convention: the tanh form, an approximation to GELU from before erf was cheap.
 
-    Source: Hendrycks and Gimpel 2016, section 2; ``hidden_act="gelu_new"``, Huawei's TensorFlow.
+    Source: Hendrycks and Gimpel 2016, section 2; ``hidden_act="gelu_new"``; Huawei's TensorFlow code.
     """
     # x * x * x: a power costs a hundred times as much
     t = namespace(x).tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * (x * x * x)))

@@ -8,7 +8,7 @@ from minizha.backend import Array, namespace
 
 
 class LayerNormCache(NamedTuple):
-    """The normalised vectors and 1/σ; x itself is not needed again."""
+    """The normalised vectors and 1/√(σ² + eps); x itself is not needed again."""
 
     normalised: Array
     inverse_std: Array
@@ -35,7 +35,7 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array,
 
 
 def layer_norm_backward(dy: Array, cache: LayerNormCache) -> tuple[Array, Array, Array]:
-    """``dx = (dn − mean(dn) − n · mean(dn · n)) / σ`` with ``n`` the normalised x, ``dn`` its gradient
+    """``dx = (dn − mean(dn) − n · mean(dn · n)) · s``, n the normalised x, s = 1/√(σ² + eps)
 
     In the forward pass this was, line by line, and now in mirror order:
 

@@ -2,7 +2,7 @@
 
 NEZHA's embeddings know nothing of places. Attention does: with ``R[i, j]`` a vector that
 depends on ``j − i`` alone, it adds ``query[i] · R[i, j]`` to each score (the key term) and
-``Σ_j probs[i, j] · R[i, j]`` to each context (the value term).
+``Σ_j weights[i, j] · R[i, j]`` to each context (the value term).
 
 R takes only 2K+1 different values, the rows of a table, so no array of size L × L × d is made.
 Both terms go through *columns*, one for each distance, and a shift of the rows against each
@@ -36,7 +36,7 @@ def relative_table(
     Shapes: → table (2K+1, d).
 
     Convention: p runs from 0 to 2K and the distance δ = j − i is row δ + K, so the sinusoid is
-    taken of the **shifted** distance: for K = 64 distance 0 is row 64 = [0.9200, 0.3919,
+    taken of the **shifted** distance: for K = 64, d = 64, distance 0 is row 64 = [0.9200, 0.3919,
     −0.7639, …], not [0, 1, 0, 1, …]. The paper's formula reads as the unshifted one, every
     released checkpoint was trained on this one. Sine and cosine alternate. Made in float64 and
     rounded once; fixed, hence no gradient; the same for keys and values, all heads, all layers.
@@ -121,7 +121,7 @@ def relative_key(
     """``y[…, i, j] = query[…, i] · R[i, j]``, ``R[i, j] = T[clip(j − (offset + i), −K, K) + K]``
 
     Computed as ``y[…, i, j] = (query[…, i] · Tᵀ)[clip(j − (offset + i)) + K]``: one product
-    with the table rows in use, min(2K+1, Lq+Lk−1) of them, then one shift.
+    with the table rows in use, at most min(2K+1, Lq+Lk−1) of them, then one shift.
 
     Shapes: query (…, Lq, d), table (2K+1, d) → y (…, Lq, Lk).
 
@@ -147,37 +147,39 @@ def relative_key_backward(dy: Array, cache: RelativeKeyCache) -> Array:
 
 
 class RelativeValueCache(NamedTuple):
-    """The table rows in use; the probabilities are not needed, since the table gets no gradient."""
+    """The table rows in use; the weights are not needed, since the table gets no gradient."""
 
     rows: Array
     span: _Span
     length_k: int
 
 
-def relative_value(probs: Array, table: Array, offset: int = 0) -> tuple[Array, RelativeValueCache]:
-    """``y[…, i] = Σ_j probs[…, i, j] · R[i, j]``, ``R[i, j] = T[clip(j − (offset + i), −K, K) + K]``
+def relative_value(
+    weights: Array, table: Array, offset: int = 0
+) -> tuple[Array, RelativeValueCache]:
+    """``y[…, i] = Σ_j weights[…, i, j] · R[i, j]``, ``R[i, j] = T[clip(j − (offset + i), −K, K) + K]``
 
-    Computed as ``y[…, i] = Σ_c (sum of probs[…, i, j] over the j at distance c) · T[c]``: one
+    Computed as ``y[…, i] = Σ_c (sum of weights[…, i, j] over the j at distance c) · T[c + K]``: one
     shift, then one product. It is the way back of the key term, walked forward.
 
-    Shapes: probs (…, Lq, Lk), table (2K+1, d) → y (…, Lq, d).
+    Shapes: weights (…, Lq, Lk), table (2K+1, d) → y (…, Lq, d).
 
-    Convention: probs are those after dropout and head mask, the ones that weigh the values too.
+    Convention: weights are those after dropout and head mask, the ones that weigh the values too.
 
     Source: Wei et al. 2019, equation 1 (the term ``α_ij a^V_ij``, after Shaw et al. 2018).
     """
-    length_q, length_k = probs.shape[-2:]
+    length_q, length_k = weights.shape[-2:]
     span = _span(length_q, length_k, offset, table.shape[0])
     rows = table[span.start : span.start + span.width]
-    return _keys_to_columns(probs, span) @ rows, RelativeValueCache(rows, span, length_k)
+    return _keys_to_columns(weights, span) @ rows, RelativeValueCache(rows, span, length_k)
 
 
 def relative_value_backward(dy: Array, cache: RelativeValueCache) -> Array:
-    """``dprobs[…, i, j] = dy[…, i] · R[i, j]``
+    """``dweights[…, i, j] = dy[…, i] · R[i, j]``
 
     In the forward pass this was keys summed into columns, then a product with T; so now a
     product with Tᵀ, then each key reads its column.
 
-    Shapes: dy (…, Lq, d) → dprobs (…, Lq, Lk).
+    Shapes: dy (…, Lq, d) → dweights (…, Lq, Lk).
     """
     return _columns_to_keys(dy @ cache.rows.T, cache.span, cache.length_k)

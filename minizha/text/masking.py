@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 
 from minizha.errors import ArgumentError
+from minizha.ops.cross_entropy import IGNORED
 from minizha.text.arguments import as_int, as_integers, check_generator, check_range
-
-IGNORE = -100
-"""The label of a position that takes no part in the loss."""
 
 
 def mask_tokens(
@@ -68,7 +66,7 @@ def mask_tokens(
     random_ids = ordinary[rng.integers(len(ordinary), size=ids.shape)]
     masked = np.where(chosen & (fate < 0.8), mask_token_id, ids)
     masked = np.where(chosen & (fate >= 0.9), random_ids, masked)
-    return masked, np.where(chosen, ids, IGNORE)
+    return masked, np.where(chosen, ids, IGNORED)
 
 
 def _check(

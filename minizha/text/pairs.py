@@ -8,7 +8,7 @@ out with a few array operations.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,7 @@ class PairSampler:
             nothing continues there.
         max_length: L, the length of a row with its special tokens; at least 5.
         cls_id, sep_id, pad_id: the ids of [CLS], [SEP] and [PAD].
+        lenders: more documents, from which a random B may come but no A.
 
     Source: Devlin et al. 2018, section 3.1, task 2; label 0 is "continues", as in
     NezhaForPreTraining's ``next_sentence_label``.
@@ -58,15 +59,16 @@ class PairSampler:
         cls_id: int,
         sep_id: int,
         pad_id: int,
+        lenders: Sequence[Sequence[Any]] = (),
     ):
         self.max_length = as_int("max_length", max_length)
         if self.max_length < 5:
             raise ArgumentError(f"max_length: expected at least 5, found {max_length}")
         names = ("cls_id", "sep_id", "pad_id")
         self._special = list(map(as_int, names, (cls_id, sep_id, pad_id)))
-        kept = [[np.asarray(s) for s in document if len(s)] for document in documents]
-        kept = [document for document in kept if len(document) > 1]
-        if len(kept) < 2:
+        own, lent = _of_two_sentences(documents), _of_two_sentences(lenders)
+        kept = own + lent
+        if not own or len(kept) < 2:
             raise ArgumentError(
                 "documents: expected at least 2 documents of 2 or more sentences each, "
                 f"found {len(kept)} (a random sentence comes from another document)"
@@ -83,6 +85,9 @@ class PairSampler:
         self._last = np.repeat(np.cumsum(counts) - 1, counts)
         # the sentences at which an A may begin: something must be left to continue it
         self._openers = np.flatnonzero(np.arange(len(sentences)) < self._last)
+        # lenders come last: the sentences of the documents proper are the first so many
+        self._own = int(counts[: len(own)].sum())
+        self._own_openers = self._openers[self._openers < self._own]
 
     def batch(self, batch_size: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """A batch drawn at random; of its labels half are 1, rounded by a coin.
@@ -98,7 +103,7 @@ class PairSampler:
         if as_int("batch_size", batch_size) < 1:
             raise ArgumentError(f"batch_size: expected at least 1, found {batch_size}")
         labels = rng.permutation(np.arange(batch_size) + rng.integers(2)) % 2
-        sentence = rng.choice(self._openers, batch_size)
+        sentence = rng.choice(self._own_openers, batch_size)
         return self._examples(*self._segment_a(sentence, rng), labels, rng)
 
     def all(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -110,7 +115,7 @@ class PairSampler:
         check_generator(rng)
         rows = []
         sentence, label = 0, int(rng.integers(2))
-        while sentence < len(self._ends):
+        while sentence < self._own:
             last = self._last[sentence]
             if sentence == last:
                 sentence += 1
@@ -123,15 +128,6 @@ class PairSampler:
                 sentence = np.clip(uncut, following, last + 1)
             label = 1 - label
         return self._examples(*np.array(rows, dtype=np.int64).T, rng)
-
-    def epoch(self, batch_size: int, rng: np.random.Generator) -> Iterator[dict[str, np.ndarray]]:
-        """The examples of :meth:`all`, shuffled, in batches; the last batch may be smaller."""
-        if as_int("batch_size", batch_size) < 1:
-            raise ArgumentError(f"batch_size: expected at least 1, found {batch_size}")
-        examples = self.all(rng)
-        order = rng.permutation(len(examples["next_sentence_label"]))
-        for i in range(0, len(order), batch_size):
-            yield {name: array[order[i : i + batch_size]] for name, array in examples.items()}
 
     def _segment_a(self, sentence: Any, rng: np.random.Generator) -> tuple[Any, Any, Any]:
         """A from ``sentence`` on: its first token, the one behind it, and the sentence there."""
@@ -184,3 +180,8 @@ class PairSampler:
             "attention_mask": (position <= last_sep).astype(np.int64),
             "next_sentence_label": labels.astype(np.int64),
         }
+
+
+def _of_two_sentences(documents: Sequence[Sequence[Any]]) -> list[list[np.ndarray]]:
+    kept = [[np.asarray(s) for s in document if len(s)] for document in documents]
+    return [document for document in kept if len(document) > 1]

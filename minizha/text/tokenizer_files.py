@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any
 
-from minizha.errors import ArgumentError, FileError, MinizhaError
-from minizha.files import decode_utf8, read_bytes, write_together
+from minizha.errors import FileError, MinizhaError
+from minizha.files import folder_path, make_folder, read_json_object, write_together
 from minizha.text.vocabulary import SPECIAL_TOKENS, UNK, check_tokens, read_vocabulary
 
+VOCABULARY_NAME, SETTINGS_NAME = "vocab.txt", "tokenizer_config.json"
 SETTINGS = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
 _PARTS = {"model": "WordPiece", "normalizer": "BertNormalizer", "pre_tokenizer": "BertPreTokenizer"}
 
@@ -22,13 +23,13 @@ def read_folder(folder: str | PathLike[str]) -> tuple[list[str], dict[str, Any]]
     Raises:
         FileError: no such folder, neither file in it, or a broken one.
     """
-    folder = _folder_name(folder)
+    folder = folder_path(folder)
     if not os.path.isdir(folder):
         raise FileError(
             f"{folder}: expected a local folder with a vocab.txt, found no such folder "
             "(downloading by a hub name is not supported yet)"
         )
-    names = ("vocab.txt", "tokenizer.json", "tokenizer_config.json")
+    names = (VOCABULARY_NAME, "tokenizer.json", SETTINGS_NAME)
     vocab, whole, config = (os.path.join(folder, name) for name in names)
     settings: dict[str, Any] = {}
     if os.path.lexists(vocab):
@@ -54,17 +55,13 @@ def write_folder(
     Raises:
         FileError: the folder or a file can't be written.
     """
-    folder = _folder_name(folder)
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", error)
-        raise FileError(f"{folder}: expected a folder, can't make it: {reason}") from error
+    folder = folder_path(folder)
+    make_folder(folder)
     config = {"tokenizer_class": "BertTokenizer", "model_max_length": max_length, **settings}
     config |= {f"{token[1:-1].lower()}_token": token for token in SPECIAL_TOKENS}
     files = {
-        "vocab.txt": "".join(f"{token}\n" for token in tokens),
-        "tokenizer_config.json": json.dumps(config, indent=2, sort_keys=True) + "\n",
+        VOCABULARY_NAME: "".join(f"{token}\n" for token in tokens),
+        SETTINGS_NAME: json.dumps(config, indent=2, sort_keys=True) + "\n",
     }
     # where a tokenizer.json lies already, Transformers would read that one, not vocab.txt
     if os.path.lexists(os.path.join(folder, "tokenizer.json")):
@@ -105,23 +102,6 @@ def read_tokenizer_json(path: str | PathLike[str]) -> tuple[list[str], dict[str,
     return _tokens_by_id(model.get("vocab"), path), check_settings(settings, path)
 
 
-def read_json_object(path: str | PathLike[str]) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        FileError: unreadable, not JSON, or JSON whose outermost value is no object.
-    """
-    path = os.fspath(path)
-    text = decode_utf8(read_bytes(path), path)
-    try:
-        content = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise FileError(f"{path}: not valid JSON: {error}") from error
-    if not isinstance(content, dict):
-        raise FileError(f"{path}: expected a JSON object, found {type(content).__name__}")
-    return content
-
-
 def check_settings(
     content: dict[str, Any], where: str, error: type[MinizhaError] = FileError
 ) -> dict[str, Any]:
@@ -140,9 +120,3 @@ def _tokens_by_id(vocab: Any, path: str) -> list[str]:
     if [vocab[token] for token in tokens] != list(range(len(tokens))):
         raise FileError(f"{path}: model.vocab: expected each of the ids 0 … {len(tokens) - 1} once")
     return check_tokens(tokens, lambda i: f"{path}: model.vocab, id {i}", path, FileError)
-
-
-def _folder_name(folder: Any) -> str:
-    if not isinstance(folder, (str, PathLike)):
-        raise ArgumentError(f"folder: expected a path, found {type(folder).__name__}")
-    return os.fspath(folder)

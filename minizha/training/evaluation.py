@@ -12,7 +12,7 @@ from minizha.model.pretraining import NezhaForPreTraining
 from minizha.ops.softmax import softmax
 from minizha.text.corpus import Document, split_sentences
 from minizha.text.tokenizer import NezhaTokenizer
-from minizha.training.step import Batch, Counts, count, items_in
+from minizha.training.step import Batch, Counts, count
 
 
 class Figures(NamedTuple):
@@ -47,7 +47,7 @@ def evaluate(model: NezhaForPreTraining, examples: Batch, batch_size: int = 64) 
     counts = []
     for start in range(0, len(examples["input_ids"]), batch_size):
         batch = {name: array[start : start + batch_size] for name, array in examples.items()}
-        out = model(**batch, num_items_in_batch=items_in(batch))
+        out = model(**batch, record=True, return_dict=True)
         counts.append(count(out.record))
     return figures(counts)
 
@@ -70,13 +70,15 @@ def fill_mask(
     Raises:
         ArgumentError: no [MASK] in the text, or top_k is not in [1, V].
     """
-    if not 1 <= top_k <= len(tokenizer):
+    if not isinstance(text, str):
+        raise ArgumentError(f"text: expected one text, found {type(text).__name__}")
+    if not isinstance(top_k, int) or not 1 <= top_k <= len(tokenizer):
         raise ArgumentError(f"top_k: expected 1 to {len(tokenizer)}, found {top_k}")
     batch = tokenizer(text, truncation=False)
     places = np.flatnonzero(batch["input_ids"][0] == tokenizer.mask_token_id)
     if not len(places):
         raise ArgumentError(f"text: expected [MASK] where a word is to be guessed, found {text!r}")
-    out = model(**batch)
+    out = model(**batch, return_dict=True)
     logits = out["prediction_logits" if "prediction_logits" in out else "logits"]
     probs = to_host(softmax(logits[0])[0])[places]
     best = np.argsort(-probs, axis=-1, kind="stable")[:, :top_k]
@@ -92,7 +94,10 @@ def follows(model: Any, tokenizer: NezhaTokenizer, first: str, second: str) -> f
     Args:
         model: a NezhaForNextSentencePrediction or NezhaForPreTraining.
     """
-    out = model(**tokenizer(first, second, truncation=False))
+    for name, text in (("first", first), ("second", second)):
+        if not isinstance(text, str):
+            raise ArgumentError(f"{name}: expected one text, found {type(text).__name__}")
+    out = model(**tokenizer(first, second, truncation=False), return_dict=True)
     logits = out["seq_relationship_logits" if "seq_relationship_logits" in out else "logits"]
     return float(to_host(softmax(logits)[0])[0, 0])
 
@@ -119,9 +124,11 @@ def examples_from(
     ]
     chosen = []
     for i in rng.permutation(len(sentences)):
+        if len(chosen) == number:
+            break
         sentence = sentences[i]
         places = [k for k, c in enumerate(sentence) if c.isalpha() and _known(c, tokenizer)]
-        if places and len(chosen) < number:
+        if places:
             k = places[int(rng.integers(len(places)))]
             text = sentence[:k] + "[MASK]" + sentence[k + 1 :]
             chosen.append(Example(text, sentence[k], fill_mask(model, tokenizer, text)[0]))

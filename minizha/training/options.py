@@ -23,19 +23,20 @@ class PretrainOptions:
         ArgumentError: a value is out of range; all faults are named.
     """
 
-    steps: int = _option(1200, 1, "optimizer steps")
+    steps: int = _option(1200, 1, "optimizer steps", 10**9)
     seed: int = _option(0, 0, "seed of parameters, batches and masks")
-    hidden_size: int = _option(128, 1, "features of a token")
-    layers: int = _option(3, 1, "layers")
-    heads: int = _option(4, 1, "attention heads a layer")
-    intermediate_size: int = _option(512, 1, "width inside the feed-forward network")
-    max_relative_position: int = _option(64, 0, "distances beyond it count as it")
-    length: int = _option(64, 8, "tokens of a pair of segments")
-    batch_size: int = _option(32, 1, "pairs a step")
-    rate: float = _option(2e-3, 0.0, "learning rate at its peak")
+    hidden_size: int = _option(128, 1, "features of a token", 16384)
+    layers: int = _option(3, 1, "layers", 1000)
+    heads: int = _option(4, 1, "attention heads a layer", 1024)
+    intermediate_size: int = _option(512, 1, "width inside the feed-forward network", 65536)
+    max_relative_position: int = _option(64, 0, "distances beyond it count as it", 100_000)
+    length: int = _option(64, 8, "tokens of a pair of segments", 8192)
+    batch_size: int = _option(32, 1, "pairs a step", 65536)
+    rate: float = _option(2e-3, 0.0, "learning rate at its peak", 1.0)
     warmup: float = _option(0.1, 0.0, "share of the steps in which the rate rises", 1.0)
-    weight_decay: float = _option(0.01, 0.0, "of matrices, not of biases and LayerNorm")
+    weight_decay: float = _option(0.01, 0.0, "of matrices, not of biases and LayerNorm", 1.0)
     beta2: float = _option(0.98, 0.0, "decay of AdamW's mean square", 0.999999)
+    initializer_range: float = _option(0.06, 0.0, "standard deviation of the initial matrices")
     dropout: float = _option(0.0, 0.0, "share of activations dropped in training", 0.9)
     max_norm: float = _option(1.0, 1e-6, "gradients are scaled down to this global norm")
     mask_probability: float = _option(0.15, 0.01, "share of the words that are asked for", 0.9)
@@ -44,7 +45,7 @@ class PretrainOptions:
 
     def __post_init__(self) -> None:
         faults = [fault for f in fields(self) if (fault := _fault(f, getattr(self, f.name)))]
-        if self.hidden_size % self.heads or (self.hidden_size // self.heads) % 2:
+        if not faults and (self.hidden_size % self.heads or (self.hidden_size // self.heads) % 2):
             faults.append(
                 "hidden_size / heads: expected an even whole number, found "
                 f"{self.hidden_size} / {self.heads}"

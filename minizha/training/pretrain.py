@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minizha.config import NezhaConfig
+from minizha.errors import ArgumentError, FileError
 from minizha.model.pretraining import NezhaForPreTraining
 from minizha.text.corpus import (
     Document,
@@ -21,12 +22,13 @@ from minizha.text.corpus import (
 from minizha.text.masking import mask_tokens
 from minizha.text.pairs import PairSampler, tokenize_documents
 from minizha.text.tokenizer import NezhaTokenizer
+from minizha.text.vocabulary import SPECIAL_TOKENS
 from minizha.training.optimizer import AdamW, clip_by_global_norm
 from minizha.training.options import PretrainOptions
 from minizha.training.schedule import linear_schedule
 from minizha.training.step import Batch, Counts, loss_and_gradients
 
-HELD_OUT_SEED = 2019  # fixed: every run is measured on the same held-out masks
+HELD_OUT_SEED = 2019  # fixed: runs on one corpus, with one length, are measured on the same masks
 
 
 class Data(NamedTuple):
@@ -47,25 +49,36 @@ def prepare(corpus: str | os.PathLike | None, options: PretrainOptions) -> Data:
         FileError: the corpus can't be read or is too small.
     """
     documents = embedded_corpus() if corpus is None else read_corpus(corpus)
+    try:
+        return _prepare(documents, options)
+    except ArgumentError as error:  # of the functions below, which know documents, not files
+        name = "三国演义" if corpus is None else os.fspath(corpus)
+        raise FileError(f"{name}: {error}") from error
+
+
+def _prepare(documents: list[Document], options: PretrainOptions) -> Data:
     train, held_out = hold_out(documents, options.held_out)
     # the vocabulary, too, knows nothing of what is held out
     tokenizer = NezhaTokenizer(character_vocabulary(train, options.min_count))
+    if len(tokenizer) == len(SPECIAL_TOKENS):
+        raise ArgumentError(f"min_count: no character occurs {options.min_count} times")
 
-    def sampler(part: list[Document]) -> PairSampler:
+    def sampler(part: list[Document], lenders: list[Document]) -> PairSampler:
         return PairSampler(
             tokenize_documents(part, tokenizer),
             options.length,
             tokenizer.cls_token_id,
             tokenizer.sep_token_id,
             tokenizer.pad_token_id,
+            tokenize_documents(lenders, tokenizer),
         )
 
     rng = np.random.default_rng(HELD_OUT_SEED)
-    # one held-out document can't lend itself random sentences: then the first of the rest helps
-    lenders = held_out if len(held_out) > 1 else [*held_out, train[0]]
-    evaluation = mask(sampler(lenders).all(rng), tokenizer, options, rng)
+    # one or two held-out documents may have no random sentences to give: then the others lend some
+    lenders = train if len(held_out) < 3 else []
+    evaluation = mask(sampler(held_out, lenders).all(rng), tokenizer, options, rng)
     characters = sum(len(p) for d in documents for p in d.paragraphs)
-    return Data(tokenizer, sampler(train), evaluation, held_out, len(documents), characters)
+    return Data(tokenizer, sampler(train, []), evaluation, held_out, len(documents), characters)
 
 
 def new_model(data: Data, options: PretrainOptions, backend: str = "numpy") -> NezhaForPreTraining:
@@ -78,6 +91,7 @@ def new_model(data: Data, options: PretrainOptions, backend: str = "numpy") -> N
         intermediate_size=options.intermediate_size,
         max_relative_position=options.max_relative_position,
         max_position_embeddings=max(512, options.length),
+        initializer_range=options.initializer_range,
         hidden_dropout_prob=options.dropout,
         attention_probs_dropout_prob=options.dropout,
         pad_token_id=data.tokenizer.pad_token_id,
@@ -90,7 +104,8 @@ def train(
 ) -> Iterator[Counts]:
     """Take ``options.steps`` steps; after each, yield its figures.
 
-    Stop iterating at any time: the model is whole between any two steps.
+    Stop iterating at any time: the model is whole between any two steps (and still in train
+    mode; after the last step it is in eval mode).
     """
     rng = np.random.default_rng([options.seed, 1])
     optimizer = AdamW(model, betas=(0.9, options.beta2), weight_decay=options.weight_decay)

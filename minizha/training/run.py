@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import deque
 from pathlib import Path
 
-from minizha.errors import FileError
-from minizha.files import write_atomic
+from minizha.checkpoint.folder import WEIGHTS_NAME
+from minizha.config import CONFIG_NAME
+from minizha.errors import MinizhaError
+from minizha.files import check_target, folder_path, make_folder, write_atomic
 from minizha.model.pretraining import NezhaForPreTraining
+from minizha.text.tokenizer_files import SETTINGS_NAME, VOCABULARY_NAME
 from minizha.training.evaluation import Example, Figures, evaluate, examples_from, figures
 from minizha.training.options import PretrainOptions
 from minizha.training.pretrain import Data, new_model, prepare, train
-from minizha.training.report import CurvePoint, write_curve
+from minizha.training.report import CURVE_NAME, CurvePoint, write_curve
 from minizha.training.step import Counts
 
 WINDOW = 50  # steps that the bar's figures are means of
@@ -30,10 +34,10 @@ def run(
     Raises:
         MinizhaError: an option, the corpus, the backend or the folder is not usable.
     """
-    folder = Path(out)
-    _check_writable(folder)  # now, not after five minutes
+    folder = folder_path(out)
     data = prepare(corpus, options)
     model = new_model(data, options, backend)
+    _check_writable(folder)  # now, not after five minutes
     threads = threads or (1 if backend == "cupy" else _cores())
     name = corpus or "三国演义 (embedded)"
     print(
@@ -100,6 +104,11 @@ def _train_with_bar(
             if step % REFRESH and step != options.steps:
                 continue
             now = figures(list(recent))
+            if not math.isfinite(now.word_loss + now.pair_loss):
+                raise MinizhaError(
+                    f"step {step}: the loss is no longer a number; a smaller --rate may help "
+                    f"(it was {options.rate:g}). Nothing was saved"
+                )
             bar.set_postfix_str(
                 f"loss {now.word_loss + now.pair_loss:.3f}, words {now.word_accuracy:.3f}, "
                 f"pairs {now.pair_accuracy:.3f}, {step * tokens / (time.monotonic() - started):,.0f} tok/s",
@@ -126,13 +135,12 @@ def _line(example: Example) -> str:
 
 
 def _check_writable(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".minizha-{os.getpid()}.probe"
-        write_atomic(probe, b"")
-        probe.unlink()
-    except OSError as error:
-        raise FileError(f"{folder}: can't make the folder: {error.strerror or error}") from error
+    make_folder(folder)
+    for name in (CONFIG_NAME, WEIGHTS_NAME, VOCABULARY_NAME, SETTINGS_NAME, CURVE_NAME):
+        check_target(folder / name)
+    probe = folder / f".minizha-{os.getpid()}.probe"
+    write_atomic(probe, b"")
+    probe.unlink(missing_ok=True)
 
 
 def _cores() -> int:

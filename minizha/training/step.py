@@ -63,7 +63,7 @@ def loss_and_gradients(
 
     def run(part: tuple[NezhaForPreTraining, Batch]) -> tuple[Counts, dict[str, Array]]:
         replica, rows = part
-        out = replica(**rows, num_items_in_batch=items)
+        out = replica(**rows, num_items_in_batch=items, record=True, return_dict=True)
         out.backward()
         return count(out.record), replica.gradients()
 

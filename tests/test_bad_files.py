@@ -1,0 +1,289 @@
+"""Bad model folders: each gives one FileError that names the path, at once, and nothing else."""
+
+import json
+import os
+import struct
+import warnings
+from collections import Counter
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from minizha import NezhaConfig, NezhaForPreTraining, NezhaModel, NezhaTokenizer
+from minizha.checkpoint.info import describe_folder
+from minizha.errors import ArgumentError, FileError, MinizhaError
+from minizha.text.vocabulary import SPECIAL_TOKENS
+
+CONFIG = NezhaConfig(
+    vocab_size=11,
+    hidden_size=8,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    intermediate_size=12,
+    max_relative_position=3,
+)
+WORDS = "nezha.embeddings.word_embeddings.weight"
+READERS = (NezhaForPreTraining.from_pretrained, describe_folder)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    NezhaForPreTraining(CONFIG).save_pretrained(tmp_path)
+    NezhaTokenizer([*SPECIAL_TOKENS, *"一二三四五六"]).save_pretrained(tmp_path)
+    for read in READERS:
+        read(tmp_path)  # the control: as it is, the folder is good
+    return tmp_path
+
+
+def arrays_of(folder):
+    state = NezhaForPreTraining.from_pretrained(folder).state_dict()
+    return {name: np.ascontiguousarray(array) for name, array in state.items()}
+
+
+def refused(read, folder, message="."):
+    with pytest.raises(FileError, match=message) as caught:
+        read(folder)
+    assert str(folder) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 3000
+
+
+# --- the file of the arrays ---------------------------------------------------------------------
+
+
+def packed(header, data=b"", length=None):
+    """A safetensors file: the header's length as 8 bytes, the header, the data."""
+    header = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<q", len(header) if length is None else length) + header + data
+
+
+def tensor(dtype="F32", shape=(1,), offsets=(0, 4)):
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
+
+
+HOSTILE = {
+    "empty": b"",
+    "seven bytes": b"\2" + b"\0" * 6,
+    "no header": struct.pack("<Q", 0),
+    "header longer than the file": packed(b"{}", length=3),
+    "header of 2**40 bytes": packed(b"{}", length=2**40),
+    "header of 2**63 - 1 bytes": packed(b"{}", length=2**63 - 1),
+    "negative header length": packed(b"{}", length=-1),
+    "header that is no JSON": packed(b"hello!!!"),
+    "header that is a list": packed([1, 2]),
+    "header that is null": packed(b"null"),
+    "header that is not UTF-8": packed(b'{"\xe9":1}'),
+    "NaN in the header": packed(b'{"a":NaN}'),
+    "deep header": packed(b'{"a":' * 50_000 + b"1" + b"}" * 50_000),
+    "deep list": packed(b"[" * 1_000_000),
+    "tensor without offsets": packed({"a": {"dtype": "F32", "shape": [1]}}, b"0000"),
+    "overlapping tensors": packed({"a": tensor(), "b": tensor()}, b"0000"),
+    "offsets past the end": packed({"a": tensor(offsets=(4, 8))}, b"0000"),
+    "negative offsets": packed({"a": tensor(offsets=(-4, 0))}, b"0000"),
+    "offsets turned round": packed({"a": tensor(offsets=(4, 0))}, b"0000"),
+    "more data than tensors": packed({"a": tensor()}, b"00000000"),
+    "less data than the shape": packed({"a": tensor(shape=(2,))}, b"0000"),
+    "unknown dtype": packed({"a": tensor("F99")}, b"0000"),
+    "huge shape": packed({"a": tensor(shape=(2**62, 4))}, b"0000"),
+    "huge empty shape": packed({"a": tensor(shape=(2**62, 2**62, 0), offsets=(0, 0))}),
+    "fractional shape": packed({"a": tensor(shape=(1.0,))}, b"0000"),
+    "metadata that is a number": packed({"__metadata__": 1, "a": tensor()}, b"0000"),
+    "a zip file": b"PK\3\4" + b"\0" * 100,
+    "a pickle": b"\x80\2}q\0." + b"\0" * 100,
+    "a web page": b"<!DOCTYPE html>" * 10,
+    "a pointer of git-lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+}
+# valid as files, but no model: only from_pretrained refuses them
+USELESS = {
+    "nothing in it": (packed({}), "none of its tensors belongs to a NezhaForPreTraining"),
+    "a foreign tensor": (packed({"a": tensor()}, b"0000"), "none of its tensors belongs"),
+    "the same name twice": (
+        b'%c\0\0\0\0\0\0\0{"a":%b,"a":%b}    0000'
+        % (127, *[b'{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'] * 2),
+        "none of its tensors belongs|not a valid safetensors file",
+    ),
+    "a kind of number that NumPy lacks": (
+        packed({WORDS: tensor("F8_E4M3", (4,))}, b"0000"),
+        f"{WORDS}: expected numbers as F64, F32, F16 or BF16, found F8_E4M3",
+    ),
+    "100 axes": (packed({"a": tensor(shape=[1] * 100)}, b"0000"), "maximum supported dimension"),
+    "0 × 2**62": (packed({"a": tensor(shape=(0, 2**62), offsets=(0, 0))}), "too big"),
+}
+
+
+@pytest.mark.parametrize("read", READERS)
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_arrays(kind, read, folder):
+    (folder / "model.safetensors").write_bytes(HOSTILE[kind])
+    refused(read, folder, r"model\.safetensors: not a valid safetensors file")
+
+
+@pytest.mark.parametrize("kind", USELESS)
+def test_files_that_hold_no_model(kind, folder):
+    content, message = USELESS[kind]
+    (folder / "model.safetensors").write_bytes(content)
+    refused(NezhaForPreTraining.from_pretrained, folder, message)
+
+
+def test_truncated_arrays(folder):
+    path = folder / "model.safetensors"
+    whole = path.read_bytes()
+    for length in [*range(40), *range(40, len(whole), 97), len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        for read in READERS:
+            refused(read, folder, "not a valid safetensors file")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda a: {WORDS: a[WORDS][:-1]}, r"expected shape \(11, 8\), found \(10, 8\)"),
+        (lambda a: {WORDS: a[WORDS].T.copy()}, r"expected shape \(11, 8\), found \(8, 11\)"),
+        (lambda a: {WORDS: a[WORDS].reshape(-1)}, r"expected shape \(11, 8\), found \(88,\)"),
+        (lambda a: {WORDS: a[WORDS].astype(np.int8)}, "expected an array of float32 or the like"),
+        (lambda a: {WORDS: a[WORDS] > 0}, "found bool"),
+        (lambda a: {WORDS.replace("nezha", "bert"): a[WORDS]}, f"are both {WORDS}"),
+        (lambda a: {"cls.predictions.decoder.weight": a[WORDS][:3]}, r"found \(3, 8\)"),
+    ],
+)
+def test_arrays_that_do_not_fit_the_config(change, message, folder):
+    arrays = arrays_of(folder)
+    (folder / "model.safetensors").write_bytes(save(arrays | change(arrays)))
+    refused(NezhaForPreTraining.from_pretrained, folder, message)
+
+
+# --- the folder ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize("read", READERS)
+def test_a_file_that_is_missing_or_no_file(name, read, folder):
+    path = folder / name
+    path.unlink()
+    refused(read, folder, f"{name}: can't be read: No such file")
+    path.mkdir()
+    refused(read, folder, f"{name}: expected a file, found a folder")
+    path.rmdir()
+    os.mkfifo(path)  # opening it would wait for ever
+    refused(read, folder, f"{name}: expected a file, found no ordinary file")
+    path.unlink()
+    path.symlink_to(path)
+    refused(read, folder, f"{name}: can't be read: .*symbolic links")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_file_that_may_not_be_read(name, folder, monkeypatch):
+    def forbidden(path, *arguments, real=open, **options):
+        if os.path.basename(os.fspath(path)) == name:
+            raise PermissionError(13, "Permission denied")
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr("builtins.open", forbidden)
+    refused(
+        NezhaForPreTraining.from_pretrained, folder, f"{name}: can't be read: Permission denied"
+    )
+
+
+@pytest.mark.parametrize("read", [*READERS, NezhaConfig.from_pretrained])
+def test_a_folder_that_is_none(read, folder):
+    for path in (folder / "missing", folder / "config.json", folder / ("x" * 300)):
+        refused(read, path)
+
+
+@pytest.mark.parametrize("path", [None, 3, b"bytes", [], "", "a\0b"])
+@pytest.mark.parametrize(
+    "function",
+    [
+        *READERS,
+        NezhaConfig.from_pretrained,
+        NezhaTokenizer.from_pretrained,
+        NezhaTokenizer(list(SPECIAL_TOKENS)).save_pretrained,
+        NezhaModel(CONFIG).save_pretrained,
+    ],
+)
+def test_a_path_that_is_none(function, path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ArgumentError, match="folder: expected a path, found "):
+        function(path)
+    assert os.listdir(tmp_path) == []
+
+
+def change_config(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | changes), "utf-8")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "bert"}, r"config\.json: .*model_type: expected 'nezha', found 'bert'"),
+        ({"hidden_size": 16}, r"expected shape \(11, 16\), found \(11, 8\)"),
+        ({"vocab_size": 12}, r"expected shape \(12, 8\), found \(11, 8\)"),
+        ({"hidden_size": True}, r"config\.json: NezhaConfig: hidden_size: .*found True"),
+        ({"is_decoder": True}, r"config\.json: is_decoder: expected False"),
+        ({"pruned_heads": {"0": [1]}}, r"config\.json: pruned_heads: expected none"),
+        ({"max_relative_position": 10**12}, r"config\.json: NezhaConfig: max_relative_position"),
+    ],
+)
+def test_a_config_that_does_not_fit(changes, message, folder):
+    change_config(folder, **changes)
+    refused(NezhaForPreTraining.from_pretrained, folder, message)
+
+
+def test_a_config_that_asks_for_all_the_memory(folder):
+    change_config(folder, hidden_size=2**30)
+    with pytest.raises(MinizhaError, match="too large a model for this memory"):
+        NezhaForPreTraining.from_pretrained(folder)
+
+
+# --- mutations ----------------------------------------------------------------------------------
+
+
+def mutated(data, rng):
+    """One of a few kinds of damage to some bytes."""
+    data, place = bytearray(data), int(rng.integers(len(data)))
+    damage = rng.integers(6)
+    if damage == 0:
+        data[place] ^= 1 << int(rng.integers(8))
+    elif damage == 1:
+        data[place] = int(rng.integers(256))
+    elif damage == 2:
+        del data[place : place + int(rng.integers(1, 9))]
+    elif damage == 3:
+        data[place:place] = rng.bytes(int(rng.integers(1, 5)))
+    elif damage == 4:
+        data[place : place + 1] = b'0123456789-"{}[],:.eE\n\0'[int(rng.integers(23)) :][:1]
+    else:
+        other = int(rng.integers(len(data)))
+        data[place : place + 8] = data[other : other + 8]
+    return bytes(data)
+
+
+def outcome(read, folder):
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            read(folder)
+    except MinizhaError as error:
+        text = str(error)
+        named = text.startswith((str(folder), "config: too large a model"))
+        return "refused" if named else f"refused without a name: {text}"
+    return "loaded"
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "vocab.txt"])
+def test_mutated_files_load_or_are_refused(name, folder):
+    """In the arrays, most damage is to the header: that is where a reader can be led astray."""
+    rng = np.random.default_rng(2019)
+    whole = (folder / name).read_bytes()
+    head = 8 + int.from_bytes(whole[:8], "little") if name.endswith("safetensors") else len(whole)
+    outcomes = Counter()
+    for _ in range(250):
+        data = whole
+        for _ in range(int(rng.integers(1, 4))):
+            data = mutated(data[:head], rng) + data[head:]
+        (folder / name).write_bytes(data)
+        for read in (*READERS, NezhaTokenizer.from_pretrained):
+            outcomes[outcome(read, folder)] += 1
+    assert outcomes.keys() == {"loaded", "refused"}
+    assert min(outcomes.values()) > 50

@@ -1,0 +1,117 @@
+"""Folders to and from a living Transformers, where one with Nezha is installed.
+
+``pip install -e ".[test,peers]"`` brings it.
+"""
+
+import json
+
+import numpy as np
+import pytest
+
+import minizha
+from minizha import NezhaConfig
+from minizha.ops.relative_position import relative_table
+
+torch = pytest.importorskip("torch", reason="the peers extra is not installed")
+transformers = pytest.importorskip("transformers", reason="the peers extra is not installed")
+if not hasattr(transformers, "NezhaModel"):
+    pytest.skip("this Transformers has no Nezha (5 dropped it)", allow_module_level=True)
+
+SIZES = {
+    "vocab_size": 29,
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 20,
+    "max_relative_position": 4,
+    "max_position_embeddings": 16,
+    "initializer_range": 0.3,
+}
+CLASSES = (
+    "NezhaModel",
+    "NezhaForPreTraining",
+    "NezhaForMaskedLM",
+    "NezhaForNextSentencePrediction",
+)
+B, L = 3, 11
+
+
+def with_the_float64_table(model):
+    """Theirs is built in float32, and up to 5e-6 away from the exact one."""
+    table = torch.from_numpy(relative_table(SIZES["max_relative_position"], 8, np, "float64"))
+    places = torch.arange(SIZES["max_position_embeddings"])
+    K = SIZES["max_relative_position"]
+    relations = (places[None, :] - places[:, None]).clamp(-K, K) + K
+    for name, buffer in model.named_buffers():
+        if name.endswith("positions_encoding"):
+            buffer.data = table[relations]
+    return model.double().eval()
+
+
+def difference(ours, theirs):
+    rng = np.random.default_rng(1)
+    ids = rng.integers(1, SIZES["vocab_size"], (B, L))
+    mask = (np.arange(L) < np.array([[L], [L - 3], [4]])).astype(np.int64)
+    types = rng.integers(0, 2, (B, L))
+    inputs = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
+    with torch.no_grad():
+        expected = theirs(**{name: torch.from_numpy(a) for name, a in inputs.items()})
+    found = ours(**inputs)
+    assert found.keys() == tuple(expected.keys())
+    return max(np.abs(found[n] - expected[n].numpy()).max() for n in expected.keys())  # noqa: SIM118
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("name", CLASSES)
+def test_what_they_save_loads_here(name, tied, tmp_path):
+    torch.manual_seed(0)
+    config = transformers.NezhaConfig(**SIZES, tie_word_embeddings=tied)
+    theirs = with_the_float64_table(getattr(transformers, name)(config))
+    theirs.save_pretrained(tmp_path)
+    ours, info = getattr(minizha, name).from_pretrained(tmp_path, output_loading_info=True)
+    assert info == ((), ())
+    assert ours.dtype == "float64"
+    assert sum(p.numel() for p in theirs.parameters()) == ours.num_parameters()
+    assert difference(ours, theirs) <= 1e-11
+    ours.table = ours.table[::-1]  # negative control
+    assert difference(ours, theirs) > 1e-4
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("name", CLASSES)
+def test_what_we_save_loads_there(name, tied, tmp_path):
+    config = NezhaConfig(**SIZES, tie_word_embeddings=tied, embedding_size=128)
+    ours = getattr(minizha, name)(config, seed=4)
+    ours.save_pretrained(tmp_path)
+    theirs, info = getattr(transformers, name).from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert theirs.config.embedding_size == 128
+    assert difference(ours.astype("float64"), with_the_float64_table(theirs)) <= 1e-11
+
+
+def test_a_bare_model_of_theirs_into_one_with_heads(tmp_path):
+    torch.manual_seed(0)
+    bare = with_the_float64_table(transformers.NezhaModel(transformers.NezhaConfig(**SIZES)))
+    bare.save_pretrained(tmp_path)
+    with pytest.warns(minizha.errors.CheckpointWarning, match=r"missing.*: cls\.predictions\.bias"):
+        headed = minizha.NezhaForMaskedLM.from_pretrained(tmp_path)
+    again = minizha.NezhaModel.from_pretrained(tmp_path)
+    assert difference(again, bare) <= 1e-11
+    words = "embeddings.word_embeddings.weight"
+    assert np.array_equal(headed.state_dict()["nezha." + words], again.state_dict()[words])
+
+
+def test_both_write_the_same_configuration(tmp_path):
+    """Theirs leaves out what has its default value; what it writes, ours reads and writes alike."""
+    transformers.NezhaConfig(**SIZES, num_labels=3, classifier_dropout=0.3).save_pretrained(
+        tmp_path
+    )
+    theirs = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    ours = json.loads(NezhaConfig.from_pretrained(tmp_path).to_json())
+    assert {name: ours[name] for name in theirs} == theirs
+    (tmp_path / "config.json").write_text(NezhaConfig(**SIZES).to_json(), "utf-8")
+    read = transformers.NezhaConfig.from_pretrained(tmp_path)
+    written = json.loads(NezhaConfig(**SIZES).to_json())
+    for name, value in written.items():
+        if name != "id2label":  # integers there, text in JSON
+            assert getattr(read, name) == value, name

@@ -1,0 +1,189 @@
+"""The commands: what they print, and for every error one line and the exit status 2."""
+
+import os
+
+import pytest
+
+from minizha import NezhaForPreTraining, NezhaModel, NezhaTokenizer
+from minizha.cli import main
+from short_runs import DOCUMENT, TINY, train_into
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "corpus.txt").write_text(DOCUMENT * 4, "utf-8")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return train_into(tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture
+def failed(capsys):
+    """Run a command that must fail; its one line."""
+
+    def run(*arguments):
+        try:
+            status = main(list(map(str, arguments)))
+        except SystemExit as stop:
+            status = stop.code
+        captured = capsys.readouterr()
+        assert (status, captured.out) == (2, "")
+        line, rest = captured.err.split("\n", 1)
+        assert rest == ""
+        assert line.startswith("minizha: error: ")
+        return line.removeprefix("minizha: error: ")
+
+    return run
+
+
+# --- what they do ---------------------------------------------------------------------------------
+
+
+def test_guesses(trained, capsys):
+    V = len(NezhaTokenizer.from_pretrained(trained))
+    assert main(["fill-mask", "一[MASK]三[MASK]", "--model", str(trained), "--top-k", str(V)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [i for i, line in enumerate(lines) if line.startswith("[MASK]")] == [0, V + 1]
+    probabilities = [float(line.split("\t")[1]) for line in lines[1 : V + 1]]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert abs(sum(probabilities) - 1) < 0.01
+
+
+def test_next_sentences(trained, capsys):
+    assert main(["next-sentence", "一二三。", "你好吗？", "--model", str(trained)]) == 0
+    first, second = (line.split("\t") for line in capsys.readouterr().out.splitlines())
+    assert (first[0], second[0]) == ("B continues A", "B is random")
+    assert abs(float(first[1]) + float(second[1]) - 1) < 1e-3
+    assert main(["next-sentence", "", "", "--model", str(trained)]) == 0  # [CLS] [SEP] [SEP]
+
+
+def test_what_is_in_a_folder(trained, capsys):
+    assert main(["info", str(trained)]) == 0
+    text = capsys.readouterr().out
+    model = NezhaForPreTraining.from_pretrained(trained)
+    tensors = len(model.state_dict())
+    assert text.endswith(f"\n{tensors} tensors, {model.num_parameters():,} parameters\n")
+    for name in ("hidden_size", "nezha.embeddings.word_embeddings.weight", "35 × 8", "F32"):
+        assert name in text
+
+
+def test_the_stand_in_for_a_gpu(trained, capsys, backend):
+    arguments = ["--model", str(trained), "--backend", backend]
+    assert main(["fill-mask", "一[MASK]三", *arguments]) == 0
+    assert main(["next-sentence", "一", "三", *arguments]) == 0
+    corpus = ["--corpus", "corpus.txt", "--out", "m"]
+    assert main(["pretrain", "--steps", "2", *TINY, *corpus, "--backend", backend]) == 0
+    assert f", {backend}, 1 thread\n" in capsys.readouterr().out
+    assert NezhaForPreTraining.from_pretrained("m").backend == "numpy"
+
+
+# --- errors ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "the following arguments are required: COMMAND (see minizha --help)"),
+        ("train", "argument COMMAND: invalid choice: 'train'"),
+        ("--verbose", "the following arguments are required|unrecognized arguments"),
+        ("pretrain --steps", "argument --steps: expected one argument (see minizha pretrain --he"),
+        ("pretrain --steps ten", "argument --steps: invalid int value: 'ten'"),
+        ("pretrain --steps 1.5", "argument --steps: invalid int value: '1.5'"),
+        ("pretrain --steps 0", "steps: expected an integer in [1, 1e+09], found 0"),
+        ("pretrain --steps 0 --rate -1", "steps: expected an integer in [1, 1e+09], found 0; rate"),
+        ("pretrain --heads 0", "heads: expected an integer in [1, 1024], found 0"),
+        ("pretrain --heads 3", "hidden_size / heads: expected an even whole number"),
+        ("pretrain --rate nan", "rate: expected a number in [0, 1], found nan"),
+        ("pretrain --threads 0", "--threads: expected at least 1, found 0"),
+        ("pretrain --size 3", "unrecognized arguments: --size 3"),
+        ("pretrain --corpus missing.txt", "missing.txt: can't be read: No such file"),
+        ("pretrain --corpus .", ".: expected a file, found a folder"),
+        ("pretrain --corpus corpus.txt --out corpus.txt", "corpus.txt: expected a folder, can't"),
+        ("pretrain --corpus corpus.txt --out corpus.txt/m", "corpus.txt/m: expected a folder"),
+        ("pretrain --corpus corpus.txt --out=", "folder: expected a path, found ''"),
+        ("pretrain --corpus corpus.txt --min-count 999", "corpus.txt: min_count: no character"),
+        (
+            "pretrain --corpus corpus.txt --backend tpu",
+            "backend: expected one of numpy, cupy, found",
+        ),
+        ("fill-mask", "the following arguments are required: TEXT (see minizha fill-mask --help)"),
+        (
+            "fill-mask 一二三 --model M",
+            "text: expected [MASK] where a word is to be guessed, found",
+        ),
+        (
+            "fill-mask [mask] --model M",
+            "text: expected [MASK] where a word is to be guessed, found",
+        ),
+        ("fill-mask [MASK] --model M --top-k 0", "top_k: expected 1 to 35, found 0"),
+        ("fill-mask [MASK] --model M --top-k -1", "top_k: expected 1 to 35, found -1"),
+        ("fill-mask [MASK] --model M --top-k 36", "top_k: expected 1 to 35, found 36"),
+        ("fill-mask [MASK] --model M --top-k x", "argument --top-k: invalid int value: 'x'"),
+        ("fill-mask [MASK] --model M --backend tpu", "backend: expected one of numpy, cupy, found"),
+        ("fill-mask [MASK] --model nowhere", "nowhere: expected a local folder with a vocab.txt"),
+        ("fill-mask [MASK] --model corpus.txt", "corpus.txt: expected a local folder"),
+        ("fill-mask [MASK]", "minizha-sanguo: expected a local folder with a vocab.txt"),
+        ("fill-mask \udcff[MASK] --model M", "text[0]: not valid Unicode"),
+        ("next-sentence 一 --model M", "the following arguments are required: B"),
+        ("next-sentence 一 二 --model nowhere", "nowhere: expected a local folder"),
+        ("info", "the following arguments are required: DIR"),
+        ("info nowhere", "nowhere: expected a model folder, found no folder"),
+        ("info corpus.txt", "corpus.txt: expected a model folder, found no folder"),
+        ("info .", "config.json: can't be read: No such file"),
+    ],
+)
+def test_errors(arguments, message, failed, trained):
+    line = failed(*(str(trained) if word == "M" else word for word in arguments.split()))
+    assert any(part in line for part in message.split("|"))
+    assert sorted(os.listdir()) == ["corpus.txt"]
+
+
+def test_what_is_not_written_over(failed):
+    """The places are looked at before the training, not after it."""
+    os.makedirs("m/model.safetensors")
+    line = failed("pretrain", *TINY, "--steps", 10**9, "--corpus", "corpus.txt", "--out", "m")
+    assert line == "m/model.safetensors: can't be written: it is a folder"
+    assert os.listdir("m") == ["model.safetensors"]
+
+
+def test_folders_that_are_not_whole(failed, trained, tmp_path):
+    tokenizer = NezhaTokenizer.from_pretrained(trained)
+    config = NezhaForPreTraining.from_pretrained(trained).config
+    NezhaModel(config).save_pretrained("bare")
+    tokenizer.save_pretrained("bare")
+    line = failed("fill-mask", "[MASK]", "--model", "bare")
+    assert line.startswith("bare: not a whole NezhaForMaskedLM: missing cls.predictions.bias")
+    line = failed("next-sentence", "一", "二", "--model", "bare")
+    assert line.startswith("bare: not a whole NezhaForNextSentencePrediction: missing cls.seq")
+
+    NezhaForPreTraining(config.replace(vocab_size=36)).save_pretrained("large")
+    tokenizer.save_pretrained("large")
+    line = failed("fill-mask", "[MASK]", "--model", "large")
+    assert line == "large: vocab.txt has 35 tokens, but config.json says vocab_size = 36"
+
+    os.remove("large/vocab.txt")
+    line = failed("fill-mask", "[MASK]", "--model", "large")
+    assert line == "large: expected vocab.txt or tokenizer.json in it, found neither"
+    os.remove("bare/model.safetensors")
+    line = failed("fill-mask", "[MASK]", "--model", "bare")
+    assert line == "bare/model.safetensors: can't be read: No such file or directory"
+
+
+def test_ctrl_c_elsewhere(monkeypatch, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("minizha.checkpoint.info.describe_folder", interrupt)
+    assert main(["info", "."]) == 130
+    assert capsys.readouterr().err == "minizha: interrupted\n"
+
+
+def test_too_little_memory_is_one_line(monkeypatch, failed):
+    def full(*_):
+        raise MemoryError("Unable to allocate 9 TiB")
+
+    monkeypatch.setattr("minizha.checkpoint.info.describe_folder", full)
+    assert failed("info", ".") == "not enough memory for these sizes: Unable to allocate 9 TiB"

@@ -1,0 +1,441 @@
+# %% [markdown]
+# # Fill a mask
+#
+# **What you'll do.** Turn a sentence into numbers, hide a character of it, train a small NEZHA
+# on a novel for half a minute, and let it guess what was hidden. Then open the lid: compute its
+# attention weights and its loss by hand, and find the same numbers.
+#
+# **What you'll learn.** What a tokenizer, [MASK] and logits are; how a guess becomes a
+# probability, and a wrong guess a loss; what the label −100 is for; what attention looks at; what
+# next-sentence prediction asks.
+#
+# **What you need.** minizha, and to know what a matrix product is. No Chinese: where it
+# matters, the words are translated. matplotlib draws a picture where it is installed. If you
+# have run `minizha pretrain`, name its folder, `python 01_fill_a_mask.py minizha-sanguo`, and that
+# model answers instead; a folder of that name where you stand is found by itself.
+
+# %%
+import os
+import sys
+import time
+from pathlib import Path
+
+# one thread a matrix product: for products as small as ours, dealing them out costs more than it
+# gains (this must come before NumPy is imported)
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import numpy as np
+
+from minizha import NezhaForPreTraining
+from minizha.ops.layer_norm import layer_norm
+from minizha.ops.linear import linear
+from minizha.ops.relative_position import relative_key, relative_value
+from minizha.ops.softmax import softmax
+from minizha.text.masking import mask_tokens
+from minizha.training.evaluation import evaluate, figures, fill_mask, follows, load_for_text
+from minizha.training.options import PretrainOptions
+from minizha.training.pretrain import new_model, prepare, train
+
+try:
+    from matplotlib.figure import Figure
+except ImportError:
+    Figure = None
+    print("matplotlib is not installed: no picture, everything else runs")
+
+HERE = Path(__file__).parent if "__file__" in globals() else Path.cwd()
+np.set_printoptions(precision=3, suppress=True, linewidth=100)
+
+# %% [markdown]
+# ## 1. A novel, and a vocabulary
+#
+# A model reads numbers. The *vocabulary* is a numbered list of everything that it can tell apart;
+# Chinese characters are a fine choice, some thousands of them make up nearly all that is written.
+# minizha brings a novel to learn from: 三国演义, the Romance of the Three Kingdoms, in 120 chapters.
+# We put every twelfth chapter aside, to ask later about sentences that the model has never seen,
+# and of the rest keep the characters that occur at least 30 times.
+
+# %%
+as_script = "__file__" in globals()  # in a notebook, sys.argv is the notebook's own
+named = sys.argv[1] if as_script and len(sys.argv) > 1 else "minizha-sanguo"
+folder = named if (Path(named) / "config.json").is_file() else None
+
+if folder:
+    print(f"using the model in {folder}")
+    model, tokenizer = load_for_text(NezhaForPreTraining, folder)
+else:
+    print(f"no model in {named}: training a small one here, for half a minute or so")
+    options = PretrainOptions(
+        steps=1400,
+        batch_size=16,
+        length=32,
+        hidden_size=96,
+        layers=1,
+        heads=4,
+        intermediate_size=192,
+        max_relative_position=16,
+        rate=4e-3,
+        weight_decay=0.0,
+        mask_probability=0.25,
+        min_count=30,
+    )
+    data = prepare(None, options)
+    tokenizer = data.tokenizer
+    print(f"{data.documents} chapters, {data.characters:,} characters")
+print(f"vocabulary: {len(tokenizer):,} tokens")
+print("the first ones:", *tokenizer.convert_ids_to_tokens(list(range(16))))
+
+# %% [markdown]
+# First come five tokens that no novel contains:
+#
+# | token | stands |
+# |---|---|
+# | [PAD] | where a shorter text of a batch is filled up |
+# | [UNK] | for what the vocabulary lacks |
+# | [CLS] | at the start; its vector speaks for the whole text |
+# | [SEP] | at the end of each segment |
+# | [MASK] | where something is hidden, and asked for |
+#
+# Then the characters, the most frequent first. A *tokenizer* cuts a text into tokens and looks up
+# their numbers:
+
+# %%
+text = "玄德大喜"  # Xuande was overjoyed. 玄德 is a name: Liu Bei, one of the heroes
+batch = tokenizer(text)
+ids = batch["input_ids"][0]
+print(text, "→", ids, "→", " ".join(tokenizer.convert_ids_to_tokens(ids)))
+assert tokenizer.convert_ids_to_tokens(ids) == ["[CLS]", "玄", "德", "大", "喜", "[SEP]"]
+assert tokenizer.decode(ids, skip_special_tokens=True) == "玄 德 大 喜"
+
+# %% [markdown]
+# The result is a batch, one row for each text, and it comes with two companions of the same
+# shape: `attention_mask` has 1 where there is text and 0 on padding, and `token_type_ids` has 0
+# in the first segment and 1 in the second.
+
+# %%
+two = tokenizer(["玄德大喜", "曰"], ["曹操大怒", "玄德"])
+for name, array in two.items():
+    print(f"{name} {array.shape}:", array, sep="\n")
+assert (two["attention_mask"] == (two["input_ids"] != tokenizer.pad_token_id)).all()
+
+# %% [markdown]
+# ## 2. The hole
+#
+# How does one learn a language without a teacher? Cover a word and guess it. The text itself
+# knows the answer. BERT, and NEZHA after it, choose 15 % of the tokens at random and hide them.
+# Of those chosen, 80 % become [MASK]; 10 % become a random token and 10 % stay as they are, so
+# that the model can't rely on a hole to show it where it will be asked.
+#
+# The *labels* say what was there: the right id where a token was chosen, and −100 everywhere
+# else, which means "not asked". A label of −100 adds nothing to the loss.
+
+# %%
+rng = np.random.default_rng(0)
+sentence = tokenizer("却说玄德大喜，遂引兵来迎曹操。")["input_ids"]
+masked, labels = mask_tokens(
+    sentence,
+    tokenizer.special_ids,
+    rng,
+    mask_token_id=tokenizer.mask_token_id,
+    vocab_size=len(tokenizer),
+    at_least_one=True,
+)
+print("text:  ", *tokenizer.convert_ids_to_tokens(sentence[0]))
+print("input: ", *tokenizer.convert_ids_to_tokens(masked[0]))
+print("labels:", *(tokenizer.convert_ids_to_tokens(i) if i != -100 else "·" for i in labels[0]))
+
+many, asked = mask_tokens(
+    np.repeat(sentence, 5000, axis=0),
+    tokenizer.special_ids,
+    rng,
+    mask_token_id=tokenizer.mask_token_id,
+    vocab_size=len(tokenizer),
+)
+chosen = asked != -100
+holes = (many[chosen] == tokenizer.mask_token_id).mean()
+kept = (many[chosen] == asked[chosen]).mean()
+print(f"of those chosen: {holes:.1%} [MASK], {kept:.1%} kept, {1 - holes - kept:.1%} random")
+assert abs(holes - 0.8) < 0.02
+assert abs(kept - 0.1) < 0.02
+assert (many[~chosen] == np.repeat(sentence, 5000, axis=0)[~chosen]).all()
+
+# %% [markdown]
+# ## 3. Half a minute of school
+#
+# The loss of a guess is the surprise at the right answer, $-\log p$, in nats. Someone who knows
+# nothing gives each of V tokens the probability 1/V, and is surprised by log V. Someone who
+# knows how frequent each character is does better, and always guesses the comma. The
+# model starts as the first, soon becomes the second, and then begins to read.
+#
+# (Ours is tiny, one layer of 96 features, and is asked for 25 % of the characters to make the most of
+# its time. `minizha pretrain` takes some minutes to a better one; the released base model has
+# twelve layers of 768 features.)
+
+# %%
+if not folder:
+    model = new_model(data, options)
+    print(f"{model.num_parameters():,} parameters; log V = {np.log(len(tokenizer)):.2f} nats")
+
+    # the guesser who knows only frequencies, on the held-out chapters
+    text_ids = data.sampler.batch(4000, rng)["input_ids"]
+    frequency = np.bincount(text_ids.ravel(), minlength=len(tokenizer)) + 1.0
+    frequency[list(tokenizer.special_ids)] = 0
+    frequency /= frequency.sum()
+    answers = data.held_out["labels"][data.held_out["labels"] != -100]
+    by_frequency = -np.log(frequency[answers]).mean()
+    comma_share = (answers == frequency.argmax()).mean()
+    assert tokenizer.convert_ids_to_tokens(int(frequency.argmax())) == "，"
+
+    started, recent = time.perf_counter(), []
+    for step, counts in enumerate(train(model, data, options), start=1):
+        recent.append(counts)
+        if step % 175 == 0:
+            now, recent = figures(recent), []
+            print(
+                f"step {step:5}: loss {now.word_loss:.2f}, right {now.word_accuracy:5.1%}"
+                f"   ({time.perf_counter() - started:.0f} s)",
+                flush=True,
+            )
+
+    known = evaluate(model, data.held_out)
+    print("on chapters never seen:")
+    print(f"  by frequency alone: loss {by_frequency:.2f}, right {comma_share:.1%}")
+    print(f"  the model:          loss {known.word_loss:.2f}, right {known.word_accuracy:.1%}")
+    assert known.word_loss < by_frequency - 0.4 < np.log(len(tokenizer)) - 0.4
+    assert known.word_accuracy > 2 * comma_share
+
+# %% [markdown]
+# ## 4. Ask
+#
+# The model returns *logits*: for each place of the text, one number for each token of the
+# vocabulary. The larger, the likelier. Softmax makes probabilities of them:
+#
+# $$ p_v = \frac{e^{z_v}}{\sum_k e^{z_k}}. $$
+
+# %%
+question = "玄[MASK]大喜"  # Xuan… was overjoyed
+batch = tokenizer(question)
+out = model(**batch)
+logits = out.prediction_logits  # (B, L, V)
+print("logits:", logits.shape)
+
+place = int(np.flatnonzero(batch["input_ids"][0] == tokenizer.mask_token_id)[0])
+z = logits[0, place].astype(np.float64)
+p = np.exp(z - z.max())  # a constant cancels in the quotient, and nothing overflows
+p /= p.sum()
+best = np.argsort(-p)[:5]
+for token, probability in zip(tokenizer.convert_ids_to_tokens(best), p[best], strict=True):
+    print(f"  {token}  {probability:.3f}  {'█' * round(40 * probability)}")
+
+by_library = fill_mask(model, tokenizer, question, top_k=5)[0]
+assert [g.token for g in by_library] == tokenizer.convert_ids_to_tokens(best)
+assert np.allclose([g.probability for g in by_library], p[best], atol=1e-5)
+
+# %% [markdown]
+# More questions. A small model that read for half a minute knows names and turns of
+# phrase, and not much else; where it does not know, it says so by spreading its probability.
+
+# %%
+questions = {
+    "孔明[MASK]：“主公勿忧。”": "Kongming …: 'My lord, don't worry.'  曰: said",
+    "曹[MASK]引兵来攻。": "Cao … led his troops to the attack.  操: Cao Cao",
+    "曹操引[MASK]来攻。": "Cao Cao led his … to the attack.  兵, 军: troops",
+    "张[MASK]大怒，挺矛便刺。": "Zhang … was furious, and thrust his spear.  飞: Zhang Fei",
+}
+guesses = {}
+for question, meaning in questions.items():
+    guesses[question] = fill_mask(model, tokenizer, question, top_k=5)[0]
+    print(f"{question}   {meaning}")
+    print("    " + "  ".join(f"{g.token} {g.probability:.2f}" for g in guesses[question]))
+
+if not folder:  # what a model trained here must know
+    said, cao, troops, _ = ({g.token for g in five} for five in guesses.values())
+    assert "德" in tokenizer.convert_ids_to_tokens(best)
+    assert "曰" in said
+    assert "操" in cao
+    assert troops & {"兵", "军"}
+
+# %% [markdown]
+# ## 5. What it looked at
+#
+# Between ids and logits stands attention. Each token becomes a vector, an *embedding*; from it
+# each head makes a query, a key and a value; and each query takes an average of all values,
+# weighted by how well it meets their keys. These weights are the one place where tokens
+# hear of each other, and the model returns them if asked:
+
+# %%
+sentence = "却说玄[MASK]大喜，遂引兵来迎。"
+batch = tokenizer(sentence)
+tokens = tokenizer.convert_ids_to_tokens(batch["input_ids"][0])
+out = model(**batch, output_attentions=True)
+weights = out.attentions[0]  # of the first layer, (B, N, L, L)
+print("attention weights:", weights.shape, "one row for each query, each sums to 1")
+assert np.allclose(weights.sum(axis=-1), 1, atol=1e-5)
+
+hole = tokens.index("[MASK]")
+print(f"from {tokens[hole]}, each head's three favourites (and their distance):")
+for head, row in enumerate(weights[0, :, hole]):
+    top = np.argsort(-row)[:3]
+    print(f"  head {head}: " + "   ".join(f"{tokens[j]} {row[j]:.2f} ({j - hole:+d})" for j in top))
+
+# %% [markdown]
+# In a model trained here, some head has learnt to look one to the left, and finds 玄: after that
+# character, hardly anything but 德 ever comes. The others look around for what else may help.
+
+# %%
+if not folder:
+    assert tokens[hole - 1] == "玄"
+    assert hole - 1 in weights[0, :, hole].argmax(axis=-1)
+
+# %% [markdown]
+# The same by hand, from the model's parameters. The embedding of a token is its row of a table,
+# plus one for the segment, normalised. There is nothing in it about *where* the token stands: that
+# enters in the scores, with a vector R for the distance from query to key (tutorial 02):
+#
+# $$ s_{ij} = \frac{q_i \cdot (k_j + R_{ij})}{\sqrt d}, \qquad P = \mathrm{softmax}(s). $$
+
+# %%
+weight = model.state_dict()
+config = model.config
+N, L = config.num_attention_heads, len(tokens)
+
+
+def dense(x, name):
+    return linear(x, weight[f"{name}.weight"], weight[f"{name}.bias"])[0]
+
+
+embeddings = "nezha.embeddings."
+x = weight[embeddings + "word_embeddings.weight"][batch["input_ids"]]
+x = x + weight[embeddings + "token_type_embeddings.weight"][batch["token_type_ids"]]
+norm = embeddings + "LayerNorm."
+x, _ = layer_norm(x, weight[norm + "weight"], weight[norm + "bias"], config.layer_norm_eps)
+
+layer = "nezha.encoder.layer.0.attention.self."
+query = dense(x, layer + "query").reshape(1, L, N, -1).swapaxes(1, 2)  # (B, N, L, d)
+key = dense(x, layer + "key").reshape(1, L, N, -1).swapaxes(1, 2)
+from_key = query @ key.swapaxes(-1, -2)
+from_distance, _ = relative_key(query, model.table, L)
+by_hand, _ = softmax((from_key + from_distance) / config.head_size**0.5)
+
+print(f"by hand and from the model: equal up to {np.abs(by_hand - weights).max():.0e}")
+assert np.allclose(by_hand, weights, atol=1e-5)
+
+# %% [markdown]
+# Which distances does each head like? Add up the weights by distance instead of by key
+# (`relative_value` with the unit matrix for a table does that), over all queries of the sentence.
+
+# %%
+K = config.max_relative_position
+by_distance, _ = relative_value(weights[0], np.eye(2 * K + 1, dtype=weights.dtype))
+reach = min(K, L - 1)
+share = by_distance.mean(axis=1)[:, K - reach : K + reach + 1]  # (N, distances)
+print("head   favourite distance, and its share of the weight")
+for head, row in enumerate(share):
+    print(f"{head:4}   {row.argmax() - reach:+3d}   {row.max():.2f}")
+assert np.allclose(share.sum(axis=-1), 1, atol=1e-5)
+
+
+# %%
+def draw_attention():
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    shown = min(N, 4)
+    panels = figure.subplots(1, shown + 1, width_ratios=[1] * shown + [1.5])
+    for head, axes in enumerate(panels[:-1]):
+        axes.imshow(weights[0, head], cmap="Blues", vmin=0)
+        axes.set(title=f"head {head}", xlabel="key j")
+        axes.set_xticks(range(0, L, 4))
+        axes.set_yticks(range(0, L, 4))
+    panels[0].set_ylabel("query i")
+    for head, row in enumerate(share[:shown]):
+        panels[-1].plot(np.arange(-reach, reach + 1), row, ".-", lw=1, label=f"head {head}")
+    panels[-1].set(title="mean weight by distance", xlabel="distance j − i")
+    panels[-1].legend(frameon=False, fontsize=8)
+    panels[-1].spines[["top", "right"]].set_visible(False)
+    figure.savefig(HERE / "01_attention.png", dpi=120)
+    print("picture: 01_attention.png; the tokens are, from 0:", *tokens)
+
+
+if Figure:
+    draw_attention()
+
+# %% [markdown]
+# ## 6. The loss, by hand
+#
+# Hand in labels, and the model returns a loss: the mean surprise at the right answers, over the
+# places that have one. Hide two characters and ask for both:
+
+# %%
+truth = tokenizer("却说玄德大喜，遂引兵来迎。")["input_ids"]
+asked = tokenizer("却说玄[MASK]大[MASK]，遂引兵来迎。")
+labels = np.where(asked["input_ids"] == tokenizer.mask_token_id, truth, -100)
+out = model(**asked, labels=labels)
+
+_, places = np.nonzero(labels != -100)
+z = out.prediction_logits[0, places].astype(np.float64)
+z -= z.max(axis=-1, keepdims=True)
+log_p = z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
+surprise = -log_p[np.arange(len(places)), labels[0, places]]
+for place, nats in zip(places, surprise, strict=True):
+    answer = tokenizer.convert_ids_to_tokens(truth[0, place])
+    print(f"{answer}: p = {np.exp(-nats):.3f}, surprise {nats:.3f} nats")
+print(f"their mean: {surprise.mean():.5f}    out.loss: {float(out.loss):.5f}")
+assert np.isclose(surprise.mean(), float(out.loss), atol=1e-4)
+
+# %% [markdown]
+# Why must the rest be −100, and not 0, or the token itself? 0 is a token too ([PAD]). And a token
+# that is in full view is no riddle; but the loss would have to be shared with all those. Without
+# any label there is nothing to learn, and the loss is 0.
+
+# %%
+everything = model(**asked, labels=truth)
+nothing = model(**asked, labels=np.full_like(truth, -100))
+print(
+    f"all {truth.size} tokens asked for: {float(everything.loss):.3f}; none: {float(nothing.loss)}"
+)
+assert not np.isclose(float(everything.loss), float(out.loss), atol=1e-3)
+assert float(nothing.loss) == 0.0
+
+# %% [markdown]
+# ## 7. Does B follow A?
+#
+# The second exercise of pre-training: two segments, of which the second continues the first, or
+# comes from somewhere else. The vector of [CLS] answers, with two logits. **Label 0 is "B follows",
+# label 1 "B is random".** Its loss is added to the other one, unweighted.
+
+# %%
+first, second = "玄德大喜，遂引兵来迎。", "曹操大怒，急令退兵。"
+pair = tokenizer(first, second)
+out = model(**pair, next_sentence_label=[0])
+p_next, _ = softmax(out.seq_relationship_logits.astype(np.float64))
+print(
+    f"B follows: {p_next[0, 0]:.3f}    B is random: {p_next[0, 1]:.3f}    loss {float(out.loss):.3f}"
+)
+assert np.isclose(float(out.loss), -np.log(p_next[0, 0]), atol=1e-5)
+assert np.isclose(follows(model, tokenizer, first, second), p_next[0, 0], atol=1e-5)
+
+labels = np.full_like(pair["input_ids"], -100)
+labels[0, 1] = pair["input_ids"][0, 1]
+both = model(**pair, labels=labels, next_sentence_label=[0])
+words_only = model(**pair, labels=labels)
+assert np.isclose(float(both.loss), float(words_only.loss) + float(out.loss), atol=1e-4)
+
+# %% [markdown]
+# Don't trust this answer yet. Whether two sentences belong together is a far subtler question than
+# which character follows 玄; half a minute teaches nothing about it. A coin's loss is
+# log 2 = 0.693, and this is where a model trained here still is:
+
+# %%
+if not folder:
+    print(
+        f"held out: loss {known.pair_loss:.3f}, right {known.pair_accuracy:.1%} of {known.pairs:,}"
+    )
+    assert abs(known.pair_loss - np.log(2)) < 0.05
+
+# %% [markdown]
+# ## Where to go on
+#
+# * Tutorial 02: where the positions come from, if the embeddings know nothing of them.
+# * Tutorial 03: how the gradient of this loss is found, by hand, and proved right.
+# * `minizha pretrain` trains for five minutes and leaves a folder that this page can use.
+#
+# To try: ask about a modern sentence. Fill `model.table` with zeros and repeat section 4: what is
+# left of the guesses? Train with `layers=2` for three times as long.

@@ -1,0 +1,420 @@
+# %% [markdown]
+# # Relative positions
+#
+# **What you'll do.** Take the positions away from a transformer and see what it loses; build
+# NEZHA's table of distances; compute both of its terms in the obvious way and in the way of
+# `minizha/ops/relative_position.py`, and find them equal.
+#
+# **What you'll learn.** Why attention needs positions at all; what the table holds, and the
+# shifted index in which the released checkpoints differ from the paper's formula; why 2K+1
+# vectors are enough where a straightforward program stores L × L of them; what clipping does; why
+# the model has no longest input.
+#
+# **What you need.** minizha, and the idea of attention: each query takes an average of values.
+# matplotlib draws the pictures where it is installed. It all runs in a few seconds.
+#
+# Axes: B batch, L length (i counts queries, j keys), N heads, d head size, K max relative position.
+
+# %%
+import math
+import time
+import tracemalloc
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from minizha import NezhaConfig, NezhaModel
+from minizha.ops.attention import attention
+from minizha.ops.relative_position import relative_key, relative_table, relative_value
+
+try:
+    from matplotlib.figure import Figure
+except ImportError:
+    Figure = None
+    print("matplotlib is not installed: no pictures, everything else runs")
+
+HERE = Path(__file__).parent if "__file__" in globals() else Path.cwd()
+
+
+def save(figure, name):
+    figure.savefig(HERE / name, dpi=120)
+    print(f"picture: {name}")
+
+
+np.set_printoptions(precision=4, suppress=True, linewidth=100)
+rng = np.random.default_rng(0)
+
+# %% [markdown]
+# ## 1. A transformer without positions reads a bag of words
+#
+# 狗咬人, dog bites man; 人咬狗, man bites dog. An attention layer sums over the keys, and a sum
+# does not care for the order of its terms. Everything else in the model treats each token
+# alone. So if nothing says where a token stands, reordering the tokens reorders the outputs and
+# changes nothing else: for a permutation π,
+#
+# $$ f(x_{π(1)}, …, x_{π(L)}) = (f(x)_{π(1)}, …, f(x)_{π(L)}). $$
+#
+# NEZHA's positions all come from one table, so they are easily taken away: fill it with zeros.
+
+# %%
+config = NezhaConfig(
+    vocab_size=6,
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=64,
+    initializer_range=0.3,  # larger than usual: an untrained model should have opinions
+)
+ids = {"[CLS]": 1, "[SEP]": 2, "狗": 3, "咬": 4, "人": 5}
+dog_bites_man = [[ids[t] for t in ("[CLS]", "狗", "咬", "人", "[SEP]")]]
+man_bites_dog = [[ids[t] for t in ("[CLS]", "人", "咬", "狗", "[SEP]")]]
+order = [0, 3, 2, 1, 4]  # what the second sentence is to the first
+
+with_positions = NezhaModel(config, seed=0, dtype="float64")
+without = NezhaModel(config, seed=0, dtype="float64")
+without.table = np.zeros_like(without.table)
+
+
+def difference(model):
+    """How far the outputs are from being the same vectors in another order."""
+    one = model(dog_bites_man).last_hidden_state[0]
+    other = model(man_bites_dog).last_hidden_state[0]
+    return np.abs(one[order] - other).max()
+
+
+print(f"without positions: {difference(without):.1e}")
+print(f"with positions:    {difference(with_positions):.1e}")
+assert difference(without) < 1e-12 < 1e-2 < difference(with_positions)
+
+# %% [markdown]
+# Without positions the two sentences are the same bag: [CLS], which speaks for the whole, gets
+# the same vector from both. The first BERT added to each token a learnt vector for its place, one
+# for each of 512 places. NEZHA gives each *pair* of tokens a vector for the distance between
+# them, and does not learn it.
+#
+# ## 2. The table
+#
+# The vector of a distance is a row of sines and cosines, slow ones and fast ones, like the hands
+# of d/2 clocks:
+#
+# $$ T[p, 2m] = \sin(p\,ω_m), \quad T[p, 2m+1] = \cos(p\,ω_m), \quad ω_m = 10000^{-2m/d},
+#    \qquad p = 0 … 2K. $$
+#
+# From query i to key j the distance is δ = j − i. It is clipped to −K … K, and since rows are
+# counted from 0, it is row δ + K:
+#
+# $$ R[i, j] = T[\mathrm{clip}(j - i, -K, K) + K]. $$
+
+# %%
+K, d = 64, 64  # those of every released NEZHA
+omega = 10000.0 ** (-np.arange(0, d, 2) / d)
+angles = np.arange(2 * K + 1)[:, None] * omega
+table = np.empty((2 * K + 1, d))
+table[:, 0::2] = np.sin(angles)
+table[:, 1::2] = np.cos(angles)
+
+assert np.allclose(table, relative_table(K, d), rtol=0, atol=1e-12)
+print(f"{table.shape[0]} distances, −{K} … {K}, of {table.shape[1]} components each")
+
+# %% [markdown]
+# ### The shifted index
+#
+# Look at distance 0, a token's relation to itself. The paper writes its sinusoid with j − i
+# where we have p, so one expects sin 0 = 0 and cos 0 = 1 in turn. But the code that trained the
+# released checkpoints takes the sinusoid of the row's *number*, and distance 0 is row 64:
+
+# %%
+print("distance 0, as trained:         ", table[0 + K, :6], "…")
+paper_angles = np.arange(-K, K + 1)[:, None] * omega
+paper = np.stack([np.sin(paper_angles), np.cos(paper_angles)], axis=-1).reshape(2 * K + 1, d)
+print("distance 0, as the paper reads: ", paper[0 + K, :6], "…")
+assert np.allclose(table[K, :3], [0.9200, 0.3919, -0.7639], atol=5e-5)
+assert np.allclose(paper[K, :4], [0, 1, 0, 1])
+
+# %% [markdown]
+# Does it matter? A shift by K turns each clock by a fixed angle $Kω_m$. Collect the turns in a
+# matrix Q; it is orthogonal, and it is the same for all distances:
+#
+# $$ (\sin((δ+K)ω), \cos((δ+K)ω)) = (\sin δω, \cos δω)
+#    \begin{pmatrix} \cos Kω & -\sin Kω \\ \sin Kω & \cos Kω \end{pmatrix}. $$
+#
+# So the two tables have the same geometry: rows p and p′ meet at an angle that depends on p − p′
+# alone. A model trained from scratch can learn with either. A *trained* model can't change: its
+# queries are turned to fit the table that they met.
+
+# %%
+Q = np.zeros((d, d))
+for m, turn in enumerate(K * omega):
+    block = slice(2 * m, 2 * m + 2)
+    Q[block, block] = [[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]]
+
+print(f"paper · Q is the table, up to {np.abs(paper @ Q - table).max():.1e}")
+assert np.allclose(paper @ Q, table, rtol=0, atol=1e-12)
+assert np.allclose(Q @ Q.T, np.eye(d))
+assert np.allclose(table @ table.T, paper @ paper.T, rtol=0, atol=1e-11)
+assert np.allclose(table[10] @ table[13], table[90] @ table[93])
+
+query = rng.standard_normal(d)
+print("q · R for distances −1, 0, 1, as trained:        ", table[K - 1 : K + 2] @ query)
+print("the same query, and the paper's table:           ", paper[K - 1 : K + 2] @ query)
+assert np.abs(table @ query - paper @ query).max() > 1
+
+# %% [markdown]
+# ### Pictures
+#
+# The table; three of its columns, each as a curve over the distance; three of its rows; and one
+# component of R for 160 tokens. In the last one each diagonal has one colour, since j − i is the
+# same all along it, and the two corners beyond ±K are flat.
+
+
+# %%
+def draw_table():
+    figure = Figure(figsize=(11, 8), layout="constrained")
+    (whole, columns), (rows, relation) = figure.subplots(2, 2)
+    colours = {"cmap": "RdBu", "vmin": -1, "vmax": 1}
+    image = whole.imshow(table, aspect="auto", extent=(-0.5, d - 0.5, K + 0.5, -K - 0.5), **colours)
+    whole.set(title="the table T", xlabel="component", ylabel="distance j − i")
+    figure.colorbar(image, ax=whole)
+
+    distances = np.arange(-K, K + 1)
+    for component in (8, 16, 24):
+        columns.plot(distances, table[:, component], label=f"{component}", lw=1.4)
+    columns.set(title="columns 8, 16, 24: fast clocks and slow ones", xlabel="distance j − i")
+    columns.legend(frameon=False, loc="lower center", ncols=3)
+
+    for distance in (0, 1, 32):
+        rows.plot(table[distance + K, 0::2], ".-", label=f"distance {distance}", lw=1)
+    rows.set(title="rows: the sines of three distances", xlabel="m, from fast to slow")
+    rows.legend(frameon=False)
+
+    places = np.arange(160)
+    component = 16
+    R = table[np.clip(places - places[:, None], -K, K) + K, component]
+    image = relation.imshow(R, **colours)
+    relation.set(title=f"R[i, j], component {component}", xlabel="key j", ylabel="query i")
+    figure.colorbar(image, ax=relation, pad=0.02)
+    for axes in (columns, rows):
+        axes.set_ylim(-1.4, 1.1)
+        axes.spines[["top", "right"]].set_visible(False)
+    save(figure, "02_table.png")
+
+
+if Figure:
+    draw_table()
+
+# %% [markdown]
+# ## 3. Where R enters: twice
+#
+# BERT's attention, with R added to the keys where scores are made and to the values where they
+# are averaged:
+#
+# $$ s_{ij} = \frac{q_i \cdot (k_j + R_{ij})}{\sqrt d}, \qquad P = \mathrm{softmax}(s), \qquad
+#    c_i = \sum_j P_{ij}\,(v_j + R_{ij}). $$
+#
+# The obvious program builds R, an array of shape (L, L, d). For N heads, this is all of it:
+
+
+# %%
+def naive_attention(query, key, value, table):
+    """(N, L, d) each, and the table (2K+1, d) → context (N, L, d)."""
+    L, K = query.shape[1], table.shape[0] // 2
+    places = np.arange(L)
+    R = table[np.clip(places - places[:, None], -K, K) + K]  # (L, L, d)
+    scores = query @ key.swapaxes(1, 2)
+    scores += (query.swapaxes(0, 1) @ R.swapaxes(1, 2)).swapaxes(0, 1)
+    scores /= math.sqrt(query.shape[-1])
+    probs = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    probs /= probs.sum(axis=-1, keepdims=True)
+    return probs @ value + (probs.swapaxes(0, 1) @ R).swapaxes(0, 1)
+
+
+N, L = 4, 512
+query, key, value = rng.standard_normal((3, N, L, d))
+
+
+def measured(function):
+    """The result, the seconds, and the most memory held at one time, in MiB."""
+    started = time.perf_counter()
+    result = function()
+    seconds = time.perf_counter() - started
+    tracemalloc.start()
+    function()
+    peak = tracemalloc.get_traced_memory()[1] / 2**20
+    tracemalloc.stop()
+    return result, seconds, peak
+
+
+naive, naive_seconds, naive_peak = measured(lambda: naive_attention(query, key, value, table))
+ours, our_seconds, our_peak = measured(
+    lambda: attention(query[None], key[None], value[None], table)[0][0]
+)
+print(f"{N} heads, {L} tokens, float64")
+print(f"  with R of shape (L, L, d): {naive_seconds:6.3f} s, {naive_peak:6.0f} MiB")
+print(f"  minizha:                   {our_seconds:6.3f} s, {our_peak:6.0f} MiB")
+print(f"  largest difference:        {np.abs(naive - ours).max():.1e}")
+assert np.allclose(naive, ours, rtol=0, atol=1e-12)
+assert our_peak < naive_peak / 2
+assert naive_peak > L * L * d * 8 / 2**20  # R alone
+
+# %% [markdown]
+# R alone takes L²·d numbers. A program that keeps it in every layer, for 512 tokens, and saves it
+# with the weights, writes more positions than weights; but it holds only 2K+1 *different*
+# vectors. So:
+#
+# * **Key term.** $q_i \cdot R_{ij}$ is one of the 2K+1 numbers $q_i \cdot T[c]$. Compute these
+#   once, `query @ table.T` of shape (L, 2K+1), and let each key pick its own.
+# * **Value term.** $\sum_j P_{ij} R_{ij}$ meets the same vector many times. Add up the weights
+#   that go to each distance first, 2K+1 sums, and multiply by the table once.
+
+# %%
+places = np.arange(L)
+R = table[np.clip(places - places[:, None], -K, K) + K]
+probs = rng.dirichlet(np.ones(L), size=(N, L))
+
+key_term, _ = relative_key(query, table, L)
+value_term, _ = relative_value(probs, table)
+assert np.allclose(key_term, np.einsum("nid,ijd->nij", query, R, optimize=True), atol=1e-12)
+assert np.allclose(value_term, np.einsum("nij,ijd->nid", probs, R, optimize=True), atol=1e-12)
+print(f"R holds {R.size:,} numbers, the table {table.size:,}: {R.size // table.size} times fewer")
+
+base_layers, base_parameters = 12, 102_489_226  # NezhaForPreTraining at its default sizes
+print(f"R in {base_layers} layers: {R.size * base_layers:,}; weights: {base_parameters:,}")
+assert R.size * base_layers > base_parameters
+del R
+
+# %% [markdown]
+# ## 4. The shift, on three tokens
+#
+# How does "each key pick its own"? Indexing with an array of L × L indices would do, but it
+# copies element by element. There is a neater way. Take three tokens and the five
+# distances −2 … 2; let the entry "query i, distance δ" be named by a number: hundreds for the
+# query (1, 2, 3), the rest is 50 + δ.
+
+# %%
+columns = 100 * np.arange(1, 4)[:, None] + 50 + np.arange(-2, 3)
+print(columns)
+
+# %% [markdown]
+# Key j of query i is at distance j − i. So query 0 needs the columns of distance 0, 1, 2;
+# query 1 those of −1, 0, 1; query 2 those of −2, −1, 0: a window that moves one to the left from
+# each row to the next. Now give each row a spare element (6 a row), forget the rows, drop
+# the first two numbers, and cut the rest into rows that are *one shorter* (5 a row). Each row then
+# begins one element earlier than the row above:
+
+# %%
+spare = np.pad(columns, ((0, 0), (0, 1)), constant_values=0)
+print("with a spare column:", spare, sep="\n")
+flat = spare.reshape(-1)
+shifted = flat[2 : 2 + 3 * 5].reshape(3, 5)
+print("the same memory from element 2 on, five a row:", shifted, sep="\n")
+by_key = shifted[:, :3]
+print("the first three columns, one for each key:", by_key, sep="\n")
+
+assert np.shares_memory(by_key, spare)  # nothing was copied
+assert all(by_key[i, j] == columns[i, (j - i) + 2] for i in range(3) for j in range(3))
+
+# %% [markdown]
+# In general, with L tokens and stride S, element (i, j) of the shifted view lies at
+# (L − 1) + i·(S − 1) + j = i·S + (j − i + L − 1): row i, column "distance j − i". That is
+# the function `_by_key`. And `relative_key` does just this after its one product: with the unit
+# matrix for queries and our numbers for a table, it returns the same.
+
+# %%
+unit = np.eye(3)
+assert (relative_key(unit, columns.T.astype(float), length_k=3)[0] == by_key).all()
+
+# %% [markdown]
+# The value term goes the other way: weights come by key and are put into columns, one for each
+# distance. Same view, but now written to. With the unit matrix for a table, the buckets
+# themselves come out:
+
+# %%
+weights = np.array([[0.5, 0.3, 0.2], [0.1, 0.6, 0.3], [0.4, 0.4, 0.2]])
+buckets, _ = relative_value(weights, np.eye(5))
+print("weights by key:", weights, sep="\n")
+print("weights by distance −2 … 2:", buckets, sep="\n")
+assert (buckets == [[0, 0, 0.5, 0.3, 0.2], [0, 0.1, 0.6, 0.3, 0], [0.4, 0.4, 0.2, 0, 0]]).all()
+
+# %% [markdown]
+# The two are each other's transpose: ⟨to keys(a), b⟩ = ⟨a, to columns(b)⟩. So the value term run
+# on gradients is the key term's backward, and the other way around: four functions, two ideas.
+
+# %%
+assert math.isclose((by_key * weights).sum(), (columns * buckets).sum())
+
+# %% [markdown]
+# ## 5. Clipping: far is far
+#
+# To see R whole, make its vectors one number long and let that number be the distance. With
+# K = 3 and ten tokens:
+
+# %%
+distance_itself = np.arange(-3.0, 4.0)[:, None]  # (2K+1, 1)
+seen, _ = relative_key(np.ones((10, 1)), distance_itself, length_k=10)
+print(seen.astype(int))
+assert (seen == np.clip(np.arange(10) - np.arange(10)[:, None], -3, 3)).all()
+
+# %% [markdown]
+# Two tokens that are both farther than K from a query look to it as if they stood at the same
+# place. Exchange them, and one layer of attention gives this query the same output. But layers
+# add up: the two tokens have neighbours, whose view does change, and the second layer hears
+# of it from them.
+
+# %%
+near = config.replace(vocab_size=20, max_relative_position=2)
+text = [[1, 7, 8, 9, 10, 11, 12, 13]]
+exchanged = [[1, 7, 8, 9, 13, 11, 12, 10]]  # places 4 and 7: both farther than 2 from place 0
+for layers in (1, 2):
+    model = NezhaModel(near.replace(num_hidden_layers=layers), seed=1, dtype="float64")
+    one, other = (model(t).last_hidden_state[0, 0] for t in (text, exchanged))
+    change = np.abs(one - other).max()
+    print(f"K = 2, {layers} layer{'s' * (layers > 1)}: [CLS] changes by {change:.1e}")
+    assert change < 1e-12 if layers == 1 else change > 1e-3
+
+# %% [markdown]
+# ## 6. Only distances count
+#
+# If nothing but j − i enters, then a text may start anywhere. Put five tokens before it that
+# nobody may look at (attention mask 0), and every token of the text gets the same vector as
+# before, although it stands five places later. With vectors for places, as in BERT, it would not.
+
+# %%
+model = NezhaModel(config.replace(vocab_size=20), seed=2, dtype="float64")
+alone = model(text).last_hidden_state
+moved = model(
+    [[3, 3, 3, 3, 3, *text[0]]], attention_mask=[[0, 0, 0, 0, 0, *[1] * 8]]
+).last_hidden_state[:, 5:]
+print(f"moved by five places: {np.abs(alone - moved).max():.1e}")
+assert np.allclose(alone, moved, rtol=0, atol=1e-12)
+
+# %% [markdown]
+# ## 7. No longest input
+#
+# No parameter has an axis for places, so nothing ends at 512: the model runs at any
+# length. It says so once, with a warning, because running is not the same as having been trained
+# there: beyond `max_position_embeddings` nobody has measured how good it is. (Programs that
+# store R for 512 tokens fail at 513, though the encoding is a function.)
+
+# %%
+for name, array in model.state_dict().items():
+    assert 512 not in array.shape, name
+
+long_text = rng.integers(3, 20, size=(1, 1300))
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    out = model(long_text)
+print(f"{long_text.shape[1]} tokens in, hidden states {out.last_hidden_state.shape} out")
+print(f"the warning: {caught[0].message}")
+assert len(caught) == 1
+assert np.isfinite(out.last_hidden_state).all()
+
+# %% [markdown]
+# ## Where to go on
+#
+# * `minizha/ops/relative_position.py`: the shift, clipping and both terms with their backward;
+#   `minizha/ops/attention.py`: the four lines that use them.
+# * Tutorial 03 derives the backward pass and checks it.
+#
+# To try: make K = 1 in section 6, and the result still holds; why? Flip the sign, T[clip(i − j)
+# + K]: which of the assertions above would notice?
