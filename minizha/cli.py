@@ -111,7 +111,7 @@ def _add_pretrain_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--backend", default="numpy", metavar="NAME", help="numpy or cupy (numpy)")
     parser.add_argument(
-        "--threads",
+        "--workers",
         type=int,
         metavar="N",
         help="parts of a batch computed side by side (one a core)",
@@ -127,15 +127,15 @@ def _pretrain(options: argparse.Namespace) -> int:
     settings = PretrainOptions(
         **{f.name: getattr(options, f.name) for f in fields(PretrainOptions)}
     )
-    if options.threads is not None and options.threads < 1:
-        raise MinizhaError(f"--threads: expected at least 1, found {options.threads}")
+    if options.workers is not None and options.workers < 1:
+        raise MinizhaError(f"--workers: expected at least 1, found {options.workers}")
     # the parts of a batch run side by side, so each product gets one thread: with two of them on
     # two cores, the products of one part would wait for those of the other
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     from minizha.training.run import run
 
-    whole = run(options.corpus, options.out, settings, options.backend, options.threads)
+    whole = run(options.corpus, options.out, settings, options.backend, options.workers)
     return 0 if whole else INTERRUPTED
 
 

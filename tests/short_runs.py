@@ -8,7 +8,7 @@ from minizha.cli import main
 COMMAND = [sys.executable, "-c", "import sys; from minizha.cli import main; sys.exit(main())"]
 DOCUMENT = "一二三四五六七。八九十百千万，春夏秋冬东西南北。\n你好吗？我很好，你也好。\n\n"
 TINY = ["--hidden-size", "8", "--layers", "1", "--heads", "2", "--intermediate-size", "8"]
-TINY += ["--length", "16", "--batch-size", "4", "--threads", "1"]
+TINY += ["--length", "16", "--batch-size", "4", "--workers", "1"]
 
 
 def train_into(folder):

@@ -97,7 +97,7 @@ def test_the_stand_in_for_a_gpu(trained, capsys, backend):
         ("pretrain --heads 0", "heads: expected an integer in [1, 1024], found 0"),
         ("pretrain --heads 3", "hidden_size / heads: expected an even whole number"),
         ("pretrain --rate nan", "rate: expected a number in [0, 1], found nan"),
-        ("pretrain --threads 0", "--threads: expected at least 1, found 0"),
+        ("pretrain --workers 0", "--workers: expected at least 1, found 0"),
         ("pretrain --size 3", "unrecognized arguments: --size 3"),
         ("pretrain --corpus missing.txt", "missing.txt: can't be read: No such file"),
         ("pretrain --corpus .", ".: expected a file, found a folder"),

@@ -1,6 +1,6 @@
 """A whole pre-training run, very short: what it reads, what it leaves, what happens on the way.
 
-That threads change nothing and that one batch is learnt by heart stands in test_training_step.py.
+That workers change nothing and that one batch is learnt by heart stands in test_training_step.py.
 """
 
 import csv
@@ -51,7 +51,7 @@ def content(folder):
 
 def test_what_a_run_leaves(corpus, tmp_path, backend, capsys):
     out = tmp_path / "m"
-    assert run(corpus, str(out), OPTIONS, backend, threads=2) is True
+    assert run(corpus, str(out), OPTIONS, backend, workers=1 if backend == "cupy" else 2) is True
     assert sorted(set(os.listdir(out)) - {"loss.png"}) == FILES
     model = NezhaForPreTraining.from_pretrained(out, backend=backend)  # and no warning
     tokenizer = NezhaTokenizer.from_pretrained(out)
@@ -63,18 +63,18 @@ def test_what_a_run_leaves(corpus, tmp_path, backend, capsys):
     assert 0 < float(row[1]) < 6
     captured = capsys.readouterr()
     assert captured.out.startswith(f"{corpus}: 6 documents, 216 characters; 2 documents held out\n")
-    assert f"{backend}, 2 threads" in captured.out
+    assert f"{backend}, " in captured.out
     assert "masked words    accuracy 0." in captured.out
     assert captured.out.endswith(f"try: minizha fill-mask 曹操引[MASK]来攻 --model {out}\n")
     assert "4/4" in captured.err
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_the_same_seed_gives_the_same_files(threads, corpus, tmp_path):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_same_seed_gives_the_same_files(workers, corpus, tmp_path):
     for name in ("a", "b"):
-        run(corpus, str(tmp_path / name), OPTIONS, "numpy", threads)
+        run(corpus, str(tmp_path / name), OPTIONS, "numpy", workers)
     other = PretrainOptions(**(vars(OPTIONS) | {"seed": 1}))
-    run(corpus, str(tmp_path / "c"), other, "numpy", threads)
+    run(corpus, str(tmp_path / "c"), other, "numpy", workers)
     a, b, c = (content(tmp_path / name) for name in "abc")
     assert a == b
     assert a["model.safetensors"] != c["model.safetensors"]

@@ -1,7 +1,6 @@
-"""A step of training: the GPU is never waited for, threads change nothing, one batch is learnt."""
+"""A step of training: the GPU is never waited for, workers change nothing, one batch is learnt."""
 
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -9,8 +8,10 @@ import pytest
 import standin
 from minizha import NezhaConfig, NezhaForPreTraining
 from minizha.backend import to_host
+from minizha.errors import ArgumentError, MinizhaError
 from minizha.training.optimizer import AdamW, clip_by_global_norm
-from minizha.training.step import count, loss_and_gradients
+from minizha.training.step import add_up, count, items_in, loss_and_gradients
+from minizha.training.workers import Workers
 
 V, B, L = 31, 6, 12
 CONFIG = NezhaConfig(
@@ -62,26 +63,54 @@ def test_a_training_step_never_waits_for_the_device(dropout):
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_two_threads_give_the_gradients_of_one(dtype):
+def test_parts_of_a_batch_add_up_to_it(dtype):
     """The rows have very different numbers of labels, so a mean of means would be seen."""
     model = NezhaForPreTraining(CONFIG, dtype=dtype)
     batch = make_batch(np.random.default_rng(1), uneven=True)
-    one, expected = loss_and_gradients(model, batch)
-    with ThreadPoolExecutor(3) as pool:
-        for threads in (2, 3, 50):
-            many, found = loss_and_gradients(model, batch, threads, pool)
-            bound = 1e-13 if dtype == "float64" else 1e-5
-            assert abs(float(many.word_loss) - float(one.word_loss)) < bound
-            assert abs(float(many.pair_loss) - float(one.pair_loss)) < bound
-            assert [int(x) for x in many[2:]] == [int(x) for x in one[2:]]
-            for name, gradient in expected.items():
-                assert np.abs(found[name] - gradient).max() < bound, name
+    expected = loss_and_gradients(model, batch)
+    halves = [{n: a[rows] for n, a in batch.items()} for rows in (slice(None, 2), slice(2, None))]
+    items = items_in(batch)
+    found = add_up([loss_and_gradients(model, half, items) for half in halves])
+    agree(found, expected, 1e-13 if dtype == "float64" else 1e-5)
     # negative control: halves that each take their own mean do not average to the whole
-    halves = [
-        loss_and_gradients(model, {n: a[rows] for n, a in batch.items()})[0].word_loss
-        for rows in (slice(None, 3), slice(3, None))
-    ]
-    assert abs(float(halves[0] + halves[1]) / 2 - float(one.word_loss)) > 1e-3
+    own = [loss_and_gradients(model, half)[0].word_loss for half in halves]
+    assert abs(float(own[0] + own[1]) / 2 - float(expected[0].word_loss)) > 1e-3
+
+
+def agree(found, expected, bound):
+    (counts, gradients), (right_counts, right) = found, expected
+    assert np.allclose([float(c) for c in counts], [float(c) for c in right_counts], rtol=bound)
+    assert gradients.keys() == right.keys()
+    for name, gradient in right.items():
+        assert np.abs(gradients[name] - gradient).max() < bound, name
+
+
+def test_three_workers_give_the_gradients_of_one():
+    model = NezhaForPreTraining(CONFIG, dtype="float64")
+    with Workers(model, 3) as team:
+        for seed in range(3):
+            batch = make_batch(np.random.default_rng(seed), uneven=True)
+            agree(team.loss_and_gradients(batch), loss_and_gradients(model, batch), 1e-13)
+            one_row = {name: array[:1] for name, array in batch.items()}
+            agree(team.loss_and_gradients(one_row), loss_and_gradients(model, one_row), 1e-13)
+            # the workers must take the parameters of now, not those that they began with
+            model.load_state_dict({n: p * 1.1 for n, p in model.state_dict().items()})
+
+
+def test_a_worker_that_ends_is_an_error_and_not_a_wait():
+    model = NezhaForPreTraining(CONFIG)
+    batch = make_batch(np.random.default_rng(0))
+    with Workers(model, 2) as team:
+        team._processes[0].kill()
+        team._processes[0].join()
+        with pytest.raises(MinizhaError, match="a worker process ended"):
+            team.loss_and_gradients(batch)
+
+
+@pytest.mark.usefixtures("on_the_standin")
+def test_a_gpu_takes_one_worker():
+    with pytest.raises(ArgumentError, match="workers: expected 1 with backend 'cupy', found 2"):
+        Workers(NezhaForPreTraining(CONFIG, backend="cupy"), 2)
 
 
 def test_the_models_own_gradients_are_left_alone():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +25,8 @@ from minizha.text.vocabulary import SPECIAL_TOKENS
 from minizha.training.optimizer import AdamW, clip_by_global_norm
 from minizha.training.options import PretrainOptions
 from minizha.training.schedule import linear_schedule
-from minizha.training.step import Batch, Counts, loss_and_gradients
+from minizha.training.step import Batch, Counts
+from minizha.training.workers import Workers
 
 HELD_OUT_SEED = 2019  # fixed: runs on one corpus, with one length, are measured on the same masks
 
@@ -100,9 +100,9 @@ def new_model(data: Data, options: PretrainOptions, backend: str = "numpy") -> N
 
 
 def train(
-    model: NezhaForPreTraining, data: Data, options: PretrainOptions, threads: int = 1
+    model: NezhaForPreTraining, data: Data, options: PretrainOptions, workers: int = 1
 ) -> Iterator[Counts]:
-    """Take ``options.steps`` steps; after each, yield its figures.
+    """Take ``options.steps`` steps on ``workers`` processes; after each, yield its figures.
 
     Stop iterating at any time: the model is whole between any two steps (and still in train
     mode; after the last step it is in eval mode).
@@ -111,11 +111,11 @@ def train(
     optimizer = AdamW(model, betas=(0.9, options.beta2), weight_decay=options.weight_decay)
     warmup = round(options.warmup * options.steps)
     model.train(options.seed)
-    with ThreadPoolExecutor(threads) as pool:
+    with Workers(model, workers) as team:
         for step in range(options.steps):
             batch = data.sampler.batch(options.batch_size, rng)
             batch = mask(batch, data.tokenizer, options, rng)
-            counts, gradients = loss_and_gradients(model, batch, threads, pool)
+            counts, gradients = team.loss_and_gradients(batch)
             gradients, _ = clip_by_global_norm(gradients, options.max_norm)
             rate = linear_schedule(step, options.rate, warmup, options.steps)
             optimizer.step(gradients, rate)

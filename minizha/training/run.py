@@ -25,7 +25,7 @@ REFRESH = 10  # steps between two readings: reading a figure waits for a GPU
 
 
 def run(
-    corpus: str | None, out: str, options: PretrainOptions, backend: str, threads: int | None
+    corpus: str | None, out: str, options: PretrainOptions, backend: str, workers: int | None
 ) -> bool:
     """Train, evaluate, save; False where Ctrl-C ended the training early.
 
@@ -38,18 +38,18 @@ def run(
     data = prepare(corpus, options)
     model = new_model(data, options, backend)
     _check_writable(folder)  # now, not after five minutes
-    threads = threads or (1 if backend == "cupy" else _cores())
+    workers = workers or (1 if backend == "cupy" else _cores())
     name = corpus or "三国演义 (embedded)"
     print(
         f"{name}: {data.documents} documents, {data.characters:,} characters; "
         f"{len(data.held_out_documents)} documents held out\n"
         f"vocabulary {len(data.tokenizer):,} characters, model {model.num_parameters():,} parameters, "
-        f"{backend}, {threads} thread{'s' if threads > 1 else ''}"
+        f"{backend}, {workers} process{'es' if workers > 1 else ''}"
     )
     curve: list[CurvePoint] = []
     started, finished = time.monotonic(), False
     try:
-        _train_with_bar(model, data, options, threads, curve)
+        _train_with_bar(model, data, options, workers, curve)
         finished = True
         took = time.monotonic() - started
         held_out = evaluate(model, data.held_out)
@@ -89,7 +89,7 @@ def _train_with_bar(
     model: NezhaForPreTraining,
     data: Data,
     options: PretrainOptions,
-    threads: int,
+    workers: int,
     curve: list[CurvePoint],
 ) -> None:
     from tqdm import tqdm
@@ -99,7 +99,7 @@ def _train_with_bar(
     started = time.monotonic()
     layout = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
     with tqdm(total=options.steps, bar_format=layout, desc="pretrain") as bar:
-        for step, counts in enumerate(train(model, data, options, threads), start=1):
+        for step, counts in enumerate(train(model, data, options, workers), start=1):
             recent.append(counts)
             if step % REFRESH and step != options.steps:
                 continue

@@ -1,9 +1,8 @@
-"""One step of training: the gradients of a batch, on as many threads as there are parts of it."""
+"""One step of training: the figures and the gradients of a batch."""
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from minizha.model.pretraining import NezhaForPreTraining, PreTrainingCache
 from minizha.ops.cross_entropy import IGNORED
 
 Batch = dict[str, np.ndarray]
+Gradients = dict[str, Array]
 
 
 class Counts(NamedTuple):
@@ -51,35 +51,27 @@ def items_in(batch: Batch) -> ItemsInBatch:
 
 
 def loss_and_gradients(
-    model: NezhaForPreTraining, batch: Batch, threads: int = 1, pool: Executor | None = None
-) -> tuple[Counts, dict[str, Array]]:
-    """The figures of a batch and the gradient of its loss, the model's own gradients untouched.
+    model: NezhaForPreTraining, batch: Batch, items: ItemsInBatch | None = None
+) -> tuple[Counts, Gradients]:
+    """The figures of a batch and the gradient of its loss; the model's own gradients stay as they are.
 
-    With ``threads`` above 1 the rows are dealt out to as many replicas of the model, which run
-    side by side in ``pool``: NumPy lets go of the interpreter while it computes. Every part
-    divides by the whole batch's counts, so the gradients just add up.
+    ``items``: the counts of the whole batch, where this is a part of it.
     """
-    items = items_in(batch)
-
-    def run(part: tuple[NezhaForPreTraining, Batch]) -> tuple[Counts, dict[str, Array]]:
-        replica, rows = part
-        out = replica(**rows, num_items_in_batch=items, record=True, return_dict=True)
-        out.backward()
-        return count(out.record), replica.gradients()
-
-    size = len(batch["input_ids"])
-    parts = [
-        (model.replica(), {name: array[rows] for name, array in batch.items()})
-        for rows in np.array_split(np.arange(size), min(threads, size))
-    ]
-    results = list(pool.map(run, parts) if pool and len(parts) > 1 else map(run, parts))
-    counts = Counts(*(sum(column) for column in zip(*(c for c, _ in results), strict=True)))
-    return counts, _sum_of([gradients for _, gradients in results])
+    replica = model.replica()
+    out = replica(
+        **batch, num_items_in_batch=items or items_in(batch), record=True, return_dict=True
+    )
+    out.backward()
+    return count(out.record), replica.gradients()
 
 
-def _sum_of(shares: list[dict[str, Any]]) -> dict[str, Any]:
-    if len(shares) == 1:
-        return shares[0]
-    return {
-        name: sum(share[name] for share in shares[1:]) + first for name, first in shares[0].items()
-    }
+def add_up(parts: list[tuple[Counts, Gradients]]) -> tuple[Counts, Gradients]:
+    """The figures and gradients of a batch from those of its parts.
+
+    Every part divided by the whole batch's counts, so everything just adds up.
+    """
+    (counts, gradients), *others = parts
+    for more_counts, more in others:
+        counts = Counts(*(a + b for a, b in zip(counts, more_counts, strict=True)))
+        gradients = {name: g + more[name] for name, g in gradients.items()}
+    return counts, gradients
