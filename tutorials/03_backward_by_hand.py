@@ -483,8 +483,8 @@ def descend(update, model, steps):
 
 def sgd(model, rate):
     def update(gradients):
-        for name, parameter in model.state_dict().items():
-            parameter -= rate * gradients[name]
+        state = model.state_dict()
+        model.load_state_dict({name: p - rate * gradients[name] for name, p in state.items()})
 
     return update
 

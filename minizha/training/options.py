@@ -23,7 +23,7 @@ class PretrainOptions:
         ArgumentError: a value is out of range; all faults are named.
     """
 
-    steps: int = _option(1200, 1, "optimizer steps", 10**9)
+    steps: int = _option(1300, 1, "optimizer steps", 10**9)
     seed: int = _option(0, 0, "seed of parameters, batches and masks")
     hidden_size: int = _option(128, 1, "features of a token", 16384)
     layers: int = _option(3, 1, "layers", 1000)
@@ -32,8 +32,8 @@ class PretrainOptions:
     max_relative_position: int = _option(64, 0, "distances beyond it count as it", 100_000)
     length: int = _option(64, 8, "tokens of a pair of segments", 8192)
     batch_size: int = _option(32, 1, "pairs a step", 65536)
-    rate: float = _option(2e-3, 0.0, "learning rate at its peak", 1.0)
-    warmup: float = _option(0.1, 0.0, "share of the steps in which the rate rises", 1.0)
+    rate: float = _option(3e-3, 0.0, "learning rate at its peak", 1.0)
+    warmup: float = _option(0.3, 0.0, "share of the steps in which the rate rises", 1.0)
     weight_decay: float = _option(0.01, 0.0, "of matrices, not of biases and LayerNorm", 1.0)
     beta2: float = _option(0.98, 0.0, "decay of AdamW's mean square", 0.999999)
     initializer_range: float = _option(0.06, 0.0, "standard deviation of the initial matrices")
