@@ -76,7 +76,7 @@ def test_the_stand_in_for_a_gpu(trained, capsys, backend):
     assert main(["next-sentence", "一", "三", *arguments]) == 0
     corpus = ["--corpus", "corpus.txt", "--out", "m"]
     assert main(["pretrain", "--steps", "2", *TINY, *corpus, "--backend", backend]) == 0
-    assert f", {backend}, 1 thread\n" in capsys.readouterr().out
+    assert f", {backend}, 1 process\n" in capsys.readouterr().out
     assert NezhaForPreTraining.from_pretrained("m").backend == "numpy"
 
 

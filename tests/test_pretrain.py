@@ -63,7 +63,9 @@ def test_what_a_run_leaves(corpus, tmp_path, backend, capsys):
     assert 0 < float(row[1]) < 6
     captured = capsys.readouterr()
     assert captured.out.startswith(f"{corpus}: 6 documents, 216 characters; 2 documents held out\n")
-    assert f"{backend}, " in captured.out
+    assert (
+        ", cupy, 1 process\n" if backend == "cupy" else ", numpy, 2 processes\n"
+    ) in captured.out
     assert "masked words    accuracy 0." in captured.out
     assert captured.out.endswith(f"try: minizha fill-mask 曹操引[MASK]来攻 --model {out}\n")
     assert "4/4" in captured.err
