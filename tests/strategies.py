@@ -9,7 +9,7 @@ import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from minizha import (
@@ -182,17 +182,12 @@ def head_mask(kind, config, rng):
     return np.where(rng.random(shape) < 0.5, rng.integers(0, 2, shape), rng.uniform(-1, 2, shape))
 
 
-def holds_for(strategy, examples=None):
-    """``given(case=strategy)``; the controls find the strategy again under ``test.strategy``.
-
-    ``examples`` below the profile's number is for a property that costs more than the others.
-    """
+def holds_for(strategy):
+    """``given(case=strategy)``; the controls find the strategy again under ``test.strategy``."""
 
     def decorate(check):
         test = given(case=strategy)(check)
         test.strategy = strategy
-        if examples is None:
-            return test
-        return settings(max_examples=min(examples, settings.default.max_examples))(test)
+        return test
 
     return decorate

@@ -109,7 +109,7 @@ def test_an_example_without_labels_changes_neither_loss_nor_gradients(case, back
     assert_close({n: after[n] for n in names}, {n: before[n] for n in names})
 
 
-@holds_for(cases(batches=range(2, 5)), examples=100)
+@holds_for(cases(batches=range(2, 5)))
 def test_parts_of_a_batch_add_up_where_they_know_the_counts_of_the_whole(case, backend):
     _, model, inputs, labels = set_up(case, backend, NezhaForPreTraining)
     whole = run(model, inputs | labels)
@@ -139,7 +139,7 @@ def test_a_position_without_label_gives_its_logits_no_gradient(case, backend):
     assert_close(out_of_loss, backward(model, out, {"logits": slope}))
 
 
-@holds_for(cases(), examples=100)
+@holds_for(cases())
 def test_reading_the_logits_changes_no_gradient(case, backend):
     _, model, inputs, labels = set_up(case, backend, NezhaForPreTraining)
     unread = backward(model, model(**inputs, **labels))
@@ -161,7 +161,7 @@ def test_logits_read_late_are_those_of_the_forward_pass(case, backend):
     assert_equal({name: to_host(out[name]) for name in names}, expected)
 
 
-@holds_for(cases(), examples=100)
+@holds_for(cases())
 def test_gradients_taken_late_are_those_of_the_forward_pass(case, backend):
     _, model, inputs, labels = set_up(case, backend)
     expected = backward(model, model(**inputs, **labels))
@@ -183,7 +183,7 @@ def test_backward_is_linear(case, backend):
     assert_close(mixed, expected)
 
 
-@holds_for(cases(), examples=100)
+@holds_for(cases())
 def test_without_a_record_the_outputs_are_the_same_and_there_is_no_way_back(case, backend):
     _, model, inputs, labels = set_up(case, backend)
     options = {"output_hidden_states": True, "output_attentions": True}

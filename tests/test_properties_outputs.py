@@ -83,7 +83,7 @@ def test_names_order_and_shapes_are_the_documented_ones(kind, case, flags, defau
     assert (out.record is not None) == keeps
 
 
-@holds_for(cases(), examples=100)
+@holds_for(cases())
 def test_the_tuple_has_the_fields_in_order(case, backend):
     kind = kind_of(case)
     model = case.model(kind, backend)
@@ -134,7 +134,7 @@ def test_a_field_is_the_same_by_name_key_and_place(case, backend):
     assert out[:1] == out.to_tuple()[:1]
 
 
-@holds_for(cases(), examples=100)
+@holds_for(cases())
 def test_asking_for_more_outputs_changes_none_of_the_others(case, backend):
     kind = kind_of(case)
     model, inputs = case.model(kind, backend), case.inputs() | case.labels(kind)
@@ -156,7 +156,7 @@ def test_hidden_states_run_from_the_embeddings_to_the_last_one(case, backend):
     assert_close(to_host(out.hidden_states[0]), embedded)
 
 
-@holds_for(cases(), examples=100)
+@holds_for(cases())
 def test_the_pooler_reads_the_first_token_alone(case, backend):
     model, inputs = case.model(NezhaModel, backend), case.inputs()
     out = model(**inputs)
@@ -222,7 +222,7 @@ def arrays_of(record):
             yield from arrays_of(part)
 
 
-@holds_for(cases(), examples=100)
+@holds_for(cases())
 def test_each_float_dtype_stays_what_it_is(case, backend):
     """Outputs, the whole record and the gradients."""
     dtype = case.pick("dtype", ("float32", "float64"))

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
 
 from minizha import (
     NezhaConfig,
@@ -65,7 +64,7 @@ def documented(kind, config):
     return names
 
 
-@holds_for(cases(), examples=100)
+@holds_for(cases())
 def test_names_and_shapes_are_those_of_the_checkpoints(case, backend):
     for kind in CLASSES:
         model = kind(case.config, backend=backend)
@@ -110,7 +109,7 @@ def test_the_base_model_has_as_many_parameters_as_published(name):
     assert shapes == documented(kind, BASE)
 
 
-@holds_for(cases(), examples=100)
+@holds_for(cases())
 def test_a_state_dict_loads_into_the_same_model(case, backend):
     kind = kind_of(case)
     model, inputs = case.model(kind, backend), case.inputs() | case.labels(kind)
@@ -121,7 +120,7 @@ def test_a_state_dict_loads_into_the_same_model(case, backend):
     assert_equal(forward(other, inputs), forward(model, inputs))
 
 
-@holds_for(cases(), examples=100)
+@holds_for(cases())
 def test_loading_copies_so_that_no_two_models_share_an_array(case, backend):
     kind = kind_of(case)
     model, inputs = case.model(kind, backend), case.inputs()
@@ -145,7 +144,7 @@ def layouts(arrays, rng):
     return {name: laid_out(to_host(array)) for name, array in arrays.items()}
 
 
-@holds_for(cases(layer_norm_eps=1e-5), examples=100)
+@holds_for(cases(layer_norm_eps=1e-5))
 def test_the_layout_of_the_parameters_does_not_matter(case, backend):
     """But for rounding: a product may take its rows in another order."""
     kind = kind_of(case)
@@ -164,7 +163,6 @@ def save_and_load(model, backend):
 
 @holds_for(
     cases(owner="somebody", use_relative_position=True, sizes=[1, 2], nested={"a": None}),
-    examples=100,
 )
 def test_saving_and_loading_is_the_identity(case, backend):
     """Arrays bit by bit, in the dtype they had and from whatever layout; keys that are no fields
@@ -183,7 +181,6 @@ def test_saving_and_loading_is_the_identity(case, backend):
     assert_equal(forward(loaded, inputs), forward(again, inputs))
 
 
-@settings(max_examples=50)
 @holds_for(cases())
 def test_saving_again_writes_the_same_bytes(case, backend):
     def saved(model):

@@ -44,14 +44,14 @@ def test_a_seed_repeats_the_dropout_and_another_does_not(case, backend):
     assert differs(forward(model.train(seed=case.seed + 1), inputs), first)
 
 
-@holds_for(cases(**LOUD), examples=100)
+@holds_for(cases(**LOUD))
 def test_a_seed_repeats_the_gradients_too(case, backend):
     model, inputs = set_up(case, backend)
     first = run(model.train(seed=case.seed), inputs)
     assert_equal(run(model.train(seed=case.seed), inputs), first)
 
 
-@holds_for(cases(**LOUD), examples=100)
+@holds_for(cases(**LOUD))
 def test_both_dtypes_see_the_same_dropout(case, backend):
     wide, inputs = set_up(case, backend)
     narrow = wide.astype("float32")
@@ -87,7 +87,7 @@ def test_a_seed_makes_the_same_parameters_in_every_dtype(case, backend):
     assert differs(on_host(other.state_dict()), arrays)
 
 
-@holds_for(cases(initializer_range=0.25), examples=100)
+@holds_for(cases(initializer_range=0.25))
 def test_fresh_parameters_are_normal_one_or_zero(case, backend):
     """Matrices spread by initializer_range, biases 0, LayerNorm 1 and 0, pad row 0."""
     config = case.config
@@ -106,7 +106,7 @@ def test_fresh_parameters_are_normal_one_or_zero(case, backend):
         assert abs((normal**2).mean() - 1.0) <= 2.0 * error, name
 
 
-@holds_for(cases(layer_norm_eps=1e-5), examples=100)
+@holds_for(cases(layer_norm_eps=1e-5))
 def test_single_precision_is_close_to_double(case, backend):
     """A bound that rounding keeps and no wrong formula does."""
     model, inputs = case.model(NezhaModel, backend), case.inputs()
@@ -115,7 +115,7 @@ def test_single_precision_is_close_to_double(case, backend):
     assert_close({n: a.astype(np.float64) for n, a in narrow.items()}, wide, 1e-3)
 
 
-@holds_for(cases(), examples=100)
+@holds_for(cases())
 def test_a_copy_in_the_same_dtype_is_the_same_model_and_shares_no_gradient(case, backend):
     model, inputs = set_up(case, backend)
     expected = run(model, inputs)
