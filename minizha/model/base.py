@@ -136,7 +136,7 @@ class ParameterisedModel:
         return other
 
     def replica(self) -> Self:
-        """A model with the same parameters that collects gradients of its own, for one thread."""
+        """A model with the same parameters that collects gradients of its own."""
         other = copy.copy(self)
         other._gradients = None
         if self._rng is not None:

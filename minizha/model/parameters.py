@@ -54,13 +54,11 @@ def flatten(tree: Tree, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield prefix + name, node
 
 
-def tree_map(function: Callable[..., Any], *trees: Tree) -> Tree:
-    """The tree of ``function(leaf of the first, leaf of the second, …)``."""
-    first = trees[0]
+def tree_map(function: Callable[[Any], Any], tree: Tree) -> Tree:
+    """The tree of ``function(leaf)``."""
     return Tree(
-        (name, tree_map(function, *nodes) if isinstance(nodes[0], Tree) else function(*nodes))
-        for name in first
-        for nodes in [[tree[name] for tree in trees]]
+        (name, tree_map(function, node) if isinstance(node, Tree) else function(node))
+        for name, node in tree.items()
     )
 
 

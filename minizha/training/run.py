@@ -61,8 +61,9 @@ def run(
         print(f"\ninterrupted; the model as it stands is in {folder}")
         return False
     _print_results(held_out, took)
-    for example in examples_from(model, data.tokenizer, data.held_out_documents):
-        print(_line(example))
+    examples = examples_from(model, data.tokenizer, data.held_out_documents)
+    if examples:
+        print("\nheld-out sentences:", *map(_line, examples), sep="\n")
     print(f"\nmodel, vocabulary and loss curve are in {folder}\n"
           f"try: minizha fill-mask 曹操引[MASK]来攻 --model {folder}")  # fmt: skip
     return True
@@ -125,7 +126,7 @@ def _print_results(held_out: Figures, seconds: float) -> None:
         f"  masked words    accuracy {held_out.word_accuracy:.3f}, loss {held_out.word_loss:.3f} nats "
         f"({held_out.words:,} words)\n"
         f"  next sentence   accuracy {held_out.pair_accuracy:.3f}, loss {held_out.pair_loss:.3f} nats "
-        f"({held_out.pairs:,} pairs)\n\nheld-out sentences:"
+        f"({held_out.pairs:,} pairs)"
     )
 
 
