@@ -177,6 +177,18 @@ def _cross_entropy(rng, T, V, ignoring, count):
     return Case("cross_entropy", {"logits": 2.0 * rng.standard_normal((T, V))}, constants)
 
 
+def _squared_error(rng, T, C):
+    y, targets = rng.standard_normal((2, T, C))
+    return Case("squared_error", {"y": y}, {"targets": targets})
+
+
+def _binary_cross_entropy(rng, T, C):
+    # half of the targets are sure, as labels are
+    targets = np.where(rng.random((T, C)) < 0.5, rng.integers(0, 2, (T, C)), rng.random((T, C)))
+    logits = 2.0 * rng.standard_normal((T, C))
+    return Case("binary_cross_entropy", {"logits": logits}, {"targets": targets})
+
+
 def _seed(rng):
     return int(rng.integers(1 << 30))
 
@@ -192,6 +204,8 @@ CASES = {
     "relative_value": _relative_value,
     "attention": _attention,
     "cross_entropy": _cross_entropy,
+    "squared_error": _squared_error,
+    "binary_cross_entropy": _binary_cross_entropy,
 }
 
 _few = st.integers(1, 5)
@@ -204,13 +218,13 @@ AXES = {
     "rate": st.sampled_from([0.0, 0.4]),
     "count": st.none() | st.integers(1, 9),
     **dict.fromkeys(("padded", "masked", "head_masked", "ignoring"), st.booleans()),
-    **dict.fromkeys(("I", "O", "V", "D", "L", "N", "Lq", "Lk", "d"), _few),
+    **dict.fromkeys(("C", "I", "O", "V", "D", "L", "N", "Lq", "Lk", "d"), _few),
 }
 # pairwise different, so that no transpose can hide; distances reach beyond K on both sides
 TYPICAL = {
     "lead": (2, 3), "B": 2, "T": 13, "K": 2, "offset": 1, "rate": 0.4, "count": None,
     "padded": True, "masked": True, "head_masked": True, "ignoring": True,
-    "I": 5, "O": 7, "V": 6, "D": 9, "L": 8, "N": 3, "Lq": 7, "Lk": 11, "d": 4,
+    "C": 3, "I": 5, "O": 7, "V": 6, "D": 9, "L": 8, "N": 3, "Lq": 7, "Lk": 11, "d": 4,
 }  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import math
 from minizha.backend import namespace
 from minizha.ops.activation import relu_backward, silu_backward
 from minizha.ops.attention import attention_backward
+from minizha.ops.binary_cross_entropy import binary_cross_entropy_backward
 from minizha.ops.cross_entropy import cross_entropy_backward
 from minizha.ops.embedding import embedding_backward
 from minizha.ops.gelu import gelu_new, gelu_new_backward
@@ -20,6 +21,7 @@ from minizha.ops.relative_position import (
     relative_value_backward,
 )
 from minizha.ops.softmax import softmax_backward
+from minizha.ops.squared_error import squared_error_backward
 
 # --- linear, embedding ----------------------------------------------------------------------------
 
@@ -172,6 +174,45 @@ def ignored_rows_learn(dloss, cache):
     return cross_entropy_backward(dloss, cache) + dloss / cache.shape[0]
 
 
+# --- squared_error, binary_cross_entropy ----------------------------------------------------------
+
+
+def mean_over_the_rows_alone(backward):
+    """The columns are averaged over too: dividing by T leaves a factor C."""
+    return lambda dloss, cache: backward(dloss, cache) * cache[0].shape[1]
+
+
+def summed(backward):
+    return lambda dloss, cache: backward(dloss, cache) * cache[0].size
+
+
+def slope_of_the_distance(dloss, cache):
+    """|y − targets| in place of its square."""
+    xp = namespace(cache.difference)
+    return xp.sign(cache.difference) * (dloss / cache.difference.size)
+
+
+def targets_forgotten(dloss, cache):
+    nothing = namespace(cache.probs).zeros_like(cache.targets)
+    return binary_cross_entropy_backward(dloss, cache._replace(targets=nothing))
+
+
+def yes_and_no_exchanged(dloss, cache):
+    return binary_cross_entropy_backward(dloss, cache._replace(targets=1.0 - cache.targets))
+
+
+def sigmoid_differentiated_once_more(dloss, cache):
+    """As if the loss were a squared error of the probabilities."""
+    slope = cache.probs * (1.0 - cache.probs)
+    return binary_cross_entropy_backward(dloss, cache) * slope
+
+
+def columns_compete(dloss, cache):
+    """The softmax's probabilities: right where one answer of several is asked for."""
+    total = cache.probs.sum(axis=-1, keepdims=True)
+    return binary_cross_entropy_backward(dloss, cache._replace(probs=cache.probs / total))
+
+
 # --- the table ------------------------------------------------------------------------------------
 
 WRONG = {
@@ -259,5 +300,20 @@ WRONG = {
         "label forgotten": label_forgotten,
         "label one off": label_one_off,
         "ignored rows learn": ignored_rows_learn,
+    },
+    "squared_error": {
+        "2 of the square left out": lambda dloss, c: 0.5 * squared_error_backward(dloss, c),
+        "sign": lambda dloss, c: -squared_error_backward(dloss, c),
+        "slope of the distance": slope_of_the_distance,
+        "summed": summed(squared_error_backward),
+        "mean over the rows alone": mean_over_the_rows_alone(squared_error_backward),
+    },
+    "binary_cross_entropy": {
+        "targets forgotten": targets_forgotten,
+        "yes and no exchanged": yes_and_no_exchanged,
+        "slope of σ once more": sigmoid_differentiated_once_more,
+        "columns compete": columns_compete,
+        "summed": summed(binary_cross_entropy_backward),
+        "mean over the rows alone": mean_over_the_rows_alone(binary_cross_entropy_backward),
     },
 }

@@ -1,0 +1,51 @@
+"""Binary cross-entropy: a yes or no for each column, each decided alone, in nats."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from minizha.backend import Array, namespace
+
+
+class BinaryCrossEntropyCache(NamedTuple):
+    """``σ(logits)``, the probabilities of "yes", and the targets."""
+
+    probs: Array
+    targets: Array
+
+
+def binary_cross_entropy(logits: Array, targets: Array) -> tuple[Array, BinaryCrossEntropyCache]:
+    """``loss = mean over t and c of (log(1 + exp(z)) − targets[t, c] · z)``, ``z = logits[t, c]``
+
+    This is ``−targets · log σ(z) − (1 − targets) · log(1 − σ(z))``, written without a logarithm of
+    something that may be 0.
+
+    Shapes: logits (T, C), targets (T, C) → loss ().
+
+    Convention: targets in [0, 1]; the mean is over all numbers, rows and columns alike.
+    log(1 + exp(z)) is taken as max(z, 0) + log(1 + exp(−|z|)), which never overflows. The
+    sum runs in float64, the loss has logits' dtype.
+
+    Source: ``torch.nn.BCEWithLogitsLoss``, reduction "mean".
+    """
+    xp = namespace(logits)
+    # |z| by the sign of the real part, so that a complex step passes
+    positive = logits.real > 0.0
+    small = xp.exp(xp.where(positive, -logits, logits))
+    # log, not log1p: CuPy has that for real numbers only, and next to z its digits are lost
+    softplus = logits * positive + xp.log(1.0 + small)
+    wide = xp.complex128 if logits.dtype.kind == "c" else xp.float64
+    loss = (softplus - targets * logits).sum(dtype=wide) / max(logits.size, 1)
+    probs = xp.where(positive, xp.ones_like(small), small) / (1.0 + small)
+    return xp.asarray(loss, dtype=logits.dtype), BinaryCrossEntropyCache(probs, targets)
+
+
+def binary_cross_entropy_backward(dloss: Array | float, cache: BinaryCrossEntropyCache) -> Array:
+    """``dlogits[t, c] = dloss · (σ(z) − targets[t, c]) / (T · C)``
+
+    In the forward pass this was a mean of ``log(1 + exp(z)) − targets · z``. The slope of
+    log(1 + exp(z)) is exp(z) / (1 + exp(z)) = σ(z), that of targets · z is the target.
+
+    Shapes: dloss () → dlogits (T, C).
+    """
+    return (cache.probs - cache.targets) * (dloss / max(cache.probs.size, 1))

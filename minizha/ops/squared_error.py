@@ -1,0 +1,40 @@
+"""Mean squared error: how far a regression's numbers are from those asked for."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from minizha.backend import Array, namespace
+
+
+class SquaredErrorCache(NamedTuple):
+    """``y − targets``; their number is known from it."""
+
+    difference: Array
+
+
+def squared_error(y: Array, targets: Array) -> tuple[Array, SquaredErrorCache]:
+    """``loss = mean over t and c of (y[t, c] − targets[t, c])²``
+
+    Shapes: y (T, C), targets (T, C) → loss ().
+
+    Convention: the mean is over all numbers, rows and columns alike; no factor ½. The sum runs in
+    float64, the loss has y's dtype.
+
+    Source: ``torch.nn.MSELoss``, reduction "mean".
+    """
+    xp, difference = namespace(y), y - targets
+    wide = xp.complex128 if difference.dtype.kind == "c" else xp.float64
+    loss = (difference * difference).sum(dtype=wide) / max(difference.size, 1)
+    return xp.asarray(loss, dtype=y.dtype), SquaredErrorCache(difference)
+
+
+def squared_error_backward(dloss: Array | float, cache: SquaredErrorCache) -> Array:
+    """``dy[t, c] = dloss · 2 · (y[t, c] − targets[t, c]) / (T · C)``
+
+    In the forward pass this was a mean of squares; the slope of x² is 2x. The targets are
+    constants.
+
+    Shapes: dloss () → dy (T, C).
+    """
+    return cache.difference * (dloss * (2.0 / max(cache.difference.size, 1)))
