@@ -5,59 +5,124 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
-import signal
+import reprlib
 import stat
-import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from minizha.errors import ArgumentError, FileError
+from minizha.saving import (
+    as_file_error,
+    clear_leftovers,
+    commit,
+    complete,
+    interrupts_wait,
+    place_of,
+    reason,
+    staging,
+    sync_folder,
+    write_synced,
+)
+
+T = TypeVar("T")
 
 
 def write_atomic(path: str | PathLike[str], data: bytes) -> None:
     """Write ``data`` to ``path`` so that a reader finds the old file or the new one, never a part.
 
-    Convention: the bytes go to a temporary file in the same folder, reach the disk (fsync), and
+    Convention: the bytes go to a folder of their own beside ``path``, reach the disk (fsync), and
     take the final name in one step (``os.replace``); then the folder is synced. The mode is that
     of any new file (0666 less the umask). A symbolic link at ``path`` is replaced, not followed.
 
     Raises:
         FileError: the folder is missing or not writable, the disk is full, or ``path`` is
-            something else than a file. The temporary file is gone and ``path`` is as it was.
+            something else than a file. What was written is gone and ``path`` is as it was.
     """
     write_together({path: data})
 
 
 def write_together(files: Mapping[str | PathLike[str], bytes]) -> None:
-    """:func:`write_atomic` for files that belong together: all are on the disk under temporary
-    names before the first one takes its place, so a full disk leaves every old file as it was.
-    Ctrl-C leaves all old files or all new ones.
+    """:func:`write_atomic` for files that belong together: a full disk, Ctrl-C, and where they
+    lie in one folder even a kill or a power cut, leave all old files or all new ones.
+
+    Convention: after a kill the new files may wait in ``FOLDER/.minizha-save`` (:mod:`saving
+    <minizha.saving>` tells why). Every read of this package looks there first; the next write to
+    the folder moves them, and removes what killed writers left.
 
     Raises:
-        FileError: as for :func:`write_atomic`; names the file at fault.
+        FileError: as for :func:`write_atomic`; names the file at fault. Where it is one that can
+            not take its place any more (on Windows, while a program has it open), the new files
+            wait as after a kill.
     """
-    staged: list[tuple[str, str]] = []
+    folders: dict[str, dict[str, bytes]] = {}
+    for path, data in ((os.fspath(p), d) for p, d in files.items()):
+        check_target(path)
+        folders.setdefault(os.path.dirname(path) or ".", {})[path] = data
+    with contextlib.ExitStack() as stack:
+        staged: dict[str, str] = {}
+        for folder, group in folders.items():
+            with as_file_error(next(iter(group))):
+                complete(folder)  # an older save that still waited would hide the new files
+                clear_leftovers(folder)
+                place = stack.enter_context(staging(folder))
+            for path, data in group.items():
+                staged[path] = os.path.join(place, os.path.basename(path))
+                with as_file_error(path):
+                    write_synced(staged[path], data)
+        with interrupts_wait():
+            if len(folders) == 1 and len(staged) > 1:
+                commit(place, next(iter(folders)))
+            else:
+                for path, temporary in staged.items():
+                    with as_file_error(path):
+                        os.replace(temporary, path)
+    for folder in folders:
+        sync_folder(folder)
+
+
+def newest(path: str | PathLike[str]) -> Path:
+    """Where the content of ``path`` lies: at ``path``, or where a killed save left a newer one.
+
+    For reading only, and at once: the next write moves the file to ``path``. See :func:`at_newest`.
+    """
+    return Path(place_of(os.fspath(path)))
+
+
+def at_newest(path: str | PathLike[str], read: Callable[[str], T]) -> T:
+    """``read(place)`` for the place of :func:`newest`, again where the file has just been moved.
+
+    Raises:
+        FileNotFoundError: there is no such file; and what ``read`` raises.
+    """
+    path = os.fspath(path)
+    for _ in range(100):
+        place = place_of(path)
+        try:
+            return read(place)
+        except FileNotFoundError:
+            if place == path:
+                raise
+    return read(path)
+
+
+def is_there(path: str | PathLike[str]) -> bool:
+    """Whether there is anything at ``path``, a link to nothing included."""
+    return stamp(path) is not None
+
+
+def stamp(path: str | PathLike[str]) -> tuple[int, ...] | None:
+    """What tells the file at ``path`` from one that takes its place; None where there is none.
+
+    Moving a file to its place, the last step of a save, does not change it.
+    """
     try:
-        for path, data in ((os.fspath(p), d) for p, d in files.items()):
-            with _as_file_error(path):
-                check_target(path)
-                # noted before it exists, so that no moment is left in which it would stay behind
-                staged.append((_name_beside(path), path))
-                _write(staged[-1][0], data)
-        with _interrupts_wait():
-            for temporary, path in staged:
-                with _as_file_error(path):
-                    os.replace(temporary, path)
-    except BaseException:
-        for temporary, _ in staged:
-            _remove(temporary)
-        raise
-    for folder in {os.path.dirname(path) or "." for _, path in staged}:
-        _sync_folder(folder)
+        found = at_newest(path, os.lstat)
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def read_bytes(path: str | PathLike[str]) -> bytes:
@@ -69,10 +134,9 @@ def read_bytes(path: str | PathLike[str]) -> bytes:
     path = os.fspath(path)
     check_file(path)
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        return at_newest(path, _content)
     except (OSError, ValueError) as error:
-        raise FileError(f"{path}: can't be read: {_reason(error)}") from error
+        raise FileError(f"{path}: can't be read: {reason(error)}") from error
 
 
 def check_file(path: str | PathLike[str]) -> None:
@@ -83,9 +147,9 @@ def check_file(path: str | PathLike[str]) -> None:
     """
     path = os.fspath(path)
     try:
-        mode = os.stat(path).st_mode
+        mode = at_newest(path, os.stat).st_mode
     except (OSError, ValueError) as error:
-        raise FileError(f"{path}: can't be read: {_reason(error)}") from error
+        raise FileError(f"{path}: can't be read: {reason(error)}") from error
     # opening a pipe would wait for a writer, and /dev/zero never ends
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "no ordinary file"
@@ -105,7 +169,7 @@ def check_target(path: str | PathLike[str]) -> None:
     except FileNotFoundError:
         return
     except (OSError, ValueError) as error:
-        raise FileError(f"{path}: can't be written: {_reason(error)}") from error
+        raise FileError(f"{path}: can't be written: {reason(error)}") from error
     if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
         kind = "a folder" if stat.S_ISDIR(mode) else "no ordinary file"
         raise FileError(f"{path}: can't be written: it is {kind}")
@@ -136,7 +200,7 @@ def make_folder(folder: str | PathLike[str]) -> None:
         os.makedirs(folder, exist_ok=True)
     except (OSError, ValueError) as error:
         name = os.fspath(folder)
-        raise FileError(f"{name}: expected a folder, can't make it: {_reason(error)}") from error
+        raise FileError(f"{name}: expected a folder, can't make it: {reason(error)}") from error
 
 
 def read_json_object(path: str | PathLike[str]) -> dict[str, Any]:
@@ -174,66 +238,15 @@ def decode_utf8(data: bytes, path: str | PathLike[str]) -> str:
         ) from error
 
 
-@contextlib.contextmanager
-def _as_file_error(path: str) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise FileError(f"{path}: can't be written: {_reason(error)}") from error
-
-
-def _name_beside(path: str) -> str:
-    # a short name of its own: the target's may already be as long as the file system allows
-    return os.path.join(os.path.dirname(path), f".minizha-{secrets.token_hex(8)}.tmp")
-
-
-def _write(path: str, data: bytes) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-    flags |= getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    with os.fdopen(os.open(path, flags, 0o666), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def _interrupts_wait() -> Iterator[None]:
-    """Ctrl-C takes effect when the block is done: between two renamings it would leave a new
-    file beside an old one. Only the main thread gets it and can make it wait."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[tuple] = []
-    previous = signal.signal(signal.SIGINT, lambda *arguments: came.append(arguments))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_DFL if previous is None else previous)
-        if came and callable(previous):
-            previous(*came[0])
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    (name, times), *_ = Counter(name for name, _ in pairs).most_common(1) or [("", 1)]
-    if times > 1:
-        raise ValueError(f"the key {name!r} stands there {times} times")
-    return dict(pairs)
-
-
-def _sync_folder(folder: str) -> None:
-    # without this a power cut can undo the rename; some file systems can't sync a folder
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
-def _remove(path: str) -> None:
-    with contextlib.suppress(OSError):
-        os.unlink(path)
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        times = Counter(name for name, _ in pairs)
+        name = max(times, key=times.__getitem__)
+        raise ValueError(f"the key {reprlib.repr(name)} stands there {times[name]} times")
+    return content
