@@ -10,12 +10,20 @@ if TYPE_CHECKING:
     from minizha import crosscheck as crosscheck
     from minizha.config import NezhaConfig as NezhaConfig
     from minizha.errors import MinizhaError as MinizhaError
+    from minizha.model.fine_tuning import NezhaForMultipleChoice as NezhaForMultipleChoice
+    from minizha.model.fine_tuning import (
+        NezhaForSequenceClassification as NezhaForSequenceClassification,
+    )
+    from minizha.model.fine_tuning import NezhaForTokenClassification as NezhaForTokenClassification
     from minizha.model.nezha import NezhaModel as NezhaModel
     from minizha.model.pretraining import NezhaForMaskedLM as NezhaForMaskedLM
     from minizha.model.pretraining import (
         NezhaForNextSentencePrediction as NezhaForNextSentencePrediction,
     )
     from minizha.model.pretraining import NezhaForPreTraining as NezhaForPreTraining
+    from minizha.model.question_answering import (
+        NezhaForQuestionAnswering as NezhaForQuestionAnswering,
+    )
     from minizha.text.tokenizer import NezhaTokenizer as NezhaTokenizer
 
 __version__ = "0.1.0"
@@ -24,8 +32,12 @@ _HOMES = {
     "MinizhaError": "minizha.errors",
     "NezhaConfig": "minizha.config",
     "NezhaForMaskedLM": "minizha.model.pretraining",
+    "NezhaForMultipleChoice": "minizha.model.fine_tuning",
     "NezhaForNextSentencePrediction": "minizha.model.pretraining",
     "NezhaForPreTraining": "minizha.model.pretraining",
+    "NezhaForQuestionAnswering": "minizha.model.question_answering",
+    "NezhaForSequenceClassification": "minizha.model.fine_tuning",
+    "NezhaForTokenClassification": "minizha.model.fine_tuning",
     "NezhaModel": "minizha.model.nezha",
     "NezhaTokenizer": "minizha.text.tokenizer",
 }

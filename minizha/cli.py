@@ -1,4 +1,4 @@
-"""The command line: ``minizha pretrain``, ``fill-mask``, ``next-sentence``, ``info``.
+"""The command line: ``minizha pretrain``, ``fill-mask``, ``next-sentence``, ``info``, ``convert``.
 
 Every error that a person can cause is one line on stderr and exit status 2.
 """
@@ -26,9 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         # a terminal without Chinese gets \uXXXX instead of a traceback
         sys.stdout.reconfigure(errors="backslashreplace")
-    options = _parser().parse_args(arguments)
     warnings.showwarning = _show_warning
     try:
+        options = _parser().parse_args(arguments)
         status = options.command(options)
         sys.stdout.flush()
         return status
@@ -86,17 +86,36 @@ def _parser() -> argparse.ArgumentParser:
     _add_model_options(following)
     following.set_defaults(command=_next_sentence)
 
-    info = commands.add_parser("info", help="what a model folder holds")
-    info.add_argument("folder", metavar="DIR")
+    info = commands.add_parser("info", help="what a model folder holds, lacks and has left over")
+    info.add_argument("folder", metavar="DIR", help="a model folder, or an id of the hub")
     info.set_defaults(command=_info)
+
+    convert = commands.add_parser(
+        "convert", help="write any checkpoint the way that minizha and Transformers read it"
+    )
+    convert.add_argument("source", metavar="SRC", help="a model folder, or an id of the hub")
+    convert.add_argument("target", metavar="DIR", help="the folder to write")
+    convert.set_defaults(command=_convert)
     return parser
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--model", default=DEFAULT_FOLDER, metavar="DIR", help=f"model folder ({DEFAULT_FOLDER})"
+        "--model",
+        default=DEFAULT_FOLDER,
+        metavar="DIR",
+        help=f"model folder, or an id of the hub ({DEFAULT_FOLDER})",
     )
     parser.add_argument("--backend", default="numpy", metavar="NAME", help="numpy or cupy (numpy)")
+
+
+def _model(options: argparse.Namespace) -> str:
+    """Which model was asked for; the default one has to be made first, no hub has it."""
+    if options.model == DEFAULT_FOLDER and not os.path.isdir(DEFAULT_FOLDER):
+        raise MinizhaError(
+            f"{DEFAULT_FOLDER}: no such folder; minizha pretrain makes it, --model DIR takes another"
+        )
+    return options.model
 
 
 def _add_pretrain_options(parser: argparse.ArgumentParser) -> None:
@@ -143,7 +162,7 @@ def _fill_mask(options: argparse.Namespace) -> int:
     from minizha.model.pretraining import NezhaForMaskedLM
     from minizha.training.evaluation import fill_mask, load_for_text
 
-    model, tokenizer = load_for_text(NezhaForMaskedLM, options.model, options.backend)
+    model, tokenizer = load_for_text(NezhaForMaskedLM, _model(options), options.backend)
     for number, guesses in enumerate(fill_mask(model, tokenizer, options.text, options.top_k), 1):
         print(f"[MASK] {number}")
         for guess in guesses:
@@ -155,14 +174,23 @@ def _next_sentence(options: argparse.Namespace) -> int:
     from minizha.model.pretraining import NezhaForNextSentencePrediction
     from minizha.training.evaluation import follows, load_for_text
 
-    model, tokenizer = load_for_text(NezhaForNextSentencePrediction, options.model, options.backend)
+    model, tokenizer = load_for_text(
+        NezhaForNextSentencePrediction, _model(options), options.backend
+    )
     probability = follows(model, tokenizer, options.first, options.second)
     print(f"B continues A\t{probability:.4f}\nB is random\t{1 - probability:.4f}")
     return 0
 
 
 def _info(options: argparse.Namespace) -> int:
-    from minizha.checkpoint.info import describe_folder
+    from minizha.model.info import describe_folder
 
     print(describe_folder(options.folder))
+    return 0
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from minizha.model.convert import convert
+
+    print(f"{options.target}: {convert(options.source, options.target)}")
     return 0

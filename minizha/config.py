@@ -68,7 +68,8 @@ class NezhaConfig:
 
     def __init__(self, /, **values: Any) -> None:
         faults: list[str] = []
-        if (found := values.pop("model_type", MODEL_TYPE)) != MODEL_TYPE:
+        found = values.pop("model_type", None)
+        if found not in (None, MODEL_TYPE):
             faults.append(
                 f"model_type: expected {MODEL_TYPE!r}, found {reprlib.repr(found)}; another architecture's "
                 "weights would load into the wrong places"
@@ -87,6 +88,7 @@ class NezhaConfig:
         object.__setattr__(self, "extra", extra)
         if not faults:
             self._settle_labels(given, faults)
+            self._settle_pruned_heads(faults)
             self._check_together(faults)
         if faults:
             raise ArgumentError("NezhaConfig: " + "; ".join(faults))
@@ -105,6 +107,11 @@ class NezhaConfig:
     def head_size(self) -> int:
         """Features of one head: ``hidden_size / num_attention_heads``."""
         return self.hidden_size // self.num_attention_heads
+
+    def kept_heads(self, layer: int) -> tuple[int, ...]:
+        """The heads of a layer's self-attention that were not pruned, by their original numbers."""
+        pruned = self.pruned_heads.get(layer, ())
+        return tuple(head for head in range(self.num_attention_heads) if head not in pruned)
 
     def replace(self, **changes: Any) -> NezhaConfig:
         """A copy with some values changed, checked again."""
@@ -152,7 +159,7 @@ class NezhaConfig:
             return (
                 json.dumps(self.to_dict() | more, indent=2, sort_keys=True, allow_nan=False) + "\n"
             )
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise ArgumentError(
                 f"NezhaConfig: a value can't be written as JSON: {error}"
             ) from error
@@ -163,14 +170,17 @@ class NezhaConfig:
             names = {i: f"LABEL_{i}" for i in range(self.num_labels)}
         else:
             try:
-                names = {int(i): str(label) for i, label in names.items()}
+                names = {_index(i): str(label) for i, label in names.items()}
             except (ValueError, TypeError):
                 names = {}
-            if not names or len(names) != len(self.id2label):
+            if sorted(names) != list(range(len(self.id2label))) or not names:
                 found = reprlib.repr(self.id2label)
-                faults.append(
-                    f"id2label: expected a label for each of some integers, found {found}"
-                )
+                faults.append(f"id2label: expected a label for each of 0, 1, 2, …, found {found}")
+                return
+            try:
+                _CHECKS["num_labels"](len(names))
+            except ValueError as error:
+                faults.append(f"id2label: expected as many labels as {error}, found {len(names)}")
                 return
             if "num_labels" in given and given["num_labels"] != len(names):
                 faults.append(
@@ -180,6 +190,31 @@ class NezhaConfig:
         object.__setattr__(self, "num_labels", len(names))
         if self.label2id is None:
             object.__setattr__(self, "label2id", {label: i for i, label in names.items()})
+
+    def _settle_pruned_heads(self, faults: list[str]) -> None:
+        layers, heads, settled = self.num_hidden_layers, self.num_attention_heads, {}
+        for key, value in self.pruned_heads.items():
+            try:
+                layer, chosen = _index(key), {operator.index(head) for head in value}
+                if any(isinstance(head, bool) for head in value):
+                    raise TypeError("a bool")
+            except (TypeError, ValueError):
+                layer, chosen = layers, set()
+            if not -layers <= layer < layers or not all(0 <= head < heads for head in chosen):
+                faults.append(
+                    f"pruned_heads: expected heads in [0, {heads}) for layers in [{-layers}, {layers}), "
+                    f"found {reprlib.repr(key)}: {reprlib.repr(value)}"
+                )
+                return
+            settled[layer % layers] = settled.get(layer % layers, set()) | chosen
+        for layer, chosen in settled.items():
+            if len(chosen) == heads:
+                faults.append(
+                    f"pruned_heads: expected a head to be left in each layer, found all {heads} of "
+                    f"layer {layer} pruned"
+                )
+        pruned = {layer: sorted(chosen) for layer, chosen in sorted(settled.items()) if chosen}
+        object.__setattr__(self, "pruned_heads", pruned)
 
     def _check_together(self, faults: list[str]) -> None:
         hidden, heads = self.hidden_size, self.num_attention_heads
@@ -199,6 +234,13 @@ class NezhaConfig:
             )
         if self.add_cross_attention and not self.is_decoder:
             faults.append("add_cross_attention: expected is_decoder=True with it, found False")
+
+
+def _index(value: Any) -> int:
+    """An integer, which as a key of JSON is text; ValueError or TypeError for anything else."""
+    if isinstance(value, bool):
+        raise TypeError("a bool")
+    return int(value) if isinstance(value, str) else operator.index(value)
 
 
 def _integer(
@@ -272,14 +314,14 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
         ("vocab_size", "hidden_size", "num_attention_heads", "intermediate_size",
          "max_position_embeddings", "type_vocab_size"), _integer(1)),
     "num_hidden_layers": _integer(1, 1_000),
-    "num_labels": _integer(1, 1_000_000),
+    "num_labels": _integer(1, 30_000),  # each is given a name: 300 bytes
     "max_relative_position": _integer(0, 100_000),
     "chunk_size_feed_forward": _integer(0),
     **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), _integer(0, optional=True)),
     **dict.fromkeys(
         ("hidden_dropout_prob", "attention_probs_dropout_prob"), _real(0.0, 1.0, _PROBABILITY)),
     "classifier_dropout": _real(0.0, 1.0, _PROBABILITY, optional=True),
-    "initializer_range": _real(0.0, math.inf, "a finite number of at least 0"),
+    "initializer_range": _real(0.0, 1e6, "a number in [0, 1e6)"),
     "layer_norm_eps": _positive,
     "hidden_act": _one_of(ACTIVATION_NAMES),
     "problem_type": _one_of(PROBLEM_TYPES),

@@ -20,7 +20,8 @@ class BackendError(MinizhaError):
 
 
 class CheckpointWarning(UserWarning):
-    """A checkpoint was loaded with tensors missing (initialised instead) or left over."""
+    """Something about a checkpoint that need not stop the program: tensors that are missing (and
+    initialised instead) or left over, or an older copy that serves while the hub is out of reach."""
 
 
 def listed(items: Sequence[str], between: str = ", ", most: int = 20) -> str:

@@ -30,53 +30,92 @@ def sinusoid(position, d):
     return values
 
 
-def relations(L, K, d, clip=True):
-    """R (L, L, d): the sinusoid of the distance, clipped to ±K or not, and shifted by K."""
+def relations(L, K, d, clip=True, S=None, P=0):
+    """R (L, S, d): the sinusoid of the distance from query i, whose place is P + i, to key j, clipped
+    to ±K or not, and shifted by K. S None: as many keys as places, P + L."""
+    S = P + L if S is None else S
 
     def distance(i, j):
-        return max(-K, min(K, j - i)) if clip else j - i
+        return max(-K, min(K, j - (P + i))) if clip else j - (P + i)
 
-    return np.array([[sinusoid(distance(i, j) + K, d) for j in range(L)] for i in range(L)])
+    return np.array([[sinusoid(distance(i, j) + K, d) for j in range(S)] for i in range(L)])
 
 
 def hidden_states(p, config, inputs, clip=True):
     """The embeddings and the output of each layer; ``p`` maps names to arrays, as in NezhaModel."""
-    ids, N = inputs["input_ids"], config.num_attention_heads
-    B, L = ids.shape
-    R = relations(L, config.max_relative_position, config.hidden_size // N, clip)
-    mask = inputs.get("attention_mask", np.ones((B, L)))
-    mask = (mask if mask.ndim == 3 else np.repeat(mask[:, None], L, axis=1)).astype(bool)
-    heads = np.broadcast_to(inputs.get("head_mask", 1.0), (config.num_hidden_layers, N))
-    x = p["embeddings.word_embeddings.weight"][ids]
+    return read_on(p, config, inputs, clip=clip)[0]
+
+
+def read_on(p, config, inputs, past=None, clip=True):
+    """The same of tokens that others went before, and what the next ones need: of each layer the
+    keys and values of all tokens so far, a list with one array (B, L, N, d) for each call."""
+    x = inputs.get("inputs_embeds")
+    x = p["embeddings.word_embeddings.weight"][inputs["input_ids"]] if x is None else x
     x = x + p["embeddings.token_type_embeddings.weight"][inputs["token_type_ids"]]
     x = _norm(p, "embeddings.", config, x)
-    states = [x]
-    for i in range(config.num_hidden_layers):
-        name = f"encoder.layer.{i}."
-        context = _attention(p, name + "attention.self.", x, R, mask, heads[i])
-        h = _dense(p, name + "attention.output.dense", context) + x
-        h = _norm(p, name + "attention.output.", config, h)
+    B, L, _ = x.shape
+    N, layers = config.num_attention_heads, config.num_hidden_layers
+    past = [([], [])] * layers if past is None else past
+    P = sum(keys.shape[1] for keys in past[0][0])
+    K, d = config.max_relative_position, config.hidden_size // N
+    mask = _mask(config, inputs.get("attention_mask"), B, P, L)
+    heads = np.broadcast_to(inputs.get("head_mask", 1.0), (layers, N))
+    source = inputs.get("encoder_hidden_states")
+    states, read = [x], []
+    for i in range(layers):
+        name, gone = f"encoder.layer.{i}.", config.pruned_heads.get(i, [])
+        own = name + "attention.self."
+        keys = [*past[i][0], _heads(p, own + "key", x, d)]
+        values = [*past[i][1], _heads(p, own + "value", x, d)]
+        read.append((keys, values))
+        context = _attention(
+            _heads(p, own + "query", x, d), np.concatenate(keys, 1), np.concatenate(values, 1),
+            relations(L, K, d, clip, P=P), mask, np.delete(heads[i], gone),
+        )  # fmt: skip
+        h = _norm(p, name + "attention.output.", config,
+                  _dense(p, name + "attention.output.dense", context) + x)  # fmt: skip
+        if source is not None:
+            own, S = name + "crossattention.self.", source.shape[1]
+            seen = inputs.get("encoder_attention_mask", np.ones((B, S)))
+            context = _attention(
+                _heads(p, own + "query", h, d), _heads(p, own + "key", source, d),
+                _heads(p, own + "value", source, d), relations(L, K, d, clip, S, P),
+                np.broadcast_to(seen if seen.ndim == 3 else seen[:, None], (B, L, S)), heads[i],
+            )  # fmt: skip
+            h = _norm(p, name + "crossattention.output.", config,
+                      _dense(p, name + "crossattention.output.dense", context) + h)  # fmt: skip
         inner = ACTIVATIONS[config.hidden_act](_dense(p, name + "intermediate.dense", h))
         x = _norm(p, name + "output.", config, _dense(p, name + "output.dense", inner) + h)
         states.append(x)
-    return states
+    return states, read
 
 
-def _attention(p, name, x, R, mask, head_mask):
-    N = len(head_mask)
-    B, L, D = x.shape
-    q, k, v = (
-        _dense(p, name + projection, x).reshape(B, L, N, D // N)
-        for projection in ("query", "key", "value")
-    )
+def _mask(config, mask, B, P, L):
+    """What query i may see, (B, L, P + L): of a flat mask, a decoder nothing beyond its place."""
+    if mask is not None and mask.ndim == 3:
+        return mask
+    seen = np.ones((B, L, P + L)) if mask is None else np.repeat(mask[:, None], L, axis=1)
+    if config.is_decoder:
+        for i in range(L):
+            seen[:, i, P + i + 1 :] = 0
+    return seen
+
+
+def _heads(p, name, x, d):
+    y = _dense(p, name, x)
+    return y.reshape(*y.shape[:2], -1, d)
+
+
+def _attention(q, k, v, R, mask, head_mask):
+    B, L, N, d = q.shape
     scores = np.einsum("bind,bjnd->bnij", q, k) + np.einsum("bind,ijd->bnij", q, R)
-    scores = scores / math.sqrt(D // N)
-    probs = np.exp(scores - scores.max(axis=-1, keepdims=True)) * mask[:, None]
+    scores = scores / math.sqrt(d)
+    probs = np.exp(scores - scores.max(axis=-1, keepdims=True)) * mask.astype(bool)[:, None]
     seen = probs.sum(axis=-1, keepdims=True)
-    probs = np.where(seen > 0, probs / np.where(seen > 0, seen, 1.0), 1.0 / L)
+    probs = np.where(seen > 0, probs / np.where(seen > 0, seen, 1.0), 1.0 / k.shape[1])
     probs = probs * head_mask[:, None, None]
     context = np.einsum("bnij,bjnd->bind", probs, v) + np.einsum("bnij,ijd->bind", probs, R)
-    return context.reshape(B, L, D)
+    return context.reshape(B, L, N * d)
 
 
 def _dense(p, name, x):

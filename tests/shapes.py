@@ -3,13 +3,16 @@
     Shapes: x (…, I), weight (O, I), bias (O) → y (…, O)
 
 Left of the arrow stand arguments, right of it results, in order (a cache is no result). An axis
-is a symbol that means the same number throughout one call, an expression like ``2K+1``, a
-choice like ``D or F``, or ``…`` for any number of axes. Of the words behind an item two are
-read: ``integers``, and ``of x's dtype``.
+is a symbol that means the same number throughout one call, an expression like ``2K+1``, ``P+L``
+or ``N·d``, a choice like ``D or F``, or ``…`` for any number of axes. Of the words behind an item
+three are read: ``integers``, ``of x's dtype``, and ``or None`` for a result that may be missing.
+An item may be a named tuple of arrays that all have its shape; where the result as a whole is a
+named tuple, the line names its fields.
 """
 
 import functools
 import inspect
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -24,7 +27,7 @@ from minizha.ops import activation
 SIZES = {"length_k": "Lk", "max_relative_position": "K", "head_size": "d"}
 
 ITEM = re.compile(r"(?P<name>\w+) \((?P<axes>[^()]*)\)(?P<words>(?: [^\s,;.()→]++(?! \())*)")
-AXIS = re.compile(r"(?P<times>\d*)(?P<symbol>[A-Za-z]\w*)(?:\+(?P<plus>\d+))?")
+TERM = re.compile(r"(?P<number>\d*)(?P<symbols>(?:[A-Za-z]\w*(?:·[A-Za-z]\w*)*)?)")
 
 
 class ShapeError(AssertionError):
@@ -85,7 +88,7 @@ def check(function: Callable, arguments: dict, result: Any, known: dict | None =
             raise ShapeError(f"{function.__name__} has no argument {item.name}")
         if arguments[item.name] is not None:  # an optional one that was not given
             _fit(function, item, arguments[item.name], sizes, arguments)
-    results = _results(result)
+    results = _results(function, line, result)
     if len(results) != len(line.results):
         raise ShapeError(f"{function.__name__}: {len(line.results)} results, found {len(results)}")
     for item, value in zip(line.results, results, strict=True):
@@ -93,13 +96,25 @@ def check(function: Callable, arguments: dict, result: Any, known: dict | None =
     return sizes
 
 
-def _results(result: Any) -> list:
+def _results(function: Callable, line: Line, result: Any) -> list:
+    if hasattr(result, "_fields"):
+        if {item.name for item in line.results} != set(result._fields):
+            raise ShapeError(f"{function.__name__}: expected the results {result._fields}")
+        return [getattr(result, item.name) for item in line.results]
     if type(result) is not tuple:
         return [result]
-    return [value for value in result if not hasattr(value, "_fields")]
+    return [value for value in result if not type(value).__name__.endswith("Cache")]
 
 
 def _fit(function: Callable, item: Item, value: Any, sizes: dict, arguments: dict) -> None:
+    if value is None:
+        if not item.words.startswith("or None"):
+            raise ShapeError(f"{function.__name__}: {item.name}: found None")
+        return
+    if hasattr(value, "_fields"):
+        for part in value:
+            _fit(function, item, part, sizes, arguments)
+        return
     shape = getattr(value, "shape", ())  # a Python number has no axes
     what = f"{function.__name__}: {item.name} ({', '.join(item.axes)}), found {tuple(shape)}"
     what += f" where {sizes}"
@@ -122,16 +137,24 @@ def _fit_axis(axis: str, size: int, sizes: dict, what: str) -> None:
         if all(sizes.get(choice, size) != size for choice in axis.split(" or ")):
             raise ShapeError(what)
         return
-    if axis.isdigit():
-        expected = int(axis)
-    else:
-        m = AXIS.fullmatch(axis)
-        if m is None:
-            raise ShapeError(f"{what}: can't read the axis {axis!r}")
-        times, plus = int(m["times"] or 1), int(m["plus"] or 0)
-        expected = times * sizes.setdefault(m["symbol"], (size - plus) // times) + plus
-    if size != expected:
+    total = 0
+    for number, symbols in _unknown_last(axis, sizes, what):
+        *known, last = symbols or [None]
+        product = int(number or 1) * math.prod(sizes[symbol] for symbol in known)
+        total += product * (sizes.setdefault(last, (size - total) // product) if last else 1)
+    if size != total:
         raise ShapeError(what)
+
+
+def _unknown_last(axis: str, sizes: dict, what: str) -> list[tuple[str, list[str]]]:
+    """Number and symbols of each term of a sum; the one symbol that may be unknown is the last."""
+    found = [TERM.fullmatch(term) if term else None for term in axis.split("+")]
+    terms = [(m["number"], m["symbols"].split("·") if m["symbols"] else []) for m in found if m]
+    unknown = [symbol for _, symbols in terms for symbol in symbols if symbol not in sizes]
+    if None in found or len(unknown) > 1:
+        raise ShapeError(f"{what}: can't read the axis {axis!r}")
+    terms = [(number, sorted(symbols, key=unknown.count)) for number, symbols in terms]
+    return sorted(terms, key=lambda term: sum(map(unknown.count, term[1])))
 
 
 def _fit_dtype(words: str, value: Any, arguments: dict, what: str) -> None:

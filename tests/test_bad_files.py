@@ -3,16 +3,15 @@
 import json
 import os
 import struct
-import warnings
-from collections import Counter
 
 import numpy as np
 import pytest
 from safetensors.numpy import save
 
 from minizha import NezhaConfig, NezhaForPreTraining, NezhaModel, NezhaTokenizer
-from minizha.checkpoint.info import describe_folder
 from minizha.errors import ArgumentError, FileError, MinizhaError
+from minizha.model.convert import convert
+from minizha.model.info import describe_folder
 from minizha.text.vocabulary import SPECIAL_TOKENS
 
 CONFIG = NezhaConfig(
@@ -45,7 +44,7 @@ def refused(read, folder, message="."):
     with pytest.raises(FileError, match=message) as caught:
         read(folder)
     assert str(folder) in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 3000
 
 
@@ -96,16 +95,16 @@ HOSTILE = {
 }
 # valid as files, but no model: only from_pretrained refuses them
 USELESS = {
-    "nothing in it": (packed({}), "none of its tensors belongs to a NezhaForPreTraining"),
-    "a foreign tensor": (packed({"a": tensor()}, b"0000"), "none of its tensors belongs"),
+    "nothing in it": (packed({}), "none of its 0 tensors belongs to a NezhaForPreTraining"),
+    "a foreign tensor": (packed({"a": tensor()}, b"0000"), "none of its 1 tensors belongs to"),
     "the same name twice": (
         b'%c\0\0\0\0\0\0\0{"a":%b,"a":%b}    0000'
         % (127, *[b'{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'] * 2),
-        "none of its tensors belongs|not a valid safetensors file",
+        "none of its 1 tensors belongs to|not a valid safetensors file",
     ),
     "a kind of number that NumPy lacks": (
-        packed({WORDS: tensor("F8_E4M3", (4,))}, b"0000"),
-        f"{WORDS}: expected numbers as F64, F32, F16 or BF16, found F8_E4M3",
+        packed({WORDS: tensor("F8_E4M3", (11, 8), (0, 88))}, b"0" * 88),
+        f"{WORDS}: expected an array of real numbers in floating point, found F8_E4M3",
     ),
     "100 axes": (packed({"a": tensor(shape=[1] * 100)}, b"0000"), "maximum supported dimension"),
     "0 × 2**62": (packed({"a": tensor(shape=(0, 2**62), offsets=(0, 0))}), "too big"),
@@ -141,7 +140,7 @@ def test_truncated_arrays(folder):
         (lambda a: {WORDS: a[WORDS][:-1]}, r"expected shape \(11, 8\), found \(10, 8\)"),
         (lambda a: {WORDS: a[WORDS].T.copy()}, r"expected shape \(11, 8\), found \(8, 11\)"),
         (lambda a: {WORDS: a[WORDS].reshape(-1)}, r"expected shape \(11, 8\), found \(88,\)"),
-        (lambda a: {WORDS: a[WORDS].astype(np.int8)}, "expected an array of float32 or the like"),
+        (lambda a: {WORDS: a[WORDS].astype(np.int8)}, "in floating point, found int8"),
         (lambda a: {WORDS: a[WORDS] > 0}, "found bool"),
         (lambda a: {WORDS.replace("nezha", "bert"): a[WORDS]}, f"are both {WORDS}"),
         (lambda a: {"cls.predictions.decoder.weight": a[WORDS][:3]}, r"found \(3, 8\)"),
@@ -151,6 +150,16 @@ def test_arrays_that_do_not_fit_the_config(change, message, folder):
     arrays = arrays_of(folder)
     (folder / "model.safetensors").write_bytes(save(arrays | change(arrays)))
     refused(NezhaForPreTraining.from_pretrained, folder, message)
+
+
+def test_two_spellings_of_one_name(folder, tmp_path):
+    """Every door says where; and a name out of a file can't draw on the terminal."""
+    arrays = arrays_of(folder)
+    odd = "bert.\x1b[2J"
+    arrays |= {odd: arrays[WORDS], odd.replace("bert", "nezha"): arrays[WORDS]}
+    (folder / "model.safetensors").write_bytes(save(arrays))
+    for read in (*READERS, lambda source: convert(source, tmp_path / "new")):
+        refused(read, folder, r"'(bert|nezha)\.\\x1b\[2J' and .* are both 'nezha\.\\x1b\[2J'")
 
 
 # --- the folder ---------------------------------------------------------------------------------
@@ -217,12 +226,20 @@ def change_config(folder, **changes):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "bert"}, r"config\.json: .*model_type: expected 'nezha', found 'bert'"),
+        ({"model_type": "bert"}, r"config\.json says model_type 'bert', but the weights look like"),
+        ({"model_type": "gpt2"}, r"config\.json says model_type 'gpt2', expected 'nezha'"),
         ({"hidden_size": 16}, r"expected shape \(11, 16\), found \(11, 8\)"),
         ({"vocab_size": 12}, r"expected shape \(12, 8\), found \(11, 8\)"),
         ({"hidden_size": True}, r"config\.json: NezhaConfig: hidden_size: .*found True"),
-        ({"is_decoder": True}, r"config\.json: is_decoder: expected False"),
-        ({"pruned_heads": {"0": [1]}}, r"config\.json: pruned_heads: expected none"),
+        (
+            {"add_cross_attention": True},
+            r"config\.json: NezhaConfig: add_cross_attention: expected",
+        ),
+        ({"pruned_heads": {"0": [1]}}, r"query\.weight: expected shape \(4, 8\), found \(8, 8\)"),
+        (
+            {"pruned_heads": {"0": [2]}},
+            r"config\.json: NezhaConfig: pruned_heads: expected heads in",
+        ),
         ({"max_relative_position": 10**12}, r"config\.json: NezhaConfig: max_relative_position"),
     ],
 )
@@ -233,57 +250,9 @@ def test_a_config_that_does_not_fit(changes, message, folder):
 
 def test_a_config_that_asks_for_all_the_memory(folder):
     change_config(folder, hidden_size=2**30)
+    # the shapes in the file say so before any memory is asked for
+    refused(
+        NezhaForPreTraining.from_pretrained, folder, r"shape \(11, 1073741824\), found \(11, 8\)"
+    )
     with pytest.raises(MinizhaError, match="too large a model for this memory"):
-        NezhaForPreTraining.from_pretrained(folder)
-
-
-# --- mutations ----------------------------------------------------------------------------------
-
-
-def mutated(data, rng):
-    """One of a few kinds of damage to some bytes."""
-    data, place = bytearray(data), int(rng.integers(len(data)))
-    damage = rng.integers(6)
-    if damage == 0:
-        data[place] ^= 1 << int(rng.integers(8))
-    elif damage == 1:
-        data[place] = int(rng.integers(256))
-    elif damage == 2:
-        del data[place : place + int(rng.integers(1, 9))]
-    elif damage == 3:
-        data[place:place] = rng.bytes(int(rng.integers(1, 5)))
-    elif damage == 4:
-        data[place : place + 1] = b'0123456789-"{}[],:.eE\n\0'[int(rng.integers(23)) :][:1]
-    else:
-        other = int(rng.integers(len(data)))
-        data[place : place + 8] = data[other : other + 8]
-    return bytes(data)
-
-
-def outcome(read, folder):
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            read(folder)
-    except MinizhaError as error:
-        text = str(error)
-        named = text.startswith((str(folder), "config: too large a model"))
-        return "refused" if named else f"refused without a name: {text}"
-    return "loaded"
-
-
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "vocab.txt"])
-def test_mutated_files_load_or_are_refused(name, folder):
-    """In the arrays, most damage is to the header: that is where a reader can be led astray."""
-    rng = np.random.default_rng(2019)
-    whole = (folder / name).read_bytes()
-    head = 8 + int.from_bytes(whole[:8], "little") if name.endswith("safetensors") else len(whole)
-    outcomes = Counter()
-    for _ in range(250):
-        data = whole
-        for _ in range(int(rng.integers(1, 4))):
-            data = mutated(data[:head], rng) + data[head:]
-        (folder / name).write_bytes(data)
-        for read in (*READERS, NezhaTokenizer.from_pretrained):
-            outcomes[outcome(read, folder)] += 1
-    assert outcomes.keys() == {"loaded", "refused"}
-    assert min(outcomes.values()) > 50
+        NezhaForPreTraining.from_pretrained(folder, ignore_mismatched_sizes=True)

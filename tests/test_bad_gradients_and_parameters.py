@@ -84,14 +84,15 @@ def state(model, **changes):
     return {n: a for n, a in (arrays | changes).items() if a is not None}
 
 
+NO_REAL_NUMBERS = "expected an array of real numbers in floating point"
 BIAS_VALUES = {
     "shape": (np.ones(3), r"expected shape \(2,\), found \(3,\)"),
     "rank": (np.ones((2, 1)), r"expected shape \(2,\), found \(2, 1\)"),
-    "integers": (np.ones(2, dtype=np.int64), "expected an array of float64 or the like, found int"),
-    "booleans": (np.ones(2, dtype=bool), "expected an array of float64 or the like, found bool"),
-    "complex": (np.ones(2) + 1j, "expected an array of float64 or the like, found complex128"),
-    "objects": (np.ones(2, dtype=object), "expected an array of float64 or the like, found object"),
-    "text": (np.array(["a", "b"]), "expected an array of float64 or the like, found <U1"),
+    "integers": (np.ones(2, dtype=np.int64), f"{NO_REAL_NUMBERS}, found int64"),
+    "booleans": (np.ones(2, dtype=bool), f"{NO_REAL_NUMBERS}, found bool"),
+    "complex": (np.ones(2) + 1j, f"{NO_REAL_NUMBERS}, found complex128"),
+    "objects": (np.ones(2, dtype=object), f"{NO_REAL_NUMBERS}, found object"),
+    "text": (np.array(["a", "b"]), f"{NO_REAL_NUMBERS}, found <U1"),
     "a list": ([1.0, 2.0], "expected an array, found list"),
     "a ragged list": ([[1.0], [1.0, 2.0]], "expected an array, found list"),
     "a number": (1.0, "expected an array, found float"),

@@ -86,7 +86,11 @@ def test_bad_values(name, value):
         ({"add_cross_attention": True}, "add_cross_attention: expected is_decoder=True with it"),
         ({"num_labels": 2, "id2label": {0: "a"}}, "num_labels: 2, but id2label has 1 entries"),
         ({"model_type": "bert"}, "model_type: expected 'nezha', found 'bert'"),
-        ({"model_type": None}, "model_type: expected 'nezha', found None"),
+        ({"model_type": ["nezha"]}, "model_type: expected 'nezha', found \\['nezha'\\]"),
+        ({"id2label": {1: "a", 2: "b"}}, "id2label: expected a label for each of 0, 1, 2"),
+        ({"id2label": {False: "a"}}, "id2label: expected a label for each of 0, 1, 2"),
+        ({"id2label": {float("inf"): "a"}}, "id2label: expected a label for each of 0, 1, 2"),
+        ({"id2label": dict.fromkeys(range(40_000), "a")}, "id2label: expected as many labels as"),
     ],
 )
 def test_values_that_do_not_go_together(values, message):

@@ -78,9 +78,9 @@ def labelled_rows_one_off(right):
 
 
 def layers_from_the_bottom(right):
-    def encoder_backward(dhidden_states, dattentions, caches, config, g):
+    def encoder_backward(dhidden_states, upstream, caches, config, g):
         swapped = Tree(layer=Tree({"0": g.layer["1"], "1": g.layer["0"]}))
-        return right(dhidden_states, dattentions, caches, config, swapped)
+        return right(dhidden_states, upstream, caches, config, swapped)
 
     return encoder_backward
 
@@ -168,16 +168,17 @@ MISTAKES = {
         r"(pooler\.dense|predictions(\.transform\.dense)?)\.bias$",
     ),
     "labelled rows one off": Mistake(
-        "model.pretraining.masked_lm_loss_backward", labelled_rows_one_off, BELOW
+        "model.pretraining_heads.masked_lm_loss_backward", labelled_rows_one_off, BELOW
     ),
     "labels summed, not averaged": Mistake(
         "model.masked_lm.cross_entropy_backward", of_op("cross_entropy", "summed")
     ),
     "mean over all rows": Mistake(
-        "model.pretraining.cross_entropy_backward", of_op("cross_entropy", "mean over all rows")
+        "model.pretraining_heads.cross_entropy_backward",
+        of_op("cross_entropy", "mean over all rows"),
     ),
     "rows of the next sentence's weight exchanged": Mistake(
-        "model.pretraining.linear_backward",
+        "model.pretraining_heads.linear_backward",
         result(lambda dx, dweight, dbias: (dx, dweight[::-1], dbias)),
         r"^cls\.seq_relationship\.weight$",
     ),

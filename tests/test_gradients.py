@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minizha.backend import to_host
-from minizha.model import masked_lm, pretraining
+from minizha.model import masked_lm, pretraining_heads
 from minizha.model.masked_lm import ItemsInBatch
 from minizha.ops.cross_entropy import cross_entropy_backward
 from tiny_models import IGNORED, TINY, UNTIED, Tiny, assert_close, gradients_of, host_gradients
@@ -35,7 +35,7 @@ def test_dlogits_sum_to_0_over_the_vocabulary(name, backend, monkeypatch):
         seen.append(cross_entropy_backward(dloss, cache))
         return seen[-1]
 
-    for module in (masked_lm, pretraining):  # the loss of words, the loss of pairs
+    for module in (masked_lm, pretraining_heads):  # the loss of words, the loss of pairs
         monkeypatch.setattr(module, "cross_entropy_backward", watched)
     found = gradients_of(TINY[name], backend)
     assert len(seen) == 2

@@ -8,7 +8,17 @@ from minizha import NezhaModel
 from minizha.backend import namespace, to_backend
 from minizha.checkpoint import safetensors_file
 from minizha.model import attention as model_attention
-from minizha.model import encoder, heads, inputs, nezha, outputs, pretraining
+from minizha.model import (
+    door,
+    embeddings,
+    encoder,
+    feed_forward,
+    heads,
+    inputs,
+    nezha,
+    outputs,
+    pretraining_heads,
+)
 from minizha.model.parameters import unflatten
 from minizha.ops import attention, dropout
 from tests import test_properties_heads as of_heads
@@ -48,7 +58,7 @@ def changed_mask(monkeypatch, change):
     def apply(mask, *_):
         return None if mask is None else change(mask)
 
-    changed(monkeypatch, inputs.Door, "attention_mask", apply)
+    changed(monkeypatch, inputs, "_attention_mask", apply)
 
 
 def changed_table(monkeypatch, change):
@@ -77,24 +87,24 @@ def a_square_mask_read_as_key_by_query(monkeypatch):
 
 @must_fail(of_masking.test_a_visible_key_gets_some_attention)
 def a_mask_that_hides_its_last_key_too(monkeypatch):
-    original = inputs.Door.attention_mask
+    original = inputs._attention_mask
 
-    def wrong(door, value, B, L):
+    def wrong(door, value, B, L, past):
         value = np.array(value)
         value[..., -1] = L == 1
-        return original(door, value, B, L)
+        return original(door, value, B, L, past)
 
-    monkeypatch.setattr(inputs.Door, "attention_mask", wrong)
+    monkeypatch.setattr(inputs, "_attention_mask", wrong)
 
 
 @must_fail(of_masking.test_no_mask_is_a_mask_of_ones_in_either_shape)
 def a_mask_in_which_one_hides(monkeypatch):
-    original = inputs.Door.attention_mask
+    original = inputs._attention_mask
 
-    def wrong(door, value, B, L):
-        return original(door, None if value is None else 1 - np.array(value), B, L)
+    def wrong(door, value, B, L, past):
+        return original(door, None if value is None else 1 - np.array(value), B, L, past)
 
-    monkeypatch.setattr(inputs.Door, "attention_mask", wrong)
+    monkeypatch.setattr(inputs, "_attention_mask", wrong)
 
 
 @must_fail(
@@ -140,14 +150,14 @@ def an_embedding_of_the_absolute_place(monkeypatch):
     of_heads.test_a_head_that_is_masked_gets_no_gradient,
 )
 def a_head_mask_that_is_not_read(monkeypatch):
-    changed(monkeypatch, inputs.Door, "head_masks", lambda masks, *_: (None,) * len(masks))
+    changed(monkeypatch, door.Door, "head_masks", lambda masks, *_: (None,) * len(masks))
 
 
 @must_fail(of_heads.test_the_order_of_the_heads_does_not_matter)
 def heads_that_interleave(monkeypatch):
-    def split(x, N):
+    def split(x, head_size):
         B, L, D = x.shape
-        return x.reshape(B, L, D // N, N).transpose(0, 3, 1, 2)
+        return x.reshape(B, L, head_size, D // head_size).transpose(0, 3, 1, 2)
 
     monkeypatch.setattr(model_attention, "split_heads", split)
 
@@ -169,12 +179,14 @@ def an_input_that_is_not_copied(monkeypatch):
     def shared(door, name, value, *_, **__):
         return door.xp.asarray(value)
 
-    monkeypatch.setattr(inputs.Door, "integers", shared)
+    monkeypatch.setattr(door.Door, "integers", shared)
 
 
 @must_fail(of_inputs.test_embeddings_may_come_in_place_of_ids)
 def an_embedding_gradient_in_another_order(monkeypatch):
-    changed(monkeypatch, pretraining, "nezha_backward", lambda dx, *_: dx[:, ::-1])
+    changed(
+        monkeypatch, pretraining_heads, "nezha_backward", lambda d, *_: d._replace(x=d.x[:, ::-1])
+    )
 
 
 @must_fail(of_inputs.test_a_second_backward_adds_the_same_gradients_again)
@@ -182,20 +194,20 @@ def gradients_that_replace_each_other(monkeypatch):
     def replace(gradients, **contributions):
         gradients.update(contributions)
 
-    for place in (model_attention, encoder, heads, pretraining):
+    for place in (embeddings, model_attention, feed_forward, heads, pretraining_heads):
         monkeypatch.setattr(place, "accumulate", replace)
 
 
 @must_fail(of_losses.test_a_tied_gradient_is_the_sum_of_the_two_untied_ones)
 def a_decoder_that_forgets_its_gradient(monkeypatch):
-    original = pretraining._WithHeads._decoder
+    original = pretraining_heads.PreTrainingHeads._decoder
 
     def wrong(model, tree):
         if model.config.tie_word_embeddings and tree is model._gradients:
             return type(tree)(weight=None)
         return original(model, tree)
 
-    monkeypatch.setattr(pretraining._WithHeads, "_decoder", wrong)
+    monkeypatch.setattr(pretraining_heads.PreTrainingHeads, "_decoder", wrong)
 
 
 @must_fail(
@@ -207,12 +219,12 @@ def a_mean_over_all_places(monkeypatch):
         (loss, cache), labels = result, arguments[4]
         return loss * ((labels != -100).sum().item() / labels.size), cache
 
-    changed(monkeypatch, pretraining, "masked_lm_loss", diluted)
+    changed(monkeypatch, pretraining_heads, "masked_lm_loss", diluted)
 
 
 @must_fail(of_losses.test_the_gradient_of_the_loss_is_that_of_all_logits_by_hand)
 def a_loss_gradient_without_its_mean(monkeypatch):
-    changed(monkeypatch, pretraining, "cross_entropy_backward", lambda d, *_: d * 2.0)
+    changed(monkeypatch, pretraining_heads, "cross_entropy_backward", lambda d, *_: d * 2.0)
 
 
 @must_fail(of_losses.test_logits_read_late_are_those_of_the_forward_pass)
@@ -223,11 +235,11 @@ def logits_of_the_parameters_of_the_day(monkeypatch):
         def compute():
             p = model.parameters
             weight = model._decoder(p).weight
-            return pretraining.predictions(p.cls.predictions, model.config, hidden, weight)
+            return pretraining_heads.predictions(p.cls.predictions, model.config, hidden, weight)
 
         return outputs.Deferred(compute)
 
-    monkeypatch.setattr(pretraining._WithHeads, "_all_predictions", late)
+    monkeypatch.setattr(pretraining_heads.PreTrainingHeads, "_all_predictions", late)
 
 
 @must_fail(of_outputs.test_attention_is_a_distribution_over_the_keys)

@@ -1,6 +1,7 @@
 """The documentation's shapes hold in real calls, and a wrong line would be found."""
 
 import inspect
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -8,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minizha.model
-from minizha import NezhaConfig, NezhaForPreTraining
+from minizha import (
+    NezhaConfig,
+    NezhaForMaskedLM,
+    NezhaForPreTraining,
+    NezhaForSequenceClassification,
+    NezhaModel,
+)
 from minizha.backend import get_backend
 from minizha.ops.activation import ACTIVATIONS
 from op_cases import (
@@ -23,7 +30,7 @@ from op_cases import (
 from op_cases import upstream as random_upstream
 from shapes import Line, ShapeError, check, checked, parse, shapes_line, watching
 
-# prose of another form: a tuple of hidden states, and ids inside of ``inputs``
+# prose of another form: tuples of hidden states, and ids inside of ``inputs``
 OTHER_FORM = {"encoder", "nezha"}
 MODEL = {
     name: function
@@ -31,14 +38,15 @@ MODEL = {
     if shapes_line(function) and name not in OTHER_FORM
 }
 
-# pairwise different, and all but K and d odd (d must be even)
-B, L, N, d, K, V, F, TYPES = 5, 7, 3, 10, 4, 19, 11, 17
+# pairwise different, and all but K, P and d odd (d must be even)
+B, L, N, d, K, V, F, TYPES, C, P, S = 5, 7, 3, 10, 4, 19, 11, 17, 23, 2, 13
 D = N * d
-LEGEND = {"B": B, "L": L, "N": N, "d": d, "K": K, "V": V, "F": F, "D": D}
+LEGEND = {"B": B, "L": L, "N": N, "d": d, "K": K, "V": V, "F": F, "D": D, "C": C}
 CONFIG = NezhaConfig(
     vocab_size=V, hidden_size=D, num_hidden_layers=2, num_attention_heads=N, intermediate_size=F,
-    max_relative_position=K, type_vocab_size=TYPES,
+    max_relative_position=K, type_vocab_size=TYPES, num_labels=C,
 )  # fmt: skip
+DECODER = CONFIG.replace(is_decoder=True, add_cross_attention=True)
 
 
 def whole_step(hidden_act, backend):
@@ -56,6 +64,24 @@ def whole_step(hidden_act, backend):
     )
     out.backward()
     out.backward(loss=2.0, prediction_logits=np.ones((B, L, V)))
+
+
+def classifying_step(problem, labels, backend):
+    model = NezhaForSequenceClassification(CONFIG.replace(problem_type=problem), backend=backend)
+    model(np.ones((B, L), int), labels=labels).backward()
+
+
+def decoding_step(arrays, backend):
+    """With a past of 2 or of 4 ``arrays`` a layer; of 4, two are keys and values of the encoder."""
+    rng, model = np.random.default_rng(0), NezhaModel(DECODER, backend=backend)
+    shapes = [(B, N, P, d)] * 2 + [(B, N, S, d)] * (arrays - 2)
+    out = model(
+        rng.integers(1, V, (B, L)),
+        past_key_values=[[rng.standard_normal(shape) for shape in shapes]] * 2,
+        encoder_hidden_states=rng.standard_normal((B, S, D)),
+        record=True,
+    )
+    out.backward(last_hidden_state=rng.standard_normal((B, L, D)))
 
 
 def call(function, *args, **kwargs):
@@ -113,8 +139,9 @@ def test_required_arrays():
 
 def test_the_functions_of_the_model_that_say_theirs():
     """So that none is passed over without anybody noticing."""
-    assert {"self_attention", "add_and_norm", "layer", "pooler", "predictions"} <= MODEL.keys()
-    assert {f"{name}_backward" for name in ("self_attention", "layer", "pooler")} <= MODEL.keys()
+    pairs = {"multi_head_attention", "add_and_norm", "attention_block", "feed_forward", "layer",
+             "pooler", "predictions", "classifier"}  # fmt: skip
+    assert pairs | {f"{name}_backward" for name in pairs} <= MODEL.keys()
     for function in MODEL.values():
         parse(shapes_line(function))
 
@@ -139,7 +166,13 @@ def test_a_training_step_of_the_whole_model(backend):
     with watching(FUNCTIONS) as ops, watching(MODEL, LEGEND) as functions:
         for hidden_act in ACTIVATIONS:
             whole_step(hidden_act, backend)
-    assert functions == MODEL.keys()
+        classifying_step("regression", np.ones((B, C)), backend)
+        classifying_step("multi_label_classification", np.ones((B, C)), backend)
+        for arrays in (2, 4):
+            decoding_step(arrays, backend)
+    with watching(MODEL, LEGEND | {"L": 1}) as generating:
+        NezhaForMaskedLM(DECODER, backend=backend).generate(np.ones((B, 1), int), max_new_tokens=2)
+    assert functions | generating == MODEL.keys()
     assert FUNCTIONS.keys() == ops
 
 
@@ -226,6 +259,10 @@ X, Y = np.ones(3), np.ones(5)
         "x (3), y (K+2) → z (K, O); K = 3.",
         "x (I), y (O) → z (I or O, O)",
         "x (…), y (O) → z (…, O)",
+        "x (I), y (I+J) → z (I, J+I)",
+        "x (I), y (J+2I+0) → z (I, O); J = -1.",
+        "x (I), y (O) → z (I, I·J+2)",
+        "x (I), y (O) → z (I, O) or None",
     ],
 )
 def test_right_lines(line):
@@ -252,12 +289,53 @@ def test_right_lines(line):
         ("x (I), y (O) → the product", "a result behind the arrow"),
         ("x (I), y: (O) → z (I, O)", "behind a name"),
         ("x (I), y (O) → z (I·1, O)", "can't read the axis"),
+        ("x (I+J), y (O) → z (I, O)", r"can't read the axis 'I\+J'"),
+        ("x (I·J), y (O) → z (I, O)", "can't read the axis 'I·J'"),
+        ("x (I+), y (O) → z (I, O)", r"can't read the axis 'I\+'"),
+        ("x (I), y (O) → z (I, I·O)", r"z \(I, I·O\), found \(3, 5\)"),
+        ("x (I), y (O) → z (I, I+O)", r"z \(I, I\+O\), found \(3, 5\)"),
+        ("x (I), y (O) → z (I, I·J)", r"z \(I, I·J\), found \(3, 5\)"),
     ],
 )
 def test_wrong_lines(line, text):
     outer.__doc__ = f"``z = x yᵀ``\n\n    Shapes: {line}\n"
     with pytest.raises(ShapeError, match=text):
         checked(outer, set())(X, Y)
+
+
+class Pair(NamedTuple):
+    first: np.ndarray
+    second: np.ndarray
+
+
+class Parts(NamedTuple):
+    one: np.ndarray
+    pair: Pair
+    nothing: None
+
+
+def apart(x, y):
+    return Parts(x, Pair(y, y + 1.0), None)
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("one (I), pair (O), nothing (I) or None", None),
+        ("nothing (I) or None, pair (O), one (I)", None),
+        ("one (I), pair (I), nothing (I) or None", r"pair \(I\), found \(5,\)"),
+        ("one (I), pair (O), nothing (I)", "nothing: found None"),
+        ("one (I), pair (O), rest (I) or None", "expected the results"),
+        ("one (I), pair (O)", "expected the results"),
+    ],
+)
+def test_results_with_names(line, text):
+    apart.__doc__ = f"Shapes: x (I), y (O) → {line}."
+    if text is None:
+        checked(apart, set())(X, Y)
+        return
+    with pytest.raises(ShapeError, match=text):
+        checked(apart, set())(X, Y)
 
 
 def test_another_dtype_is_found():

@@ -221,6 +221,17 @@ def test_views_share_memory_and_copies_do_not(a):
     assert ours.asarray(a.x) is a.x
 
 
+def test_a_copy_lies_as_order_says(a):
+    turned = a.x.T
+    for order, c_contiguous in (("C", True), ("F", False), ("K", False)):
+        for copy in (ours.array(turned, order=order), ours.array(a.host.T, order=order)):
+            assert copy.flags.c_contiguous is c_contiguous
+            assert copy.tolist() == turned.tolist()
+    assert not ours.array(turned).flags.c_contiguous
+    assert ours.array(turned, order="K", copy=False) is turned
+    assert ours.array(turned, order="C", copy=False) is not turned
+
+
 def test_host_and_device_have_separate_memory(a):
     x = ours.asarray(a.host)
     a.host[...] = 7.0

@@ -1,5 +1,7 @@
 """NezhaTokenizer against BertTokenizerFast: recorded results always, the real one where it is."""
 
+import copy
+import pickle
 import subprocess
 import sys
 
@@ -8,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minizha.backend import get_backend
 from minizha.errors import ArgumentError
+from minizha.text.batch import Batch
 from minizha.text.tokenizer import NezhaTokenizer
 
 # [PAD] 0, [UNK] 2, [CLS] 3, [SEP] 4, [MASK] 5; an unused token and U+2028 as in real vocabularies
@@ -116,6 +120,76 @@ def test_padding(tokenizer):
     assert all(array.dtype == np.int64 for array in out.values())
 
 
+def test_a_batch_is_a_dict_with_attributes(tokenizer):
+    batch = tokenizer(["天下", "中国！"])
+    assert list(batch) == ["input_ids", "token_type_ids", "attention_mask"]
+    assert dict(**batch).keys() == batch.keys()
+    for name, array in batch.items():
+        assert getattr(batch, name) is batch[name] is array
+        assert name in dir(batch)
+    with pytest.raises(AttributeError, match="no 'labels' in this batch, which has input_ids"):
+        _ = batch.labels
+    with pytest.raises(AttributeError, match="no 'labels'"):
+        del batch.labels
+    assert not hasattr(batch, "__array__")
+    batch.labels = batch["input_ids"]
+    assert batch["labels"] is batch.input_ids
+    del batch.labels
+    assert "labels" not in batch
+    assert eval(repr(batch), {"Batch": Batch, "array": np.array}).keys() == batch.keys()
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        copy.copy,
+        copy.deepcopy,
+        Batch.copy,
+        *[lambda b, p=p: pickle.loads(pickle.dumps(b, p)) for p in range(pickle.HIGHEST_PROTOCOL)],
+    ],
+)
+def test_a_batch_is_copied_and_pickled(tokenizer, again):
+    batch = tokenizer(["天下", "中国！"])
+    other = again(batch)
+    assert type(other) is Batch
+    assert other is not batch
+    assert other.keys() == batch.keys()
+    assert all((other[name] == batch[name]).all() for name in batch)
+    other.input_ids = None
+    assert batch.input_ids is not None
+
+
+def test_arrays_are_passed_through_a_function(tokenizer):
+    seen = []
+
+    def convert(array):
+        seen.append(array)
+        return ("converted", array)
+
+    batch = tokenizer(["天下", "中国！"], return_tensors=convert)
+    plain = tokenizer(["天下", "中国！"], return_tensors="np")
+    for name, array in zip(batch, seen, strict=True):
+        assert batch[name] == ("converted", array)
+        assert (array == plain[name]).all()
+        assert array.dtype == np.int64
+        assert array.flags.writeable
+        assert array.flags.c_contiguous
+
+
+def test_arrays_of_the_backend(tokenizer, backend):
+    xp = get_backend(backend)
+    batch = tokenizer("天下", return_tensors=xp.asarray)
+    assert all(isinstance(array, xp.ndarray) for array in batch.values())
+    assert tokenizer.batch_decode(batch.input_ids, skip_special_tokens=True) == ["天 下"]
+
+
+def test_tensors_of_torch(tokenizer):
+    torch = pytest.importorskip("torch", reason="return_tensors=torch.from_numpy: needs torch")
+    batch = tokenizer("天下", return_tensors=torch.from_numpy)
+    assert all(array.dtype == torch.int64 for array in batch.values())
+    assert tokenizer.decode(batch.input_ids[0], skip_special_tokens=True) == "天 下"
+
+
 def test_truncation(tokenizer):
     assert tokenizer("中" * 600)["input_ids"].shape == (1, 512)
     assert tokenizer("中" * 600, truncation=False)["input_ids"].shape == (1, 602)
@@ -150,7 +224,12 @@ def test_truncation(tokenizer):
         ({"text": "中", "max_length": -1}, "max_length: expected at least 3"),
         ({"text": "中", "max_length": 8.0}, "max_length: expected an integer, found 8.0"),
         ({"text": "中", "max_length": True}, "max_length: expected an integer"),
-        ({"text": "中", "return_tensors": "pt"}, "return_tensors: expected None or 'np'"),
+        (
+            {"text": "中", "return_tensors": "pt"},
+            r"or a function .* torch\.from_numpy .*found 'pt'",
+        ),
+        ({"text": "中", "return_tensors": 3}, "return_tensors: expected None, 'np' or a function"),
+        ({"text": "中", "return_tensors": np.array(["np"])}, "return_tensors: expected"),
     ],
 )
 def test_bad_arguments(tokenizer, arguments, message):
@@ -159,14 +238,44 @@ def test_bad_arguments(tokenizer, arguments, message):
 
 
 @pytest.mark.parametrize(
-    "ids", [[40], [-1], [[1, 2]], 3, [1.0], ["a"], [True], None, [[1], [2, 3]], [2**70]]
+    "ids",
+    [
+        *([40], [-1], [[1, 2]], [1.0], ["a"], [True], None, [[1], [2, 3]], [2**70]),
+        *(40, -1, 1.0, "a", True, 2**70, np.float32(1), np.array(40), np.zeros((1, 1, 1), int)),
+    ],
 )
 def test_bad_ids(tokenizer, ids):
-    with pytest.raises(ArgumentError, match="ids: expected"):
-        tokenizer.decode(ids)
-    if not isinstance(ids, int):
+    for function in (tokenizer.decode, tokenizer.convert_ids_to_tokens):
         with pytest.raises(ArgumentError, match="ids: expected"):
-            tokenizer.convert_ids_to_tokens(ids)
+            function(ids)
+
+
+def test_rows_are_for_batch_decode(tokenizer):
+    ids = np.array([[11, 12]])
+    with pytest.raises(ArgumentError, match=r"found shape \(1, 2\); batch_decode takes rows"):
+        tokenizer.decode(ids)
+    assert tokenizer.batch_decode(ids) == ["中 国"]
+
+
+def test_what_argmax_yields_is_decoded(tokenizer):
+    logits = np.zeros((2, 3, 40), dtype=np.float32)
+    for row, ids in enumerate(([11, 12, 9], [13, 14, 6])):
+        logits[row, range(3), ids] = 1
+    assert tokenizer.decode(logits[0].argmax(axis=-1)) == "中 国 ！"
+    assert tokenizer.decode(logits[0, 1].argmax(axis=-1)) == "国"  # a NumPy integer
+    assert tokenizer.decode(np.asarray(logits[0, 1].argmax(axis=-1))) == "国"  # of no dimension
+    assert tokenizer.decode(12) == "国"
+    assert tokenizer.decode(logits[0].argmax(axis=-1).astype(np.uint16)) == "中 国 ！"
+    assert tokenizer.batch_decode(logits.argmax(axis=-1)) == ["中 国 ！", "天 下 ，"]
+    assert tokenizer.convert_ids_to_tokens(np.asarray(12)) == "国"
+
+
+def test_what_argmax_yields_on_the_backend_is_decoded(tokenizer, backend):
+    ids = get_backend(backend).asarray([[11, 12], [13, 14]])
+    assert tokenizer.decode(ids[1]) == "天 下"
+    assert tokenizer.decode(ids[1, 0]) == "天"
+    assert tokenizer.batch_decode(ids) == ["中 国", "天 下"]
+    assert tokenizer.convert_ids_to_tokens(ids[0]) == ["中", "国"]
 
 
 def test_conversions(tokenizer):
@@ -180,10 +289,10 @@ def test_conversions(tokenizer):
         tokenizer.convert_tokens_to_ids([1])
     with pytest.raises(ArgumentError, match="ids: expected"):
         tokenizer.convert_ids_to_tokens(40)
-    with pytest.raises(ArgumentError, match="ids: expected"):
-        tokenizer.batch_decode([1, 2])
-    with pytest.raises(ArgumentError, match="ids: expected rows"):
-        tokenizer.batch_decode(3)
+    assert tokenizer.batch_decode([11, [12, 13]]) == ["中", "国 天"]
+    for ids in (3, np.array(3), None, "中"):
+        with pytest.raises(ArgumentError, match="ids: expected rows"):
+            tokenizer.batch_decode(ids)
     with pytest.raises(ArgumentError, match="text: expected a string or a list"):
         tokenizer.plain_ids(3)
 

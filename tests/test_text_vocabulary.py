@@ -76,9 +76,11 @@ def test_broken_vocabulary_lists(tokens, message):
     assert check_vocabulary(SPECIAL_TOKENS) == list(SPECIAL_TOKENS)
 
 
-def test_a_name_that_is_no_folder():
-    with pytest.raises(FileError, match="someone/nezha: expected a local folder"):
-        NezhaTokenizer.from_pretrained("someone/nezha")
+def test_a_name_that_is_no_folder(tmp_path):
+    with pytest.raises(FileError, match="no/such/folder': no such folder, and no id of the hub"):
+        NezhaTokenizer.from_pretrained("no/such/folder")
+    with pytest.raises(FileError, match="someone/nezha: no such folder, and found no vocab"):
+        NezhaTokenizer.from_pretrained("someone/nezha", cache_dir=tmp_path, local_files_only=True)
     with pytest.raises(ArgumentError, match="folder: expected a path"):
         NezhaTokenizer.from_pretrained(None)
 
@@ -158,10 +160,14 @@ def edited(whole, *keys, value):
 @pytest.mark.parametrize(
     ("keys", "value", "message"),
     [
-        (("model", "type"), "BPE", "model: expected 'WordPiece', found 'BPE'"),
-        (("model",), None, "model: expected 'WordPiece', found None"),
+        (("model", "type"), "BPE", "model: expected an object of type 'WordPiece', found 'BPE'"),
+        (("model",), None, "model: expected an object of type 'WordPiece', found None"),
         (("model", "unk_token"), "<unk>", "the unknown token"),
-        (("normalizer",), None, "normalizer: expected 'BertNormalizer', found None"),
+        (
+            ("normalizer",),
+            None,
+            "normalizer: expected an object of type 'BertNormalizer', found None",
+        ),
         (("normalizer", "lowercase"), "yes", "do_lower_case: expected true or false"),
         (("model", "vocab"), [], "model.vocab: expected an object"),
         (("model", "vocab", "[PAD]"), 77, "each of the ids 0 … 5 once"),

@@ -21,8 +21,12 @@ IGNORED = -100
 class Tiny:
     """A case: what differs from SIZES, and what the inputs hold.
 
-    mask: "2d", "3d", "row" (3-D, one query sees nothing) or "example" (2-D, one example sees
-    nothing); head_mask: "heads" or "layers"; pad: whether the ids hold the padding token.
+    mask: "2d", "left" (2-D, padded on the left), "3d", "row" (3-D, one query sees nothing) or
+    "example" (2-D, one example sees nothing); head_mask: "heads" or "layers"; pad: whether the ids
+    hold the padding token.
+
+    Of decoders: past: how many arrays a layer keeps of P tokens; S: how many tokens of an encoder
+    are given; encoder_mask: "2d", "3d" or "row".
     """
 
     kind: str = "NezhaForPreTraining"
@@ -37,6 +41,13 @@ class Tiny:
     labels: tuple[str, ...] = ("labels", "next_sentence_label")
     ignoring: bool = False
     train: bool = False
+    past: int = 0
+    S: int = 0
+    encoder_mask: str | None = None
+
+    @property
+    def P(self):
+        return 2 if self.past else 0
 
     def model(self, backend, dtype="float64"):
         """Its parameters are moved off 0 and 1, where a mistake might not show."""
@@ -66,21 +77,46 @@ class Tiny:
         if self.types:
             inputs["token_type_ids"] = rng.integers(0, config["type_vocab_size"], shape)
         if self.mask:
-            inputs["attention_mask"] = self._mask(rng)
+            inputs["attention_mask"] = self._mask(self.mask, self.P + self.L, self.P, rng)
         if self.head_mask:
             heads = rng.random((config["num_hidden_layers"], config["num_attention_heads"]))
             inputs["head_mask"] = heads if self.head_mask == "layers" else heads[0]
-        return inputs | self._labels(rng, config)
+        return inputs | self._labels(rng, config) | self._of_decoders(config, rng)
 
-    def _mask(self, rng):
-        if self.mask in ("2d", "example"):
-            mask = np.ones((self.B, self.L), int)
-            mask[-1, 0 if self.mask == "example" else self.L // 2 :] = 0
+    def _mask(self, kind, keys, first, rng):
+        if kind in ("2d", "left", "example"):
+            mask = np.ones((self.B, keys), int)
+            mask[-1, 0 if kind == "example" else keys // 2 :] = 0
+            mask = mask[:, ::-1].copy() if kind == "left" else mask
         else:
-            mask = rng.integers(0, 2, (self.B, self.L, self.L)) | np.eye(self.L, dtype=int)
-            if self.mask == "row":
+            # each query sees at least the key that stands where it does
+            own = np.eye(self.L, keys, first, dtype=int)
+            mask = rng.integers(0, 2, (self.B, self.L, keys)) | own
+            if kind == "row":
                 mask[0, 1] = 0
         return mask
+
+    def _of_decoders(self, config, rng):
+        inputs: dict[str, Any] = {}
+        D, N = config["hidden_size"], config["num_attention_heads"]
+        if self.S:
+            inputs["encoder_hidden_states"] = rng.standard_normal((self.B, self.S, D))
+        if self.encoder_mask:
+            mask = self._mask(self.encoder_mask, self.S, 0, rng)
+            mask[..., 0] |= self.encoder_mask == "3d"  # S may be less than L
+            inputs["encoder_attention_mask"] = mask
+        if self.past:
+            pruned, S = config.get("pruned_heads", {}), self.S or 3
+            inputs["past_key_values"] = tuple(
+                tuple(
+                    rng.standard_normal((self.B, N - len(pruned.get(i, ())), self.P, D // N))
+                    if j < 2
+                    else rng.standard_normal((self.B, N, S, D // N))
+                    for j in range(self.past)
+                )
+                for i in range(config["num_hidden_layers"])
+            )
+        return inputs
 
     def _labels(self, rng, config):
         words, pairs = (
@@ -100,6 +136,8 @@ class Tiny:
 MLM, NSP = "NezhaForMaskedLM", "NezhaForNextSentencePrediction"
 TWO_LAYERS = {"num_hidden_layers": 2}
 UNTIED = {"tie_word_embeddings": False}
+DECODER = {"is_decoder": True}
+CROSS = DECODER | {"add_cross_attention": True}
 
 TINY = {
     "plain": Tiny(),
@@ -137,6 +175,41 @@ TINY = {
     "next sentence": Tiny(NSP, types=True),
     "next sentence, dropout": Tiny(NSP, config=TWO_LAYERS, train=True, ignoring=True),
 }  # fmt: skip
+DECODERS = {
+    "decoder": Tiny(MLM, config=DECODER),
+    "decoder with both heads": Tiny(config=DECODER),
+    "decoder, padded": Tiny(MLM, config=DECODER, mask="2d", pad=True),
+    "decoder, padded on the left": Tiny(MLM, config=DECODER | TWO_LAYERS, mask="left"),
+    "decoder, mask 3-D": Tiny(MLM, config=DECODER, mask="row", ignoring=True),
+    "decoder, untied, dropout": Tiny(MLM, config=DECODER | UNTIED, train=True),
+    "decoder, inputs_embeds": Tiny(MLM, config=DECODER, embeds=True, types=True),
+    "cross-attention": Tiny(MLM, config=CROSS, S=3),
+    "cross-attention to nothing": Tiny(MLM, config=CROSS),
+    "cross-attention to one token": Tiny(MLM, config=CROSS, S=1, head_mask="heads"),
+    "cross-attention to more than L": Tiny(MLM, config=CROSS, S=6, encoder_mask="2d"),
+    "cross-attention, mask 3-D": Tiny(MLM, config=CROSS, S=3, encoder_mask="3d", mask="2d"),
+    "cross-attention, a row sees nothing": Tiny(MLM, config=CROSS, S=3, encoder_mask="row"),
+    "cross-attention, dropout": Tiny(MLM, config=CROSS | TWO_LAYERS, S=3, L=2, train=True),
+    "past": Tiny(MLM, config=DECODER | TWO_LAYERS, past=2, L=2),
+    "past, mask 2-D": Tiny(MLM, config=DECODER, past=2, L=3, mask="left"),
+    "past, mask 3-D": Tiny(MLM, config=DECODER, past=2, mask="3d"),
+    "past of one's own alone": Tiny(MLM, config=CROSS, past=2, S=3, encoder_mask="2d"),
+    "past of both": Tiny(MLM, config=CROSS, past=4, L=2),
+    "past of both, the encoder given again": Tiny(MLM, config=CROSS, past=4, S=3, L=1),
+    "past, K is 0": Tiny(MLM, config=CROSS | {"max_relative_position": 0}, past=2, S=3, L=2),
+    "past, K above P + L": Tiny(MLM, config=CROSS | {"max_relative_position": 9}, past=2, S=5, L=2),
+    "past, dropout": Tiny(MLM, config=CROSS | UNTIED, past=2, S=3, L=2, train=True),
+    "past, pruned": Tiny(
+        MLM, config=CROSS | {"pruned_heads": {0: [0]}}, past=4, L=2, head_mask="heads"),
+    "past, chunked": Tiny(
+        MLM, config=CROSS | {"chunk_size_feed_forward": 2}, past=2, S=2, L=3, train=True),
+    "decoder and everything": Tiny(
+        MLM, past=2, S=5, L=2, B=2, mask="3d", encoder_mask="3d", head_mask="layers", types=True,
+        embeds=True, ignoring=True, train=True, config=CROSS | TWO_LAYERS | UNTIED | {
+            "pruned_heads": {1: [0]}, "chunk_size_feed_forward": 2, "hidden_act": "gelu_new"},
+    ),
+}  # fmt: skip
+TINY |= DECODERS
 
 
 def gradients_of(tiny, backend, **changes):

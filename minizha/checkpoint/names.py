@@ -6,57 +6,89 @@ import reprlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from minizha.checkpoint.foreign_names import translate
+from minizha.checkpoint.stored import shown
 from minizha.errors import ArgumentError
 
 _BODY = ("embeddings.", "encoder.", "pooler.")
 # buffers, not parameters: positions are a function here
-_BUFFERS = ("positions_encoding", "position_ids")
+_BUFFERS = ("positions_encoding", "relative_positions_embeddings", "position_ids")
 
 
 def canonical_names(arrays: Mapping[str, Any], expected: Iterable[str]) -> dict[str, Any]:
-    """``arrays`` under the names of ``expected``, where only the spelling differs.
+    """``arrays`` under the names of ``expected``, where only spelling or orientation differs.
 
-    ======================================  =============================================
-    found                                   becomes
-    ======================================  =============================================
-    ``….LayerNorm.gamma``, ``….beta``       ``….LayerNorm.weight``, ``….bias``
-    ``bert.…`` (Huawei, lonePatient)        ``nezha.…``
-    body names without ``nezha.``           with it, where the class expects it
-    ``nezha.…``                             without it, where the class is the bare model
-    ``….positions_encoding``                dropped: computed, never learnt
-    ``cls.predictions.decoder.bias``        ``cls.predictions.bias``
-    ``cls.predictions.decoder.weight``      the word embeddings, where the two are tied
-    ======================================  =============================================
+    =======================================  ==============================================
+    found                                    becomes
+    =======================================  ==============================================
+    names of TensorFlow, Keras or PaddleNLP  PyTorch's, see ``foreign_names``; a matrix that
+                                             they store (in, out) becomes its transpose
+    ``….LayerNorm.gamma``, ``….beta``        ``….LayerNorm.weight``, ``….bias``
+    ``module.…`` (DataParallel)              without it
+    ``bert.…`` (Huawei, lonePatient)         ``nezha.…``
+    body names without ``nezha.``            with it, where the class expects it
+    ``nezha.…``                              without it, where the class is the bare model
+    ``….positions_encoding``                 dropped: computed, never learnt
+    ``cls.predictions.decoder.bias``         ``cls.predictions.bias``
+    ``cls.predictions.decoder.weight``       the word embeddings, where the two are tied
+    =======================================  ==============================================
 
     Convention: where a tied decoder and the word embeddings differ, the decoder's values are
-    taken for both, as Transformers does.
+    taken for both, as Transformers does. The values are arrays, or anything else that has a
+    shape and a ``T``; nothing is read or copied here.
 
     Raises:
-        ArgumentError: no mapping with names as keys, or two spellings of one name.
+        ArgumentError: no mapping with names as keys, two spellings of one name, names of PyTorch
+            and PaddleNLP in one mapping, or a matrix that lies otherwise than its name says.
     """
     if not isinstance(arrays, Mapping) or not all(isinstance(name, str) for name in arrays):
         found = reprlib.repr(arrays)
         raise ArgumentError(f"state dict: expected a mapping of names to arrays, found {found}")
     expected = set(expected)
     headed = any(name.startswith("nezha.") for name in expected)
-    renamed, spellings = {}, {}
-    for spelling, array in arrays.items():
-        name = spelling
-        if name.endswith(_BUFFERS):
+    renamed, spellings, turned = {}, {}, []
+    for spelling, (translation, turn) in translate(arrays, expected).items():
+        if translation is None or translation.endswith(_BUFFERS):
             continue
-        name = name.replace("LayerNorm.gamma", "LayerNorm.weight")
-        name = name.replace("LayerNorm.beta", "LayerNorm.bias")
-        if name.startswith("bert."):
-            name = "nezha." + name.removeprefix("bert.")
-        if headed and name.startswith(_BODY):
-            name = "nezha." + name
-        elif not headed:
-            name = name.removeprefix("nezha.")
+        name = _spelt(translation, headed)
         if name in renamed:
-            raise ArgumentError(f"state dict: {spellings[name]} and {spelling} are both {name}")
-        renamed[name], spellings[name] = array, spelling
+            first, second = shown(spellings[name]), shown(spelling)
+            raise ArgumentError(f"state dict: {first} and {second} are both {shown(name)}")
+        renamed[name], spellings[name] = arrays[spelling], spelling
+        if turn and len(_shape(arrays[spelling])) == 2:
+            turned.append(name)
+    for name in turned:
+        _refuse_contradiction(name, renamed, spellings)
+        renamed[name] = renamed[name].T
     _settle_decoder(renamed, expected)
     return renamed
+
+
+def _spelt(name: str, headed: bool) -> str:
+    name = name.removeprefix("module.")
+    name = name.replace("LayerNorm.gamma", "LayerNorm.weight")
+    name = name.replace("LayerNorm.beta", "LayerNorm.bias")
+    if name.startswith("bert."):
+        name = "nezha." + name.removeprefix("bert.")
+    if headed and name.startswith(_BODY):
+        return "nezha." + name
+    return name if headed else name.removeprefix("nezha.")
+
+
+def _shape(array: Any) -> tuple[int, ...]:
+    shape = getattr(array, "shape", ())
+    return shape if isinstance(shape, tuple) else ()
+
+
+def _refuse_contradiction(name: str, arrays: Mapping[str, Any], spellings: dict[str, str]) -> None:
+    """A bias has one number for each output, and so knows how its matrix lies."""
+    bias = name.removesuffix("weight") + "bias"
+    rows, columns = _shape(arrays[name])
+    if bias in arrays and _shape(arrays[bias]) == (rows,) != (columns,):
+        raise ArgumentError(
+            f"state dict: {shown(spellings[name])}: by its name a matrix (in, out), but found shape "
+            f"{(rows, columns)} beside a bias of {rows}, which is (out, in)"
+        )
 
 
 def _settle_decoder(arrays: dict[str, Any], expected: set[str]) -> None:

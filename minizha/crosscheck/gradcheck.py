@@ -8,7 +8,7 @@ them: f(x + h) and f(x) agree in their leading digits, and those cancel.)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,7 +63,8 @@ def gradcheck(
         tolerance: of ``|expected − found| / max(1, |expected|)``.
 
     Returns:
-        A :class:`GradientReport` of the worst entry; ``inputs_embeds`` is checked too if given.
+        A :class:`GradientReport` of the worst entry; float inputs (``inputs_embeds``,
+        ``encoder_hidden_states``, ``past_key_values``) are checked too where they are given.
         Left out is the word embedding of the pad token where input_ids holds it: by convention
         its lookup passes no gradient on, although the loss does depend on it.
 
@@ -72,16 +73,20 @@ def gradcheck(
     """
     if entries is not None and (not isinstance(entries, int) or entries < 1):
         raise ArgumentError(f"gradcheck: entries: expected at least 1 or None, found {entries}")
+    if not isinstance(inputs, Mapping):
+        found = type(inputs).__name__
+        raise ArgumentError(f"gradcheck: inputs: expected keyword arguments, found {found}")
     real, stepped = model.astype("float64"), model.astype("complex128")
     out = _run(real, inputs)
     if "loss" not in out:
         raise ArgumentError("gradcheck: inputs: expected labels, so that there is a loss")
     given = out.backward()
-    gradients = {n: to_host(g) for n, g in (real.gradients() | given).items()}
+    gradients = {n: to_host(g) for n, g in real.gradients().items()} | dict(_named(given))
     places = stepped.state_dict()
-    if "inputs_embeds" in given:
-        embeds = np.asarray(to_host(inputs["inputs_embeds"]), dtype=np.complex128)
-        places["inputs_embeds"], inputs = embeds, inputs | {"inputs_embeds": embeds}
+    # arrays of our own, so that the next pass sees the steps; under the same names as gradients
+    floats = {name: _complex(inputs[name]) for name in given}
+    places |= dict(_named(floats))
+    inputs = inputs | floats
 
     worst, checked, rng = None, 0, np.random.default_rng(seed)
     for name, array in places.items():
@@ -149,6 +154,29 @@ def check_pair(
             worst = _worse(worst, f"argument {k}", (), expected, found)
             checked += 1
     return GradientReport(bool(worst[0] <= tolerance), *worst, checked)
+
+
+def _named(tree: dict[str, Any]) -> list[tuple[str, Any]]:
+    """``{"a": x, "b": (y, z)}`` as ``[("a", x), ("b.0", y), ("b.1", z)]``, on the host."""
+    found: list[tuple[str, Any]] = []
+    for name, node in tree.items():
+        if isinstance(node, (tuple, list)):
+            found += _named({f"{name}.{i}": part for i, part in enumerate(node)})
+        else:
+            found.append((name, to_host(node)))
+    return found
+
+
+def _complex(value: Any) -> Any:
+    if isinstance(value, (tuple, list)) and any(is_array(part) for part in _leaves(value)):
+        return tuple(_complex(part) for part in value)
+    return np.array(to_host(value) if is_array(value) else value, dtype=np.complex128)
+
+
+def _leaves(value: Any) -> list[Any]:
+    if not isinstance(value, (tuple, list)):
+        return [value]
+    return [leaf for part in value for leaf in _leaves(part)]
 
 
 def _worse(worst: tuple | None, name: str, index: tuple, expected: float, found: float) -> tuple:

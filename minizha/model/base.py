@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from typing import Any, NamedTuple, Self
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Self
 
 import numpy as np
 
-from minizha.backend import Array, get_backend, is_array, to_backend
-from minizha.checkpoint.names import canonical_names
+from minizha.backend import Array, get_backend, to_backend
 from minizha.config import NezhaConfig
-from minizha.errors import ArgumentError, MinizhaError, listed
+from minizha.errors import ArgumentError, MinizhaError
+from minizha.model.door import Door, flag
+from minizha.model.loading import Checkpoint, LoadingInfo, listed_faults, match
 from minizha.model.parameters import DTYPES, Shapes, Tree, flatten, initialise, tree_map, unflatten
 from minizha.ops.relative_position import relative_table
-
-
-class LoadingInfo(NamedTuple):
-    """Names of tensors that a checkpoint lacked, and of those that nobody took."""
-
-    missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
 
 
 class ParameterisedModel:
@@ -31,6 +26,7 @@ class ParameterisedModel:
         seed: of the initial parameters.
         dtype: "float32", "float64", or "complex128" for complex-step differentiation.
         backend: "numpy", or "cupy" for the GPU.
+        checkpoint: where parameters come from that need not be drawn (for ``from_pretrained``).
 
     ``parameters`` is their tree, ``table`` the relative positions, (2K+1, d), of every layer.
 
@@ -49,11 +45,11 @@ class ParameterisedModel:
         seed: int = 0,
         dtype: str = "float32",
         backend: str = "numpy",
+        checkpoint: Checkpoint | None = None,
     ) -> None:
         if not isinstance(config, NezhaConfig):
             raise ArgumentError(f"config: expected a NezhaConfig, found {type(config).__name__}")
-        refuse_what_encoders_lack(config)
-        self.config = config
+        self.config = config = self.settle(config)
         self.dtype = _dtype_name(dtype)
         self.backend = backend
         self.xp = get_backend(backend)
@@ -61,18 +57,40 @@ class ParameterisedModel:
         self._rng: np.random.Generator | None = None
         self._gradients: Tree | None = None
         self._warned_of_length = False
-        rng = np.random.default_rng(_seed(seed))
+        rng = np.random.default_rng(check_seed(seed))
+        shapes = self._own_shapes()
+        stored = {} if checkpoint is None else checkpoint.readers(shapes)
+        # one after the other: a file that is mapped need not be in memory as a whole
+        given = {
+            name: partial(self._own, checkpoint.place(name), read) for name, read in stored.items()
+        }
         try:
-            arrays = initialise(self._shapes(config), config, rng, self.xp, self.dtype)
+            arrays = initialise(shapes, config, rng, self.xp, self.dtype, given)
             self.table = self._table("float32" if self.dtype == "float32" else "float64")
         except (MemoryError, ValueError) as error:  # the latter for more than can be addressed
             raise MinizhaError(f"config: too large a model for this memory: {error}") from error
         self.parameters = unflatten(arrays)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "xp"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, xp=get_backend(state["backend"]))  # a module can't be pickled
+
     # Parameters
 
-    def _shapes(self, config: NezhaConfig) -> Shapes:
+    @classmethod
+    def settle(cls, config: NezhaConfig) -> NezhaConfig:
+        """``config``, with what this class leaves no choice about."""
+        return config
+
+    @classmethod
+    def shapes(cls, config: NezhaConfig) -> Shapes:
+        """Names and shapes of the parameters of a model of this class, in checkpoint order."""
         raise NotImplementedError
+
+    def _own_shapes(self) -> Shapes:
+        return self.shapes(self.config)
 
     def state_dict(self) -> dict[str, Array]:
         """The parameters under their checkpoint names; the arrays are the model's own."""
@@ -86,43 +104,36 @@ class ParameterisedModel:
         Raises:
             ArgumentError: a shape or dtype does not fit, or ``strict`` and names differ.
         """
-        expected = self.state_dict()
-        found = canonical_names(arrays, expected)
-        info = LoadingInfo(
-            tuple(name for name in expected if name not in found),
-            tuple(sorted(name for name in found if name not in expected)),
+        own = self.state_dict()
+        shapes = {name: array.shape for name, array in own.items()}
+        found, missing, unexpected, faults, _ = match(
+            arrays, shapes, let_complex=self.dtype == "complex128"
         )
-        faults = [
-            f"{name}: {fault}"
-            for name, array in expected.items()
-            if name in found and (fault := self._misfit(found[name], array.shape))
-        ]
-        if strict:
-            faults += [f"{name}: missing" for name in info.missing]
-            faults += [
-                f"{name}: not a parameter of {type(self).__name__}" for name in info.unexpected
-            ]
+        if flag("strict", strict, True):
+            faults |= dict.fromkeys(missing, "missing")
+            faults |= dict.fromkeys(unexpected, f"not a parameter of {type(self).__name__}")
         if faults:
-            raise ArgumentError("state dict: " + listed(faults, "; "))
-        new = {
-            name: self.xp.array(to_backend(found.get(name, array), self.xp), dtype=self.dtype)
-            for name, array in expected.items()
-        }
-        self.parameters = unflatten(new)
-        return info
+            raise ArgumentError("state dict: " + listed_faults(faults))
+        self.parameters = unflatten(
+            {name: self._own(name, lambda n=name: found.get(n, own[n])) for name in own}
+        )
+        return LoadingInfo(missing, unexpected)
 
-    def _misfit(self, array: Any, shape: tuple[int, ...]) -> str | None:
-        if not is_array(array):
-            return f"expected an array, found {type(array).__name__}"
-        if array.shape != shape:
-            return f"expected shape {shape}, found {array.shape}"
-        if array.dtype.kind != "f" and not (array.dtype.kind == "c" and self.dtype == "complex128"):
-            return f"expected an array of {self.dtype} or the like, found {array.dtype}"
-        return None
+    def _own(self, name: str, read: Callable[[], Any]) -> Array:
+        """A copy of what is read, in the model's library and dtype, laid out in C's order."""
+        try:
+            with np.errstate(over="raise", invalid="ignore"):  # the latter for a NaN that signals
+                return self.xp.array(to_backend(read(), self.xp), dtype=self.dtype, order="C")
+        except FloatingPointError as error:
+            raise MinizhaError(f"{name}: a number beyond the range of {self.dtype}") from error
 
-    def num_parameters(self) -> int:
-        """How many numbers the parameters hold."""
-        return sum(array.size for array in self.state_dict().values())
+    def num_parameters(self, exclude_embeddings: bool = False) -> int:
+        """How many numbers the parameters hold, a tied decoder counted once."""
+        return sum(
+            array.size
+            for name, array in self.state_dict().items()
+            if not (exclude_embeddings and name.endswith("_embeddings.weight"))
+        )
 
     def astype(self, dtype: str) -> Self:
         """A copy of the model, mode included, whose parameters have another dtype."""
@@ -130,7 +141,8 @@ class ParameterisedModel:
         other.dtype = _dtype_name(dtype)
         real = "float32" if other.dtype == "float32" else "float64"
         other.table = self._table(real)
-        other.parameters = tree_map(lambda p: p.astype(other.dtype), self.parameters)
+        named = flatten(self.parameters)
+        other.parameters = unflatten({n: other._own(n, lambda p=p: p) for n, p in named})
         other._gradients = None
         other._rng = copy.deepcopy(self._rng)
         return other
@@ -143,6 +155,10 @@ class ParameterisedModel:
             other._rng = np.random.default_rng(int(self._rng.integers(2**63)))
         return other
 
+    @property
+    def _door(self) -> Door:
+        return Door(self.config, self.xp, self.dtype)
+
     def _table(self, dtype: str) -> Array:
         c = self.config
         return relative_table(c.max_relative_position, c.head_size, self.xp, dtype)
@@ -151,7 +167,7 @@ class ParameterisedModel:
 
     def train(self, seed: int = 0) -> Self:
         """Switch dropout on, drawing from a generator seeded with ``seed``."""
-        self._rng = np.random.default_rng(_seed(seed))
+        self._rng = np.random.default_rng(check_seed(seed))
         self.training = True
         return self
 
@@ -182,16 +198,6 @@ class ParameterisedModel:
         return self._gradients
 
 
-def refuse_what_encoders_lack(config: NezhaConfig) -> None:
-    """ArgumentError where the configuration asks for what these classes can't do yet."""
-    if config.is_decoder:
-        raise ArgumentError("is_decoder: expected False (this version builds encoders), found True")
-    if any(config.pruned_heads.values()):
-        raise ArgumentError(
-            f"pruned_heads: expected none (this version keeps every head), found {config.pruned_heads}"
-        )
-
-
 def _dtype_name(dtype: Any) -> str:
     try:
         name = np.dtype(dtype).name if dtype is not None else None  # NumPy's None is float64
@@ -202,7 +208,8 @@ def _dtype_name(dtype: Any) -> str:
     return name
 
 
-def _seed(seed: Any) -> int:
+def check_seed(seed: Any) -> int:
+    """``seed``; ArgumentError where it is no integer of at least 0."""
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
         raise ArgumentError(f"seed: expected an integer of at least 0, found {seed!r}")
     return int(seed)

@@ -1,13 +1,16 @@
-"""The heads of pre-training: the pooler, the guess at masked words, the guess at the next sentence."""
+"""The heads: the pooler, the guess at masked words, and the classifier of fine-tuning."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from minizha.backend import Array, namespace
 from minizha.config import NezhaConfig
 from minizha.model.parameters import Tree, accumulate
 from minizha.ops.activation import ACTIVATIONS, TanhCache, tanh, tanh_backward
+from minizha.ops.dropout import DropoutCache, dropout, dropout_backward
 from minizha.ops.layer_norm import LayerNormCache, layer_norm, layer_norm_backward
 from minizha.ops.linear import LinearCache, linear, linear_backward
 
@@ -92,3 +95,38 @@ def predictions_backward(
     dhidden, dweight, dbias = linear_backward(dy, cache.dense)
     accumulate(g.transform.dense, weight=dweight, bias=dbias)
     return dhidden
+
+
+class ClassifierCache(NamedTuple):
+    """The caches of dropout and of the matrix."""
+
+    dropout: DropoutCache
+    dense: LinearCache
+
+
+def classifier(
+    p: Tree, config: NezhaConfig, x: Array, rng: np.random.Generator | None
+) -> tuple[Array, ClassifierCache]:
+    """``logits = dropout(x) · weightᵀ + bias``
+
+    Shapes: x (…, D) → logits (…, C), with C rows of weight.
+
+    Convention: the dropout's rate is ``classifier_dropout``, or ``hidden_dropout_prob`` where that
+    is None.
+
+    Source: the last two steps of NezhaForSequenceClassification.
+    """
+    rate = config.classifier_dropout
+    x, dropout_cache = dropout(x, config.hidden_dropout_prob if rate is None else rate, rng)
+    logits, dense_cache = linear(x, p.weight, p.bias)
+    return logits, ClassifierCache(dropout_cache, dense_cache)
+
+
+def classifier_backward(dlogits: Array, cache: ClassifierCache, g: Tree) -> Array:
+    """Fill the gradients in g; return dx
+
+    Shapes: dlogits (…, C) → dx (…, D).
+    """
+    dx, dweight, dbias = linear_backward(dlogits, cache.dense)
+    accumulate(g, weight=dweight, bias=dbias)
+    return dropout_backward(dx, cache.dropout)

@@ -1,215 +1,190 @@
-"""The door: what a caller hands in is checked on the host, once, and made into arrays.
-
-Past this file no index is out of range, no shape is wrong and every mask is a number to add.
-The checks are worth their microseconds: NumPy raises IndexError deep inside or, for a negative
-id, reads the wrong row; CuPy wraps every index around in silence.
-"""
+"""The arguments of a call, together: their shapes have to fit each other and the configuration."""
 
 from __future__ import annotations
 
 import reprlib
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from minizha.backend import Array, is_array, to_backend, to_host
-from minizha.config import NezhaConfig
-from minizha.errors import ArgumentError, BackendError
-from minizha.ops.cross_entropy import IGNORED
+from minizha.backend import Array, to_backend
+from minizha.errors import ArgumentError
+from minizha.model.attention import KeysAndValues
+from minizha.model.door import Door
+from minizha.model.encoder import LayerInputs
 
 
 class Inputs(NamedTuple):
-    """What the embeddings and the encoder read; one of the first two is None."""
+    """What the embeddings and the layers read; one of the first two is None. ``layers`` has an
+    entry for each layer."""
 
     input_ids: Array | None
     inputs_embeds: Array | None
     token_type_ids: Array
-    mask: Array | None
-    head_masks: tuple[Array | None, ...]
+    encoder_hidden_states: Array | None
+    layers: tuple[LayerInputs, ...]
 
     @property
     def shape(self) -> tuple[int, int]:
         """``(B, L)``."""
         return self.token_type_ids.shape
 
-
-class Door(NamedTuple):
-    """Checks arguments against a configuration, and brings them into one library and dtype."""
-
-    config: NezhaConfig
-    xp: ModuleType
-    dtype: str
-
-    def inputs(
-        self,
-        input_ids: Any,
-        attention_mask: Any,
-        token_type_ids: Any,
-        head_mask: Any,
-        inputs_embeds: Any,
-    ) -> Inputs:
-        """Check the arguments that every class takes.
-
-        Raises:
-            ArgumentError: names the argument, what was found and what was expected.
-        """
-        if (input_ids is None) == (inputs_embeds is None):
-            both = "neither" if input_ids is None else "both"
-            raise ArgumentError(
-                f"expected exactly one of input_ids and inputs_embeds, found {both}"
-            )
-        if input_ids is not None:
-            input_ids = self.integers("input_ids", input_ids, ("B", "L"), self.config.vocab_size)
-            B, L = input_ids.shape
-        else:
-            D = self.config.hidden_size
-            inputs_embeds = self.floats("inputs_embeds", inputs_embeds, ("B", "L", D))
-            B, L, _ = inputs_embeds.shape
-        if L == 0:
-            raise ArgumentError(
-                "input_ids or inputs_embeds: expected at least one token, found L = 0"
-            )
-        if token_type_ids is None:
-            token_type_ids = self.xp.zeros((B, L), dtype=self.xp.int64)
-        else:
-            types = self.config.type_vocab_size
-            token_type_ids = self.integers("token_type_ids", token_type_ids, (B, L), types)
-        return Inputs(
-            input_ids,
-            inputs_embeds,
-            token_type_ids,
-            self.attention_mask(attention_mask, B, L),
-            self.head_masks(head_mask),
-        )
-
-    def integers(self, name: str, value: Any, shape: tuple, below: int) -> Array:
-        """Ids of ``shape`` in [0, below)."""
-        return to_backend(self.host_integers(name, value, shape, below), self.xp)
-
-    def host_integers(
-        self, name: str, value: Any, shape: tuple, below: int, ignored: bool = False
-    ) -> np.ndarray:
-        """The same, still on the host; with ``ignored``, −100 too."""
-        array = self._host(name, value)
-        # NumPy calls an empty list float64
-        if array.dtype.kind not in "iu" and not (
-            array.size == 0 and isinstance(value, (list, tuple))
-        ):
-            raise ArgumentError(f"{name}: expected integers, found {_kind(array)}")
-        _expect_shape(name, array.shape, shape)
-        bad = (array < 0) | (array >= below)
-        if ignored:
-            bad &= array != IGNORED
-        if bad.any():
-            text = f"[0, {below})" + (f" or {IGNORED}" if ignored else "")
-            where = tuple(int(i) for i in np.argwhere(bad)[0])
-            raise ArgumentError(
-                f"{name}: expected values in {text}, found {array[where]} at {list(where)}"
-            )
-        # always a copy: the record must not follow the caller's array
-        return array.astype(np.int64)
-
-    def floats(self, name: str, value: Any, shape: tuple) -> Array:
-        """A float array of ``shape`` in the model's dtype; complex128 stays complex in float64."""
-        if isinstance(value, self.xp.ndarray):
-            array = value
-        else:
-            array = self._host(name, value)
-        if array.dtype.kind not in "iufc":
-            raise ArgumentError(f"{name}: expected numbers, found {_kind(array)}")
-        _expect_shape(name, array.shape, shape)
-        dtype = self.dtype
-        if array.dtype.kind == "c":
-            if dtype == "float32":
-                raise ArgumentError(
-                    f"{name}: expected real numbers in a float32 model, found complex"
-                )
-            dtype = "complex128"
-        # a copy, for the same reason as above
-        return self.xp.array(to_backend(array, self.xp), dtype=dtype)
-
-    def attention_mask(self, value: Any, B: int, L: int) -> Array | None:
-        """``(1 − mask) · lowest number``, of shape (B, 1, 1, L) or (B, 1, L, L); None for all ones."""
-        if value is None:
-            return None
-        array = self._host("attention_mask", value)
-        if array.dtype.kind not in "biuf":
-            raise ArgumentError(f"attention_mask: expected numbers, found {_kind(array)}")
-        if array.shape not in ((B, L), (B, L, L)):
-            raise ArgumentError(
-                f"attention_mask: expected shape (B, L) = {(B, L)} or (B, L, L) = {(B, L, L)}, "
-                f"found {array.shape}"
-            )
-        array = array.astype(np.float64)
-        bad = ~((array >= 0) & (array <= 1))  # also catches NaN
-        if bad.any():
-            where = tuple(int(i) for i in np.argwhere(bad)[0])
-            raise ArgumentError(
-                "attention_mask: expected 1 where a token may be seen and 0 where not, found "
-                f"{array[where]} at {list(where)}"
-            )
-        if (array == 1).all():
-            return None
-        real = "float32" if self.dtype == "float32" else "float64"
-        added = ((1.0 - array) * float(np.finfo(real).min)).astype(real)
-        return to_backend(added[:, None, None, :] if added.ndim == 2 else added[:, None], self.xp)
-
-    def head_masks(self, value: Any) -> tuple[Array | None, ...]:
-        """One factor a layer, of shape (1, N, 1, 1), or None."""
-        layers, N = self.config.num_hidden_layers, self.config.num_attention_heads
-        if value is None:
-            return (None,) * layers
-        array = self._host("head_mask", value)
-        if array.dtype.kind not in "biuf":
-            raise ArgumentError(f"head_mask: expected numbers, found {_kind(array)}")
-        if array.shape not in ((N,), (layers, N)):
-            raise ArgumentError(
-                f"head_mask: expected shape (N,) = {(N,)} or (layers, N) = {(layers, N)}, "
-                f"found {array.shape}"
-            )
-        real = "float32" if self.dtype == "float32" else "float64"
-        if not (np.abs(array.astype(np.float64)) <= np.finfo(real).max).all():  # also catches NaN
-            raise ArgumentError(
-                "head_mask: expected finite numbers, 1 to keep a head and 0 to drop it, found "
-                f"{array.tolist()}"
-            )
-        each = np.broadcast_to(array, (layers, N)).astype(real)
-        return tuple(to_backend(row.reshape(1, N, 1, 1), self.xp) for row in each)
-
-    def _host(self, name: str, value: Any) -> np.ndarray:
-        if is_array(value):
-            if self.xp is np and not isinstance(value, np.ndarray):
-                raise BackendError(
-                    f"{name}: a CuPy array for a NumPy model; nothing moves between host and device "
-                    "silently: pass value.get()"
-                )
-            return to_host(value)
-        try:
-            return np.asarray(value)
-        except (TypeError, ValueError, RuntimeError) as error:  # the last one: tensors of torch
-            raise ArgumentError(f"{name}: expected an array or nested lists: {error}") from error
+    @property
+    def past_length(self) -> int:
+        """How many tokens earlier calls have read."""
+        return self.layers[0].offset
 
 
-def flag(name: str, value: Any, default: bool) -> bool:
-    """``value``, or ``default`` where it is None; ArgumentError where it is neither True nor False."""
-    if value is not None and not isinstance(value, (bool, np.bool_)):
-        raise ArgumentError(f"{name}: expected True, False or None, found {reprlib.repr(value)}")
-    return default if value is None else bool(value)
+def read_inputs(
+    door: Door,
+    input_ids: Any = None,
+    attention_mask: Any = None,
+    token_type_ids: Any = None,
+    head_mask: Any = None,
+    inputs_embeds: Any = None,
+    encoder_hidden_states: Any = None,
+    encoder_attention_mask: Any = None,
+    past_key_values: Any = None,
+) -> Inputs:
+    """Check the arguments of a call.
 
-
-def _kind(array: np.ndarray) -> str:
-    """What the array holds; of Python objects the first that is at fault."""
-    if array.dtype != object:
-        return str(array.dtype)
-    odd = (x for x in array.flat if not isinstance(x, (int, float)) or abs(x) >= 2**63)
-    return reprlib.repr(next(odd, "Python objects"))
-
-
-def _expect_shape(name: str, found: tuple[int, ...], expected: tuple) -> None:
-    fits = len(found) == len(expected) and all(
-        isinstance(e, str) or e == f for e, f in zip(expected, found, strict=False)
+    Raises:
+        ArgumentError: names the argument, what was found and what was expected.
+    """
+    if (input_ids is None) == (inputs_embeds is None):
+        both = "neither" if input_ids is None else "both"
+        raise ArgumentError(f"expected exactly one of input_ids and inputs_embeds, found {both}")
+    if input_ids is not None:
+        input_ids = door.integers("input_ids", input_ids, ("B", "L"), door.config.vocab_size)
+        B, L = input_ids.shape
+    else:
+        D = door.config.hidden_size
+        inputs_embeds = door.floats("inputs_embeds", inputs_embeds, ("B", "L", D))
+        B, L, _ = inputs_embeds.shape
+    if L == 0:
+        raise ArgumentError("input_ids or inputs_embeds: expected at least one token, found L = 0")
+    if token_type_ids is None:
+        token_type_ids = door.xp.zeros((B, L), dtype=door.xp.int64)
+    else:
+        types = door.config.type_vocab_size
+        token_type_ids = door.integers("token_type_ids", token_type_ids, (B, L), types)
+    past = _past(door, past_key_values, B)
+    encoder, encoder_mask = _encoder(
+        door, encoder_hidden_states, encoder_attention_mask, B, L, past
     )
-    if not fits:
-        text = ", ".join(str(e) for e in expected) + ("," if len(expected) == 1 else "")
-        raise ArgumentError(f"{name}: expected shape ({text}), found {found}")
+    offset = 0 if past is None else past[0][0].key.shape[2]
+    mask = _attention_mask(door, attention_mask, B, L, offset)
+    heads = door.head_masks(head_mask)
+    layers = []
+    for i in range(door.config.num_hidden_layers):
+        own, cross = (None, None) if past is None else past[i]
+        kept = _kept(door, heads[i], i)
+        layers.append(LayerInputs(mask, kept, offset, own, encoder, encoder_mask, heads[i], cross))
+    return Inputs(input_ids, inputs_embeds, token_type_ids, encoder, tuple(layers))
+
+
+def _past(
+    door: Door, value: Any, B: int
+) -> tuple[tuple[KeysAndValues, KeysAndValues | None], ...] | None:
+    """Keys and values of earlier calls: a layer two arrays, (B, N, P, d), and with cross-attention
+    two more, (B, N, S, d)."""
+    if value is None:
+        return None
+    c, name, layers = door.config, "past_key_values", door.config.num_hidden_layers
+    if not c.is_decoder:
+        raise ArgumentError(f"{name}: expected None, since is_decoder is False")
+    counts = (2, 4) if c.add_cross_attention else (2,)
+    if (
+        not isinstance(value, (tuple, list))
+        or len(value) != layers
+        or not all(isinstance(v, (tuple, list)) and len(v) in counts for v in value)
+        or len({len(v) for v in value}) != 1
+    ):
+        raise ArgumentError(
+            f"{name}: expected {layers} sequences (one a layer) of "
+            f"{' or '.join(map(str, counts))} arrays each, found {_lengths(value)}"
+        )
+    found, P, S = [], "P", "S"
+    for i, arrays in enumerate(value):
+        N, d = len(c.kept_heads(i)), c.head_size
+        own, cross = _pair(door, f"{name}[{i}]", arrays, 0, (B, N, P, d)), None
+        if len(arrays) == 4:
+            cross = _pair(door, f"{name}[{i}]", arrays, 2, (B, c.num_attention_heads, S, d))
+            S = cross.key.shape[2]
+        P = own.key.shape[2]  # the same in every layer, and so is S
+        found.append((own, cross))
+    return tuple(found)
+
+
+def _pair(door: Door, name: str, arrays: Any, first: int, shape: tuple) -> KeysAndValues:
+    key = door.floats(f"{name}[{first}]", arrays[first], shape)
+    return KeysAndValues(key, door.floats(f"{name}[{first + 1}]", arrays[first + 1], key.shape))
+
+
+def _encoder(
+    door: Door, states: Any, mask: Any, B: int, L: int, past: tuple | None
+) -> tuple[Array | None, Array | None]:
+    """What cross-attention looks at: (B, S, D), and the mask to add, (B, 1, 1 or L, S)."""
+    c, cross = door.config, None if past is None else past[0][1]
+    if states is not None:
+        if not c.add_cross_attention:
+            raise ArgumentError(
+                "encoder_hidden_states: expected None, since add_cross_attention is False: "
+                "there is no cross-attention to read them"
+            )
+        S = "S" if cross is None else cross.key.shape[2]
+        states = door.floats("encoder_hidden_states", states, (B, S, c.hidden_size))
+        S = states.shape[1]
+    elif cross is not None:
+        S = cross.key.shape[2]
+    elif mask is not None:
+        raise ArgumentError(
+            "encoder_attention_mask: expected encoder_hidden_states with it, found None"
+        )
+    else:
+        return None, None
+    if S == 0:
+        name = "past_key_values" if states is None else "encoder_hidden_states"
+        raise ArgumentError(f"{name}: expected at least one token, found S = 0")
+    if mask is None:
+        return states, None
+    mask = door.mask("encoder_attention_mask", mask, {"(B, S)": (B, S), "(B, L, S)": (B, L, S)})
+    return states, door.added(mask[:, None, None, :] if mask.ndim == 2 else mask[:, None])
+
+
+def _attention_mask(door: Door, value: Any, B: int, L: int, past: int) -> Array | None:
+    """What is added to the scores, of a shape that broadcasts to (B, N, L, P+L).
+
+    A mask (B, P+L) says which tokens may be seen; a decoder's query i sees none beyond its own
+    place P + i besides. A mask (B, L, P+L) says for each query what it may see, and is taken as
+    it is, in a decoder too.
+    """
+    visible = None
+    if value is not None:
+        P = "P+L" if past else "L"
+        visible = door.mask(
+            "attention_mask", value,
+            {f"(B, {P})": (B, past + L), f"(B, L, {P})": (B, L, past + L)},
+        )  # fmt: skip
+        if visible.ndim == 3:
+            return door.added(visible[:, None])
+        visible = visible[:, None, None, :]
+    if door.config.is_decoder:
+        causal = np.tri(L, past + L, past)
+        visible = causal[None, None] if visible is None else visible * causal
+    return door.added(visible)
+
+
+def _kept(door: Door, head_mask: Array | None, layer: int) -> Array | None:
+    """Of a layer's head mask, the part of those heads that were not pruned."""
+    if head_mask is None or layer not in door.config.pruned_heads:
+        return head_mask
+    return head_mask[:, to_backend(np.array(door.config.kept_heads(layer)), door.xp)]
+
+
+def _lengths(value: Any) -> str:
+    """How a sequence of sequences is made up, in words."""
+    if not isinstance(value, (tuple, list)):
+        return type(value).__name__
+    each = [len(v) if isinstance(v, (tuple, list)) else type(v).__name__ for v in value[:20]]
+    return f"{len(value)} of {reprlib.repr(each)}"

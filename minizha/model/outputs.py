@@ -28,7 +28,7 @@ class ModelOutput:
 
     ``out.loss``, ``out["loss"]`` and ``out[0]`` are the same array; ``out.to_tuple()`` has the
     fields that are not None, in order. ``record`` is the tree of activations that the backward
-    pass reads, or None.
+    pass reads, or None. Fields and record share their arrays: write into copies.
     """
 
     fields: tuple[str, ...] = ()
@@ -48,10 +48,12 @@ class ModelOutput:
 
         Without arguments this starts from the loss. With arguments, each names a float field and
         gives the gradient of some scalar with respect to it, of the field's shape;
-        ``hidden_states`` and ``attentions`` take a sequence, None in the places nobody asks for.
+        ``hidden_states``, ``attentions``, ``cross_attentions`` and ``past_key_values`` take a
+        sequence (the last one of sequences), None in the places nobody asks for.
 
         Returns:
-            The gradients of the float inputs that were given: ``{"inputs_embeds": (B, L, D)}``.
+            The gradients of those float inputs that were given, of their shapes:
+            ``inputs_embeds``, ``encoder_hidden_states``, ``past_key_values``.
 
         Raises:
             MinizhaError: nothing was recorded, or there is no loss to start from.
@@ -124,10 +126,15 @@ class ModelOutput:
 
 
 class BaseModelOutput(ModelOutput):
-    """NezhaModel: last_hidden_state (B, L, D), pooler_output (B, D) unless built without pooler,
-    hidden_states (layers + 1 times (B, L, D)), attentions (layers times (B, N, L, L))."""
+    """NezhaModel: last_hidden_state (B, L, D); pooler_output (B, D) unless built without pooler;
+    hidden_states, layers + 1 times (B, L, D); past_key_values, a layer two times (B, N, P+L, d) and
+    with cross-attention two times (B, N, S, d); attentions, layers times (B, N, L, P+L);
+    cross_attentions, layers times (B, N, L, S)."""
 
-    fields = ("last_hidden_state", "pooler_output", "hidden_states", "attentions")
+    fields = (
+        "last_hidden_state", "pooler_output", "hidden_states", "past_key_values", "attentions",
+        "cross_attentions",
+    )  # fmt: skip
 
 
 class PreTrainingOutput(ModelOutput):
@@ -140,15 +147,42 @@ class PreTrainingOutput(ModelOutput):
 
 
 class MaskedLMOutput(ModelOutput):
-    """NezhaForMaskedLM: loss (), logits (B, L, V), hidden_states, attentions."""
+    """NezhaForMaskedLM: loss (), logits (B, L, V), hidden_states, attentions; past_key_values where
+    a decoder was called with ``use_cache=True``."""
 
-    fields = ("loss", "logits", "hidden_states", "attentions")
+    fields = ("loss", "logits", "hidden_states", "attentions", "past_key_values")
 
 
 class NextSentencePredictorOutput(ModelOutput):
     """NezhaForNextSentencePrediction: loss (), logits (B, 2), hidden_states, attentions."""
 
     fields = ("loss", "logits", "hidden_states", "attentions")
+
+
+class SequenceClassifierOutput(ModelOutput):
+    """NezhaForSequenceClassification: loss (), logits (B, num_labels), hidden_states, attentions."""
+
+    fields = ("loss", "logits", "hidden_states", "attentions")
+
+
+class MultipleChoiceOutput(ModelOutput):
+    """NezhaForMultipleChoice: loss (), logits (B, C) for C choices; hidden_states and attentions of
+    B·C rows."""
+
+    fields = ("loss", "logits", "hidden_states", "attentions")
+
+
+class TokenClassifierOutput(ModelOutput):
+    """NezhaForTokenClassification: loss (), logits (B, L, num_labels), hidden_states, attentions."""
+
+    fields = ("loss", "logits", "hidden_states", "attentions")
+
+
+class QuestionAnsweringOutput(ModelOutput):
+    """NezhaForQuestionAnswering: loss (), start_logits (B, L), end_logits (B, L), hidden_states,
+    attentions."""
+
+    fields = ("loss", "start_logits", "end_logits", "hidden_states", "attentions")
 
 
 def _describe(value: Any) -> str:

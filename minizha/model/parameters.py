@@ -84,10 +84,9 @@ def body_shapes(config: NezhaConfig, pooler: bool) -> Shapes:
     }
     for i in range(config.num_hidden_layers):
         layer = f"encoder.layer.{i}."
-        for name in ("query", "key", "value"):
-            shapes |= _linear(f"{layer}attention.self.{name}", D, D)
-        shapes |= _linear(layer + "attention.output.dense", D, D)
-        shapes |= _norm(layer + "attention.output.LayerNorm", D)
+        shapes |= _attention(layer + "attention.", D, len(config.kept_heads(i)) * config.head_size)
+        if config.add_cross_attention:
+            shapes |= _attention(layer + "crossattention.", D, D)
         shapes |= _linear(layer + "intermediate.dense", F, D)
         shapes |= _linear(layer + "output.dense", D, F)
         shapes |= _norm(layer + "output.LayerNorm", D)
@@ -105,21 +104,31 @@ def prediction_shapes(config: NezhaConfig) -> Shapes:
     return shapes
 
 
-def seq_relationship_shapes(config: NezhaConfig) -> Shapes:
-    """Names and shapes of the next-sentence head."""
-    return _linear("cls.seq_relationship", 2, config.hidden_size)
+def linear_head_shapes(config: NezhaConfig, name: str, outputs: int) -> Shapes:
+    """Names and shapes of a head that is one matrix: ``outputs`` numbers from each vector."""
+    return _linear(name, outputs, config.hidden_size)
 
 
 def initialise(
-    shapes: Shapes, config: NezhaConfig, rng: np.random.Generator, xp: ModuleType, dtype: str
+    shapes: Shapes,
+    config: NezhaConfig,
+    rng: np.random.Generator,
+    xp: ModuleType,
+    dtype: str,
+    given: Mapping[str, Callable[[], Array]] | None = None,
 ) -> dict[str, Array]:
     """Fresh parameters: matrices N(0, initializer_range²), biases 0, LayerNorm 1 and 0, pad row 0.
+
+    ``given`` makes those that come from elsewhere; they are not drawn.
 
     Convention: drawn in float64 in the order of the names and rounded once, so that models of
     one seed agree in every dtype and on every backend.
     """
-    arrays = {}
+    arrays, given = {}, given or {}
     for name, shape in shapes.items():
+        if name in given:
+            arrays[name] = given[name]()
+            continue
         if len(shape) == 2:
             values = rng.standard_normal(shape) * config.initializer_range
         else:
@@ -133,6 +142,15 @@ def initialise(
 def decays(name: str) -> bool:
     """Whether weight decay applies: to matrices, not to biases and not to LayerNorm."""
     return not (name.endswith("bias") or "LayerNorm" in name)
+
+
+def _attention(name: str, size: int, width: int) -> Shapes:
+    """``width`` is that of all heads together: less than ``size`` where some were pruned."""
+    shapes: Shapes = {}
+    for projection in ("query", "key", "value"):
+        shapes |= _linear(f"{name}self.{projection}", width, size)
+    shapes |= _linear(name + "output.dense", size, width)
+    return shapes | _norm(name + "output.LayerNorm", size)
 
 
 def _linear(name: str, outputs: int, inputs: int) -> Shapes:

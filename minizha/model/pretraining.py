@@ -1,179 +1,18 @@
-"""The classes that pre-train: masked words, next sentences, and both at once.
-
-Each runs :func:`~minizha.model.nezha.nezha` and puts its heads on top; ``backward`` walks the
-same way down.
-"""
+"""The classes that pre-train: masked words, next sentences, and both at once."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
-
-import numpy as np
+from typing import Any
 
 from minizha.backend import Array
-from minizha.config import NezhaConfig
-from minizha.model.heads import predictions, predictions_backward
-from minizha.model.inputs import Inputs
-from minizha.model.masked_lm import (
-    ItemsInBatch,
-    LabelledPredictionsCache,
-    check_items,
-    masked_lm_loss,
-    masked_lm_loss_backward,
-)
-from minizha.model.nezha import NezhaCache, NezhaResult, add, nezha, nezha_backward
-from minizha.model.outputs import (
-    Deferred,
-    MaskedLMOutput,
-    ModelOutput,
-    NextSentencePredictorOutput,
-    PreTrainingOutput,
-)
-from minizha.model.parameters import (
-    Shapes,
-    Tree,
-    accumulate,
-    body_shapes,
-    prediction_shapes,
-    seq_relationship_shapes,
-)
-from minizha.model.pretrained import NezhaPreTrainedModel, Wanted
-from minizha.ops.cross_entropy import CrossEntropyCache, cross_entropy, cross_entropy_backward
-from minizha.ops.linear import LinearCache, linear, linear_backward
+from minizha.model.door import flag
+from minizha.model.generation import Sampling, generate
+from minizha.model.masked_lm import ItemsInBatch
+from minizha.model.outputs import MaskedLMOutput, NextSentencePredictorOutput, PreTrainingOutput
+from minizha.model.pretraining_heads import PreTrainingHeads
 
 
-class PreTrainingCache(NamedTuple):
-    """The record of a model with heads; None for a head or a loss that took no part. The last
-    two are the terms of the loss, for whoever wants to know them apart."""
-
-    nezha: NezhaCache
-    masked_lm: LabelledPredictionsCache | None
-    seq_relationship: LinearCache | None
-    next_sentence: CrossEntropyCache | None
-    masked_lm_loss: Array | None
-    next_sentence_loss: Array | None
-
-
-class _WithHeads(NezhaPreTrainedModel):
-    """Body, one or both heads, one or both losses; the classes below say which."""
-
-    _output_class: ClassVar[type[ModelOutput]]
-    _masked_lm_field: ClassVar[str | None] = None
-    _next_sentence_field: ClassVar[str | None] = None
-
-    def _shapes(self, config: NezhaConfig) -> Shapes:
-        pooler = self._next_sentence_field is not None
-        shapes = {f"nezha.{name}": s for name, s in body_shapes(config, pooler).items()}
-        if self._masked_lm_field is not None:
-            shapes |= prediction_shapes(config)
-        return shapes | (seq_relationship_shapes(config) if pooler else {})
-
-    def _decoder(self, tree: Tree) -> Tree:
-        """The subtree whose ``weight`` the decoder multiplies with, in parameters or gradients."""
-        if self.config.tie_word_embeddings:
-            return tree.nezha.embeddings.word_embeddings
-        return tree.cls.predictions.decoder
-
-    def _call(
-        self,
-        inputs: Inputs,
-        wanted: Wanted,
-        labels: np.ndarray | None,
-        next_labels: np.ndarray | None,
-        items: ItemsInBatch | None = None,
-    ) -> ModelOutput | tuple:
-        p, items = self.parameters, check_items(items)
-        body = nezha(
-            p.nezha, self.config, inputs, self.table, self._rng, wanted.attentions, wanted.record
-        )
-        values: dict[str, Any] = wanted.pick(body)
-        full = masked_lm = masked_loss = relation = next_sentence = next_loss = None
-        if self._masked_lm_field is not None:
-            full = self._all_predictions(p, body)
-            values[self._masked_lm_field] = Deferred(lambda: full.value()[0])
-            if labels is not None:
-                masked_loss, masked_lm = masked_lm_loss(
-                    p.cls.predictions, self.config, body.last_hidden_state,
-                    self._decoder(p).weight, labels, items.labels,
-                )  # fmt: skip
-        if self._next_sentence_field is not None:
-            head = p.cls.seq_relationship
-            logits, relation = linear(body.pooler_output, head.weight, head.bias)
-            values[self._next_sentence_field] = logits
-            if next_labels is not None:
-                next_loss, next_sentence = cross_entropy(
-                    logits, next_labels, items.next_sentence_label
-                )
-        values["loss"] = add(masked_loss, next_loss)
-        record = None
-        if wanted.record:
-            record = PreTrainingCache(
-                body.cache, masked_lm, relation, next_sentence, masked_loss, next_loss
-            )
-
-        def backward(upstream: dict[str, Any]) -> dict[str, Any]:
-            return self._backward(upstream, record, full, inputs)
-
-        return self._output(self._output_class, values, wanted, record, backward)
-
-    def _all_predictions(self, p: Tree, body: NezhaResult) -> Deferred:
-        hidden, weight = body.last_hidden_state, self._decoder(p).weight
-        return Deferred(lambda: predictions(p.cls.predictions, self.config, hidden, weight))
-
-    def _backward(
-        self,
-        upstream: dict[str, Any],
-        record: PreTrainingCache,
-        full: Deferred | None,
-        inputs: Inputs,
-    ) -> dict[str, Array]:
-        """In the forward pass the loss was a sum of two means; each passes dloss on to its own
-        head, and where logits are asked for directly, their gradients join in."""
-        g, config, dloss = self._gradient_tree(), self.config, upstream.get("loss")
-        dhidden, dpooled = [], None
-        if dloss is not None and record.masked_lm is not None:
-            dhidden.append(
-                masked_lm_loss_backward(
-                    dloss, record.masked_lm, config, g.cls.predictions, self._decoder(g)
-                )
-            )
-        dlogits = upstream.get(self._masked_lm_field)
-        if dlogits is not None:
-            _, cache = full.value()
-            dhidden.append(
-                predictions_backward(dlogits, cache, config, g.cls.predictions, self._decoder(g))
-            )
-        dlogits = upstream.get(self._next_sentence_field)
-        if dloss is not None and record.next_sentence is not None:
-            from_loss = cross_entropy_backward(dloss, record.next_sentence)
-            dlogits = add(dlogits, from_loss)
-        if dlogits is not None:
-            dpooled, dweight, dbias = linear_backward(dlogits, record.seq_relationship)
-            accumulate(g.cls.seq_relationship, weight=dweight, bias=dbias)
-        dx = nezha_backward(
-            sum(dhidden[1:], dhidden[0]) if dhidden else None,
-            dpooled,
-            upstream.get("hidden_states"),
-            upstream.get("attentions"),
-            record.nezha,
-            config,
-            g.nezha,
-        )
-        return self._input_gradients(inputs, dx)
-
-    def _labels(self, labels: Any, inputs: Inputs) -> np.ndarray | None:
-        if labels is None:
-            return None
-        V = self.config.vocab_size
-        return self._door.host_integers("labels", labels, inputs.shape, V, ignored=True)
-
-    def _next_labels(self, name: str, labels: Any, inputs: Inputs) -> np.ndarray | None:
-        if labels is None:
-            return None
-        return self._door.host_integers(name, labels, inputs.shape[:1], 2, ignored=True)
-
-
-class NezhaForPreTraining(_WithHeads):
+class NezhaForPreTraining(PreTrainingHeads):
     """Both heads. The loss is the sum of the losses whose labels are given."""
 
     _output_class = PreTrainingOutput
@@ -222,8 +61,9 @@ class NezhaForPreTraining(_WithHeads):
         )
 
 
-class NezhaForMaskedLM(_WithHeads):
-    """The masked-language-model head; the body has no pooler."""
+class NezhaForMaskedLM(PreTrainingHeads):
+    """The masked-language-model head; the body has no pooler. With ``is_decoder`` it can
+    :meth:`generate`."""
 
     _output_class = MaskedLMOutput
     _masked_lm_field = "logits"
@@ -235,8 +75,12 @@ class NezhaForMaskedLM(_WithHeads):
         token_type_ids: Any = None,
         head_mask: Any = None,
         inputs_embeds: Any = None,
+        encoder_hidden_states: Any = None,
+        encoder_attention_mask: Any = None,
         labels: Any = None,
         *,
+        past_key_values: Any = None,
+        use_cache: bool | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
@@ -247,17 +91,69 @@ class NezhaForMaskedLM(_WithHeads):
         Shapes: labels (B, L) in [0, V) or −100. The others as for
         :class:`~minizha.model.nezha.NezhaModel`.
 
+        Convention: labels stand where they are guessed. A decoder that is to guess the next
+        token gets the ids moved one to the left. ``use_cache`` None is False here: this
+        class's documentation names no such field.
+
         Raises:
             ArgumentError: an argument has a wrong shape, type or range.
         """
         wanted = self._wanted(
-            output_attentions, output_hidden_states, return_dict, record, labels is not None
-        )
-        inputs = self._inputs(input_ids, attention_mask, token_type_ids, head_mask, inputs_embeds)
+            output_attentions, output_hidden_states, return_dict, record, labels is not None,
+            flag("use_cache", use_cache, False),
+        )  # fmt: skip
+        inputs = self._inputs(
+            input_ids, attention_mask, token_type_ids, head_mask, inputs_embeds,
+            encoder_hidden_states, encoder_attention_mask, past_key_values,
+        )  # fmt: skip
         return self._call(inputs, wanted, self._labels(labels, inputs), None)
 
+    def generate(
+        self,
+        input_ids: Any,
+        attention_mask: Any = None,
+        *,
+        encoder_hidden_states: Any = None,
+        encoder_attention_mask: Any = None,
+        max_new_tokens: int = 20,
+        do_sample: bool = False,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        eos_token_id: int | None = None,
+        seed: int = 0,
+        use_cache: bool = True,
+    ) -> Array:
+        """Go on with a text: ``ids[t + 1]`` is chosen from ``logits[t]``, for decoders
 
-class NezhaForNextSentencePrediction(_WithHeads):
+        The likeliest token each time, or with ``do_sample`` one drawn from ``softmax(logits /
+        temperature)`` of the ``top_k`` likeliest and of the fewest that have ``top_p`` of the
+        probability together. A row that has met ``eos_token_id`` (None: the configuration's, −1:
+        none ends a text) is filled with the padding token; when all have, it ends.
+
+        Shapes: input_ids (B, L), attention_mask (B, L) with padding on the left,
+        encoder_hidden_states (B, S, D), encoder_attention_mask (B, S) → (B, L + new) integers,
+        new ≤ max_new_tokens.
+
+        Convention: ``use_cache=False`` reads the whole text at each step: slower, the same text.
+        In train mode dropout acts here too; call ``eval()`` first.
+
+        Raises:
+            ArgumentError: not a decoder, padding on the right, or an argument out of range.
+        """
+        sampling = Sampling(temperature, top_k, top_p).check()
+        encoder = {
+            "encoder_hidden_states": encoder_hidden_states,
+            "encoder_attention_mask": encoder_attention_mask,
+        }
+        return generate(
+            self, input_ids, attention_mask, encoder, max_new_tokens,
+            sampling if flag("do_sample", do_sample, False) else None,
+            eos_token_id, seed, flag("use_cache", use_cache, True),
+        )  # fmt: skip
+
+
+class NezhaForNextSentencePrediction(PreTrainingHeads):
     """The next-sentence head: column 0 says "B follows A", column 1 "B is random"."""
 
     _output_class = NextSentencePredictorOutput

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from minizha.backend import is_array, to_host
 from minizha.errors import ArgumentError
 
 
@@ -69,14 +71,30 @@ def row_length(lengths: list[int], padding: Any, max_length: int) -> int:
     return max_length
 
 
-def check_ids(ids: Any, ndim: int, vocab_size: int) -> Any:
-    """Token ids as an int (``ndim`` 0) or a list of ints (1), each in 0 … V − 1."""
-    array = as_integers("ids", ids)
-    if array.ndim != ndim:
-        kind = "an integer" if ndim == 0 else "a one-dimensional list of integers"
-        raise ArgumentError(f"ids: expected {kind}, found shape {array.shape}")
+def check_ids(ids: Any, vocab_size: int) -> int | list[int]:
+    """A token id as an int, a row of them as a list, each in 0 … V − 1; CuPy arrays come to the
+    host."""
+    array = as_integers("ids", to_host(ids) if is_array(ids) else ids)
+    if array.ndim > 1:
+        hint = "; batch_decode takes rows" if array.ndim == 2 else ""
+        raise ArgumentError(
+            f"ids: expected an integer or a one-dimensional list of integers, found shape "
+            f"{array.shape}{hint}"
+        )
     check_range("ids", array, vocab_size)
     return array.tolist()
+
+
+def check_return_tensors(return_tensors: Any) -> Callable[[np.ndarray], Any]:
+    """What to pass each array of a batch through."""
+    if callable(return_tensors):
+        return return_tensors
+    if return_tensors is None or (isinstance(return_tensors, str) and return_tensors == "np"):
+        return lambda array: array
+    raise ArgumentError(
+        "return_tensors: expected None, 'np' or a function of an array such as torch.from_numpy "
+        f"or cupy.asarray, found {return_tensors!r}"
+    )
 
 
 def check_range(name: str, ids: np.ndarray, vocab_size: int) -> None:

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os import PathLike
+from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 
+from minizha.backend import is_array, to_host
+from minizha.checkpoint.hub import local_folder
 from minizha.errors import ArgumentError
+from minizha.files import folder_path, make_folder, write_together
 from minizha.text.arguments import (
     check_ids,
     check_max_length,
+    check_return_tensors,
     check_texts,
     check_truncation,
     row_length,
 )
-from minizha.text.tokenizer_files import check_settings, read_folder, write_folder
+from minizha.text.batch import Batch
+from minizha.text.tokenizer_files import (
+    SETTINGS_NAME,
+    VOCABULARY_NAME,
+    WHOLE_NAME,
+    check_settings,
+    contents,
+    read_tokenizer_folder,
+)
 from minizha.text.vocabulary import (
     CLS,
     MASK,
@@ -29,6 +43,7 @@ from minizha.text.vocabulary import (
 )
 from minizha.text.wordpiece import close_gaps, normalizer, wordpiece
 
+_LOCK = Lock()
 MAX_LENGTH = 512
 """The default of ``max_length``: the released checkpoints were trained on no longer inputs."""
 
@@ -79,13 +94,37 @@ class NezhaTokenizer:
         return self.vocab_size
 
     @classmethod
-    def from_pretrained(cls, folder: str | PathLike[str]) -> NezhaTokenizer:
-        """Read vocab.txt (or else tokenizer.json) and tokenizer_config.json from a local folder.
+    def from_pretrained(
+        cls,
+        name: str | PathLike[str],
+        *,
+        revision: str | None = None,
+        cache_dir: str | PathLike[str] | None = None,
+        local_files_only: bool = False,
+    ) -> NezhaTokenizer:
+        """Read vocab.txt (or else tokenizer.json) and tokenizer_config.json, if there is one.
+
+        Args:
+            name: a folder, or a hub id such as "sijunhe/nezha-cn-base", which is fetched as
+                :func:`minizha.checkpoint.hub.local_folder` says.
+            revision: of a repository: a branch, a tag or a commit; None is "main".
+            cache_dir: where the hub's files are kept; None is huggingface_hub's usual place.
+            local_files_only: take them from there without asking the hub.
 
         Raises:
-            FileError: no such folder, neither file in it, or a broken one.
+            FileError: neither a folder nor an id; a repository that can't be had; neither file
+                in it, or a broken one.
+            ArgumentError: no path, revision or cache folder.
         """
-        tokens, settings = read_folder(folder)
+        folder = local_folder(
+            name,
+            [[VOCABULARY_NAME, WHOLE_NAME]],
+            [SETTINGS_NAME],
+            revision=revision,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+        )
+        tokens, settings = read_tokenizer_folder(folder)
         return cls(tokens, **settings)
 
     def save_pretrained(self, folder: str | PathLike[str]) -> None:
@@ -96,9 +135,16 @@ class NezhaTokenizer:
         Raises:
             FileError: the folder or a file can't be written.
         """
-        self._tokenizer.no_truncation()
-        whole = self._tokenizer.to_str(pretty=True)
-        write_folder(folder, self._tokens, self._settings, whole, MAX_LENGTH)
+        folder = folder_path(folder)
+        make_folder(folder)
+        write_together(self.files(folder))
+
+    def files(self, folder: Path) -> dict[Path, bytes]:
+        """What :meth:`save_pretrained` writes, for whoever saves it together with a model."""
+        with _LOCK:
+            self._tokenizer.no_truncation()
+            whole = self._tokenizer.to_str(pretty=True)
+        return contents(folder, self._tokens, self._settings, whole, MAX_LENGTH)
 
     def __call__(
         self,
@@ -107,8 +153,8 @@ class NezhaTokenizer:
         padding: bool | str = True,
         truncation: bool | str = True,
         max_length: int | None = None,
-        return_tensors: str | None = None,
-    ) -> dict[str, np.ndarray]:
+        return_tensors: str | Callable[[np.ndarray], Any] | None = None,
+    ) -> Batch:
         """Encode as ``[CLS] text [SEP]`` or ``[CLS] text [SEP] pair [SEP]``.
 
         Args:
@@ -119,17 +165,17 @@ class NezhaTokenizer:
             truncation: True or "longest_first" shortens to ``max_length``, a pair by taking from
                 the longer segment; False shortens nothing.
             max_length: tokens a row, special ones included; None is 512.
-            return_tensors: None or "np"; the result is NumPy arrays either way.
+            return_tensors: None or "np": NumPy arrays either way; or a function that each array is
+                passed through, such as ``torch.from_numpy`` or ``cupy.asarray``.
 
         Returns:
             input_ids, token_type_ids (1 from the pair on) and attention_mask (0 on padding), each
-            (B, L) int64, also for one text.
+            (B, L) int64, also for one text. They are keys and attributes of a dict.
 
         Raises:
             ArgumentError: anything else than described here.
         """
-        if return_tensors not in (None, "np"):
-            raise ArgumentError(f"return_tensors: expected None or 'np', found {return_tensors!r}")
+        convert = check_return_tensors(return_tensors)
         batch = check_texts(text, pair)
         # [CLS], a [SEP] for each segment, and room for a token of each
         max_length = check_max_length(
@@ -146,7 +192,7 @@ class NezhaTokenizer:
             out["input_ids"][i, : len(row.ids)] = row.ids
             out["token_type_ids"][i, : len(row.ids)] = row.type_ids
             out["attention_mask"][i, : len(row.ids)] = 1
-        return out
+        return Batch({name: convert(array) for name, array in out.items()})
 
     def plain_ids(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The ids of each text, (n,) int64, without special tokens and without truncation."""
@@ -159,28 +205,31 @@ class NezhaTokenizer:
         return self.convert_ids_to_tokens(ids)
 
     def decode(self, ids: Any, skip_special_tokens: bool = False) -> str:
-        """Ids (L,) as text: tokens joined by spaces, ``##`` continuations to what precedes them.
+        """Ids (L,), or one id, as text: tokens joined by spaces, ``##`` pieces to what precedes.
 
         Convention: no space before ``. ? ! ,`` and around the apostrophes of English, as in
-        BertTokenizerFast. Chinese characters stay apart.
+        BertTokenizerFast. Chinese characters stay apart. ``logits[0].argmax(-1)`` is taken as it
+        is, a CuPy array too.
 
         Raises:
-            ArgumentError: not one-dimensional, not integers, or an id outside 0 … V − 1.
+            ArgumentError: of more dimensions, not integers, or an id outside 0 … V − 1.
         """
-        ids = check_ids(ids, 1, self.vocab_size)
+        ids = check_ids(ids, self.vocab_size)
+        ids = [ids] if isinstance(ids, int) else ids
         return close_gaps(self._tokenizer.decode(ids, skip_special_tokens))
 
     def batch_decode(self, ids: Any, skip_special_tokens: bool = False) -> list[str]:
-        """Ids (B, L), or a list of B rows, as B texts; see :meth:`decode`."""
-        if not isinstance(ids, (list, tuple, np.ndarray)):
+        """Ids (B, L), or a list of B rows or single ids, as B texts; see :meth:`decode`."""
+        rows = to_host(ids) if is_array(ids) else ids
+        one = isinstance(rows, np.ndarray) and rows.ndim == 0
+        if one or not isinstance(rows, (list, tuple, np.ndarray)):
             raise ArgumentError(f"ids: expected rows of integers, found {type(ids).__name__}")
-        return [self.decode(row, skip_special_tokens) for row in ids]
+        return [self.decode(row, skip_special_tokens) for row in rows]
 
     def convert_ids_to_tokens(self, ids: Any) -> str | list[str]:
         """The token of one id, or a list for a list; ArgumentError for an id outside 0 … V − 1."""
-        if isinstance(ids, (int, np.integer)):
-            return self._tokens[check_ids(ids, 0, self.vocab_size)]
-        return [self._tokens[i] for i in check_ids(ids, 1, self.vocab_size)]
+        ids = check_ids(ids, self.vocab_size)
+        return self._tokens[ids] if isinstance(ids, int) else [self._tokens[i] for i in ids]
 
     def convert_tokens_to_ids(self, tokens: str | Sequence[str]) -> int | list[int]:
         """The id of one token, or a list for a list; an unknown token has the id of [UNK]."""
@@ -191,8 +240,9 @@ class NezhaTokenizer:
         return [self._ids.get(token, self.unk_token_id) for token in tokens]
 
     def _encode(self, batch: list, max_length: int | None, special: bool = True) -> list:
-        if max_length is None:
-            self._tokenizer.no_truncation()
-        else:
-            self._tokenizer.enable_truncation(max_length, strategy="longest_first")
-        return self._tokenizer.encode_batch(batch, add_special_tokens=special)
+        with _LOCK:  # truncation is a switch of the library's object, which threads share
+            if max_length is None:
+                self._tokenizer.no_truncation()
+            else:
+                self._tokenizer.enable_truncation(max_length, strategy="longest_first")
+            return self._tokenizer.encode_batch(batch, add_special_tokens=special)

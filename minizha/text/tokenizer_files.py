@@ -4,59 +4,50 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 from collections.abc import Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 from minizha.errors import FileError, MinizhaError
-from minizha.files import folder_path, make_folder, read_json_object, write_together
+from minizha.files import newest, read_json_object
 from minizha.text.vocabulary import SPECIAL_TOKENS, UNK, check_tokens, read_vocabulary
 
-VOCABULARY_NAME, SETTINGS_NAME = "vocab.txt", "tokenizer_config.json"
+VOCABULARY_NAME, WHOLE_NAME, SETTINGS_NAME = "vocab.txt", "tokenizer.json", "tokenizer_config.json"
 SETTINGS = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
 _PARTS = {"model": "WordPiece", "normalizer": "BertNormalizer", "pre_tokenizer": "BertPreTokenizer"}
 
 
-def read_folder(folder: str | PathLike[str]) -> tuple[list[str], dict[str, Any]]:
+def read_tokenizer_folder(folder: Path) -> tuple[list[str], dict[str, Any]]:
     """The tokens and the ``SETTINGS`` found in ``folder``; vocab.txt goes before tokenizer.json.
 
     Raises:
-        FileError: no such folder, neither file in it, or a broken one.
+        FileError: neither file is in it, or a broken one.
     """
-    folder = folder_path(folder)
-    if not os.path.isdir(folder):
-        raise FileError(
-            f"{folder}: expected a local folder with a vocab.txt, found no such folder "
-            "(downloading by a hub name is not supported yet)"
-        )
-    names = (VOCABULARY_NAME, "tokenizer.json", SETTINGS_NAME)
+    names = (VOCABULARY_NAME, WHOLE_NAME, SETTINGS_NAME)
     vocab, whole, config = (os.path.join(folder, name) for name in names)
     settings: dict[str, Any] = {}
-    if os.path.lexists(vocab):
+    if os.path.lexists(newest(vocab)):
         tokens = read_vocabulary(vocab)
-    elif os.path.lexists(whole):
+    elif os.path.lexists(newest(whole)):
         tokens, settings = read_tokenizer_json(whole)
     else:
         raise FileError(f"{folder}: expected vocab.txt or tokenizer.json in it, found neither")
-    if os.path.lexists(config):
+    if os.path.lexists(newest(config)):
         settings |= check_settings(read_json_object(config), config)
     return tokens, settings
 
 
-def write_folder(
-    folder: str | PathLike[str],
+def contents(
+    folder: Path,
     tokens: Sequence[str],
     settings: dict[str, Any],
     tokenizer_json: str,
     max_length: int,
-) -> None:
-    """Write vocab.txt and tokenizer_config.json, as Transformers' BertTokenizerFast reads them.
-
-    Raises:
-        FileError: the folder or a file can't be written.
-    """
-    folder = folder_path(folder)
-    make_folder(folder)
+) -> dict[Path, bytes]:
+    """What vocab.txt and tokenizer_config.json in ``folder`` are to hold, so that Transformers'
+    BertTokenizerFast reads them."""
     config = {"tokenizer_class": "BertTokenizer", "model_max_length": max_length, **settings}
     config |= {f"{token[1:-1].lower()}_token": token for token in SPECIAL_TOKENS}
     files = {
@@ -64,11 +55,9 @@ def write_folder(
         SETTINGS_NAME: json.dumps(config, indent=2, sort_keys=True) + "\n",
     }
     # where a tokenizer.json lies already, Transformers would read that one, not vocab.txt
-    if os.path.lexists(os.path.join(folder, "tokenizer.json")):
-        files["tokenizer.json"] = tokenizer_json
-    write_together(
-        {os.path.join(folder, name): content.encode("utf-8") for name, content in files.items()}
-    )
+    if os.path.lexists(newest(folder / WHOLE_NAME)):
+        files[WHOLE_NAME] = tokenizer_json
+    return {folder / name: content.encode("utf-8") for name, content in files.items()}
 
 
 def read_tokenizer_json(path: str | PathLike[str]) -> tuple[list[str], dict[str, Any]]:
@@ -83,8 +72,10 @@ def read_tokenizer_json(path: str | PathLike[str]) -> tuple[list[str], dict[str,
     for part, expected in _PARTS.items():
         found = content.get(part)
         kind = found.get("type") if isinstance(found, dict) else found
-        if kind != expected:
-            raise FileError(f"{path}: {part}: expected {expected!r}, found {kind!r}")
+        if not isinstance(found, dict) or kind != expected:
+            raise FileError(
+                f"{path}: {part}: expected an object of type {expected!r}, found {reprlib.repr(kind)}"
+            )
     model, normalizer = content["model"], content["normalizer"]
     prefix = model.get("continuing_subword_prefix", "##")
     if (prefix, model.get("unk_token", UNK)) != ("##", UNK):
@@ -109,7 +100,8 @@ def check_settings(
     settings = {name: content[name] for name in SETTINGS if name in content}
     for name, value in settings.items():
         if not (isinstance(value, bool) or (name == "strip_accents" and value is None)):
-            raise error(f"{where}: {name}: expected true or false, found {value!r}")
+            found = reprlib.repr(value)
+            raise error(f"{where}: {name}: expected true or false, found {found}")
     return settings
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Callable, Sequence
 from os import PathLike
 
@@ -57,11 +58,11 @@ def check_tokens(
         if not token:
             raise error(f"{where(i)}: expected a token, found nothing")
         if token in seen:
-            raise error(f"{where(i)}: {token!r} stands in {where(seen[token])} already")
+            raise error(f"{where(i)}: {reprlib.repr(token)} stands in {where(seen[token])} already")
         if "\n" in token or "\r" in token:
-            raise error(f"{where(i)}: a line break inside the token {token!r}")
+            raise error(f"{where(i)}: a line break inside the token {reprlib.repr(token)}")
         if not token.isascii() and any("\ud800" <= c <= "\udfff" for c in token):
-            raise error(f"{where(i)}: {token!r} is not valid Unicode")
+            raise error(f"{where(i)}: {reprlib.repr(token)} is not valid Unicode")
         seen[token] = i
     missing = [token for token in SPECIAL_TOKENS if token not in seen]
     if missing:

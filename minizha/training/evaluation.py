@@ -81,6 +81,8 @@ def fill_mask(
     out = model(**batch, return_dict=True)
     logits = out["prediction_logits" if "prediction_logits" in out else "logits"]
     probs = to_host(softmax(logits[0])[0])[places]
+    if not np.isfinite(probs).all():
+        raise MinizhaError("fill_mask: the logits are no longer numbers; the model is damaged")
     best = np.argsort(-probs, axis=-1, kind="stable")[:, :top_k]
     return [
         [Guess(tokenizer.convert_ids_to_tokens([int(i)])[0], float(row[i])) for i in ids]

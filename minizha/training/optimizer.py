@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from minizha.backend import Array, namespace
+from minizha.errors import MinizhaError
 from minizha.model.parameters import decays, unflatten
 
 
@@ -86,10 +87,22 @@ class AdamW:
         self.steps = 0
 
     def step(self, gradients: dict[str, Array], rate: float) -> None:
-        """Replace every parameter by its update; outputs made before keep the old ones."""
+        """Replace every parameter by its update; outputs made before keep the old ones.
+
+        Raises:
+            MinizhaError: the model's parameters have other shapes than when this was made.
+        """
+        parameters = self.model.state_dict()
+        if {n: p.shape for n, p in parameters.items()} != {
+            n: m.shape for n, m in self.means.items()
+        }:
+            raise MinizhaError(
+                "AdamW: the model was changed since (its vocabulary or its heads), and these moments "
+                "are of the old one; make a new AdamW"
+            )
         self.steps += 1
         new = {}
-        for name, parameter in self.model.state_dict().items():
+        for name, parameter in parameters.items():
             new[name], self.means[name], self.squares[name] = adamw_update(
                 parameter,
                 gradients[name],

@@ -76,13 +76,12 @@ def save(
     curve: list[CurvePoint],
     held_out: Figures | None,
 ) -> None:
-    """Write the model, its tokenizer and the curve; each file whole or not at all.
+    """Write the model with its tokenizer in one step, then the curve.
 
     Raises:
         FileError: a file can't be written.
     """
-    model.save_pretrained(folder)
-    data.tokenizer.save_pretrained(folder)
+    model.save_pretrained(folder, tokenizer=data.tokenizer)
     write_curve(folder, curve, held_out)
 
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from minizha.backend import Array
 from minizha.model.masked_lm import ItemsInBatch
-from minizha.model.pretraining import NezhaForPreTraining, PreTrainingCache
+from minizha.model.pretraining import NezhaForPreTraining
+from minizha.model.pretraining_heads import PreTrainingCache
 from minizha.ops.cross_entropy import IGNORED
 
 Batch = dict[str, np.ndarray]

@@ -62,9 +62,10 @@ def _asarray(a: Any, dtype: Any = None) -> Any:
     return a if dtype is None else a.astype(dtype, copy=False)
 
 
-def _array(obj: Any, dtype: Any = None, copy: bool = True) -> Any:
-    result = _asarray(obj, dtype)
-    return result.copy() if copy and result is obj else result
+def _array(obj: Any, dtype: Any = None, copy: bool = True, order: str = "K") -> Any:
+    if not isinstance(obj, ndarray):
+        return np.array(obj, dtype=dtype, order=order)
+    return obj.astype(obj.dtype if dtype is None else dtype, order=order, copy=copy)
 
 
 def _asnumpy(a: Any) -> np.ndarray:

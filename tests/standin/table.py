@@ -25,7 +25,7 @@ UFUNCS = {name: row for row, names in _UFUNCS.items() for name in names.split()}
 FUNCTIONS = UFUNCS | {
     # creation
     "arange": "start stop step / * dtype",
-    "array": "?obj / dtype * copy",
+    "array": "?obj / dtype * copy order",
     "asarray": "?a dtype",
     "asnumpy": "?a",
     "ascontiguousarray": "@a dtype",

@@ -1,0 +1,197 @@
+"""The door: what a caller hands in is checked on the host, once, and made into arrays.
+
+Past it no index is out of range, no shape is wrong and every mask is a number to add. The checks
+are worth their microseconds: NumPy raises IndexError deep inside or, for a negative id, reads the
+wrong row; CuPy wraps every index around in silence.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minizha.backend import Array, is_array, to_backend, to_host
+from minizha.config import NezhaConfig
+from minizha.errors import ArgumentError, BackendError
+from minizha.ops.cross_entropy import IGNORED
+
+
+class Door(NamedTuple):
+    """Checks arguments against a configuration, and brings them into one library and dtype."""
+
+    config: NezhaConfig
+    xp: ModuleType
+    dtype: str
+
+    def integers(self, name: str, value: Any, shape: tuple, below: int) -> Array:
+        """Ids of ``shape`` in [0, below)."""
+        return to_backend(self.host_integers(name, value, shape, below), self.xp)
+
+    def host_integers(
+        self, name: str, value: Any, shape: tuple, below: int, ignored: bool = False, low: int = 0
+    ) -> np.ndarray:
+        """The same in [low, below), still on the host; with ``ignored``, −100 too."""
+        array = self._host(name, value)
+        # NumPy calls an empty list float64
+        if array.dtype.kind not in "iu" and not (
+            array.size == 0 and isinstance(value, (list, tuple))
+        ):
+            raise ArgumentError(f"{name}: expected integers, found {_kind(array)}")
+        _expect_shape(name, array.shape, shape)
+        bad = (array < low) | (array >= below)
+        if ignored:
+            bad &= array != IGNORED
+        if bad.any():
+            text = f"[{low}, {below})" + (f" or {IGNORED}" if ignored else "")
+            where = tuple(int(i) for i in np.argwhere(bad)[0])
+            raise ArgumentError(
+                f"{name}: expected values in {text}, found {array[where]} at {list(where)}"
+            )
+        # always a copy: the record must not follow the caller's array
+        return array.astype(np.int64)
+
+    def floats(self, name: str, value: Any, shape: tuple) -> Array:
+        """A float array of ``shape`` in the model's dtype; complex128 stays complex in float64.
+
+        What comes from the host has to be finite there; looking at what lies on the device would
+        wait for it.
+        """
+        array = self.array(name, value)
+        if array.dtype.kind not in "iufc":
+            raise ArgumentError(f"{name}: expected numbers, found {_kind(array)}")
+        _expect_shape(name, array.shape, shape)
+        dtype = self.dtype
+        if array.dtype.kind == "c":
+            if dtype == "float32":
+                raise ArgumentError(
+                    f"{name}: expected real numbers in a float32 model, found complex"
+                )
+            dtype = "complex128"
+        # a copy, for the same reason as above
+        if not isinstance(array, np.ndarray):
+            return self.xp.array(array, dtype=dtype)
+        with np.errstate(over="ignore"):
+            cast = np.array(array, dtype=dtype)
+        bad = ~np.isfinite(cast)
+        if bad.any():
+            where = tuple(int(i) for i in np.argwhere(bad)[0])
+            raise ArgumentError(
+                f"{name}: expected finite numbers in the range of {dtype}, found {array[where]} at "
+                f"{list(where)}"
+            )
+        return to_backend(cast, self.xp)
+
+    def targets(self, name: str, value: Any, shape: tuple, low: float, high: float) -> Array:
+        """Numbers in [low, high] that a loss compares with, of ``shape``; never complex."""
+        array = self._host(name, value)
+        if array.dtype.kind not in "biuf":
+            raise ArgumentError(f"{name}: expected numbers, found {_kind(array)}")
+        _expect_shape(name, array.shape, shape)
+        bad = ~((array >= low) & (array <= high))  # also catches NaN
+        if bad.any():
+            where = tuple(int(i) for i in np.argwhere(bad)[0])
+            raise ArgumentError(
+                f"{name}: expected numbers in [{low:g}, {high:g}], found {array[where]} at "
+                f"{list(where)}"
+            )
+        return to_backend(array.astype(self.real), self.xp)
+
+    @property
+    def real(self) -> str:
+        """The dtype of what is a constant: masks and targets."""
+        return "float32" if self.dtype == "float32" else "float64"
+
+    @property
+    def largest(self) -> float:
+        """The largest number of that dtype."""
+        return float(np.finfo(self.real).max)
+
+    def mask(self, name: str, value: Any, shapes: dict[str, tuple]) -> np.ndarray:
+        """A mask of one of the ``shapes``, each under what it is called; still on the host."""
+        array = self._host(name, value)
+        if array.dtype.kind not in "biuf":
+            raise ArgumentError(f"{name}: expected numbers, found {_kind(array)}")
+        if array.shape not in shapes.values():
+            text = " or ".join(f"{axes} = {shape}" for axes, shape in shapes.items())
+            raise ArgumentError(f"{name}: expected shape {text}, found {array.shape}")
+        array = array.astype(np.float64)
+        bad = ~((array >= 0) & (array <= 1))  # also catches NaN
+        if bad.any():
+            where = tuple(int(i) for i in np.argwhere(bad)[0])
+            raise ArgumentError(
+                f"{name}: expected 1 where a token may be seen and 0 where not, found "
+                f"{array[where]} at {list(where)}"
+            )
+        return array
+
+    def added(self, visible: np.ndarray | None) -> Array | None:
+        """``(1 − visible) · lowest number``, moved; None where everything is visible."""
+        if visible is None or (visible == 1).all():
+            return None
+        return to_backend(((1.0 - visible) * -self.largest).astype(self.real), self.xp)
+
+    def head_masks(self, value: Any) -> tuple[Array | None, ...]:
+        """One factor a layer, of shape (1, N, 1, 1), or None; N counts the pruned heads too."""
+        layers, N = self.config.num_hidden_layers, self.config.num_attention_heads
+        if value is None:
+            return (None,) * layers
+        array = self._host("head_mask", value)
+        if array.dtype.kind not in "biuf":
+            raise ArgumentError(f"head_mask: expected numbers, found {_kind(array)}")
+        if array.shape not in ((N,), (layers, N)):
+            raise ArgumentError(
+                f"head_mask: expected shape (N,) = {(N,)} or (layers, N) = {(layers, N)}, "
+                f"found {array.shape}"
+            )
+        if not (np.abs(array.astype(np.float64)) <= self.largest).all():  # also catches NaN
+            raise ArgumentError(
+                "head_mask: expected finite numbers, 1 to keep a head and 0 to drop it, found "
+                f"{array.tolist()}"
+            )
+        each = np.broadcast_to(array, (layers, N)).astype(self.real)
+        return tuple(to_backend(row.reshape(1, N, 1, 1), self.xp) for row in each)
+
+    def array(self, name: str, value: Any) -> Array:
+        """``value`` as an array, where it lies."""
+        if is_array(value):
+            if self.xp is np and not isinstance(value, np.ndarray):
+                raise BackendError(
+                    f"{name}: a CuPy array for a NumPy model; nothing moves between host and device "
+                    "silently: pass value.get()"
+                )
+            # a subclass such as np.matrix has ways of its own
+            return np.asarray(value) if isinstance(value, np.ndarray) else value
+        try:
+            return np.asarray(value)
+        except (TypeError, ValueError, RuntimeError) as error:  # the last one: tensors of torch
+            raise ArgumentError(f"{name}: expected an array or nested lists: {error}") from error
+
+    def _host(self, name: str, value: Any) -> np.ndarray:
+        return to_host(self.array(name, value))
+
+
+def flag(name: str, value: Any, default: bool) -> bool:
+    """``value``, or ``default`` where it is None; ArgumentError where it is neither True nor False."""
+    if value is not None and not isinstance(value, (bool, np.bool_)):
+        raise ArgumentError(f"{name}: expected True, False or None, found {reprlib.repr(value)}")
+    return default if value is None else bool(value)
+
+
+def _kind(array: np.ndarray) -> str:
+    """What the array holds; of Python objects the first that is at fault."""
+    if array.dtype != object:
+        return str(array.dtype)
+    odd = (x for x in array.flat if not isinstance(x, (int, float)) or abs(x) >= 2**63)
+    return reprlib.repr(next(odd, "Python objects"))
+
+
+def _expect_shape(name: str, found: tuple[int, ...], expected: tuple) -> None:
+    fits = len(found) == len(expected) and all(
+        isinstance(e, str) or e == f for e, f in zip(expected, found, strict=False)
+    )
+    if not fits:
+        text = ", ".join(str(e) for e in expected) + ("," if len(expected) == 1 else "")
+        raise ArgumentError(f"{name}: expected shape ({text}), found {found}")

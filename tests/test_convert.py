@@ -1,0 +1,230 @@
+"""``minizha convert`` and ``minizha info``: any checkpoint that can be read, written and described."""
+
+import json
+
+import numpy as np
+import pytest
+
+from minizha import (
+    NezhaConfig,
+    NezhaForMaskedLM,
+    NezhaForPreTraining,
+    NezhaForTokenClassification,
+    NezhaModel,
+    NezhaTokenizer,
+)
+from minizha.checkpoint.folder import stored_weights
+from minizha.checkpoint.safetensors_file import to_safetensors
+from minizha.checkpoint.stored import StoredTensor
+from minizha.cli import main
+from minizha.errors import CheckpointWarning, FileError
+from minizha.model.auto import CLASSES, class_of
+from minizha.model.convert import convert
+from minizha.model.info import describe_folder
+from minizha.text.vocabulary import SPECIAL_TOKENS
+from port_names import CONFIG, SCHEMES, parameters
+from torch_files import legacy_of, zip_of
+
+WRITERS = {
+    "safetensors": ("model.safetensors", to_safetensors),
+    "zip": ("pytorch_model.bin", zip_of),
+    "legacy": ("pytorch_model.bin", legacy_of),
+}
+POOLER = ("nezha.pooler.dense.weight", "nezha.pooler.dense.bias")
+
+
+def folder_of(path, arrays, kind="safetensors", config=CONFIG, **more):
+    path.mkdir()
+    name, write = WRITERS[kind]
+    arrays = {name: a for name, a in arrays.items() if isinstance(a, np.ndarray)}
+    (path / name).write_bytes(write(arrays))
+    (path / "config.json").write_text(config.to_json(**more), "utf-8")
+    return path
+
+
+def arrays_in(folder):
+    return {name: tensor.read() for name, tensor in stored_weights(folder).items()}
+
+
+def assert_same(found, expected):
+    assert found.keys() == expected.keys()
+    for name in expected:
+        np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
+
+
+# the optimizer's 1,640 tensors of a few numbers each are more than a .bin of that size may hold
+HEAVY = ("TensorFlow", "TensorFlow, :0")
+
+
+@pytest.mark.parametrize(
+    ("scheme", "kind"),
+    [(s, k) for s in SCHEMES for k in WRITERS if k == "safetensors" or s not in HEAVY],
+)
+def test_every_port_in_every_file(scheme, kind, tmp_path):
+    expected = parameters()
+    source = folder_of(tmp_path / "source", SCHEMES[scheme](expected), kind)
+    done = convert(source, tmp_path / "target")
+    assert (done.kind, done.tensors, done.missing) == ("NezhaForPreTraining", len(expected), ())
+    assert [path.name for path in sorted((tmp_path / "target").iterdir())] == [
+        "config.json", "model.safetensors",
+    ]  # fmt: skip
+    assert_same(arrays_in(tmp_path / "target"), expected)
+    model, info = NezhaForPreTraining.from_pretrained(tmp_path / "target", output_loading_info=True)
+    assert info == ((), ())
+    assert model.dtype == "float64"
+
+
+def test_shards_with_a_vocabulary(tmp_path):
+    expected = {name: a.astype("float32") for name, a in parameters().items()}
+    source = tmp_path / "source"
+    folder_of(source, {}).joinpath("model.safetensors").unlink()
+    where = {name: f"model-{i % 2}.safetensors" for i, name in enumerate(expected)}
+    for shard in set(where.values()):
+        part = {name: array for name, array in expected.items() if where[name] == shard}
+        (source / shard).write_bytes(to_safetensors(part))
+    index = json.dumps({"metadata": {}, "weight_map": where})
+    (source / "model.safetensors.index.json").write_text(index)
+    tokens = [*SPECIAL_TOKENS, *"一二三四五六七八"]
+    NezhaTokenizer(tokens, do_lower_case=False).save_pretrained(source)
+    assert str(convert(source, tmp_path / "target")).endswith("and the vocabulary")
+    assert_same(arrays_in(tmp_path / "target"), expected)
+    tokenizer = NezhaTokenizer.from_pretrained(tmp_path / "target")
+    assert (len(tokenizer), tokenizer.do_lower_case) == (13, False)
+    written = json.loads((tmp_path / "target" / "config.json").read_text())
+    assert written["architectures"] == ["NezhaForPreTraining"]
+    assert written["torch_dtype"] == "float32"
+
+
+def test_half_precision_becomes_float32(tmp_path):
+    arrays = {name: a.astype("float16") for name, a in parameters().items()}
+    convert(folder_of(tmp_path / "source", arrays), tmp_path / "target")
+    found = arrays_in(tmp_path / "target")
+    assert {a.dtype.name for a in found.values()} == {"float32"}
+    assert_same(found, {name: a.astype("float32") for name, a in arrays.items()})
+
+
+def test_as_the_released_checkpoint_is(tmp_path):
+    """A class in an old spelling, a pooler that it does not use, position buffers, no next-sentence
+    head: all parameters are kept, and every class that has use for them finds them."""
+    arrays = parameters()
+    for name in ("cls.seq_relationship.weight", "cls.seq_relationship.bias"):
+        del arrays[name]
+    buffer = "nezha.encoder.layer.0.attention.self.relative_positions_encoding.positions_encoding"
+    extra = {buffer: np.ones((4, 4, 4)), "something.else": np.ones(3)}
+    source = folder_of(
+        tmp_path / "source", arrays | extra, "zip",
+        architectures=["NeZhaForMaskedLM"], embedding_size=128,
+    )  # fmt: skip
+    done = convert(source, tmp_path / "target")
+    assert (done.kind, done.missing, done.left_out) == (
+        "NezhaForMaskedLM", (), ("something.else",),
+    )  # fmt: skip
+    assert str(done).splitlines()[1] == "left out: something.else"
+    assert_same(arrays_in(tmp_path / "target"), arrays)
+    with pytest.warns(CheckpointWarning, match=r"left over: nezha\.pooler"):
+        model = NezhaForMaskedLM.from_pretrained(tmp_path / "target")
+    assert model.config.embedding_size == 128
+    with pytest.warns(CheckpointWarning, match=r"left over: cls\.predictions\.bias"):
+        bare = NezhaModel.from_pretrained(tmp_path / "target")
+    assert np.array_equal(bare.state_dict()["pooler.dense.weight"], arrays[POOLER[0]])
+
+
+def test_onto_itself(tmp_path):
+    expected = parameters()
+    folder = folder_of(tmp_path / "it", SCHEMES["Paddle"](expected), "zip")
+    convert(folder, folder)
+    assert_same(arrays_in(folder), expected)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_every_class_knows_itself(kind, tmp_path):
+    model = kind(CONFIG, seed=3)
+    model.save_pretrained(tmp_path / "a")
+    done = convert(tmp_path / "a", tmp_path / "b")
+    assert (done.kind, done.missing, done.left_out) == (kind.__name__, (), ())
+    assert_same(arrays_in(tmp_path / "b"), model.state_dict())
+    assert describe_folder(tmp_path / "b").endswith(f"as {kind.__name__}: complete")
+    # and where nobody said, by its heads; one choice looks like one number of a regression
+    said = {
+        "NezhaForMultipleChoice": "NezhaForSequenceClassification",
+    }.get(kind.__name__, kind.__name__)
+    names = dict.fromkeys(kind.shapes(CONFIG))
+    assert class_of(CONFIG, names).__name__ == said
+    assert class_of(CONFIG.replace(architectures=["Unknown", 3]), names).__name__ == said
+
+
+def test_refused_and_nothing_written(tmp_path):
+    arrays = parameters()
+    arrays["bert.embeddings.position_embeddings.weight"] = np.ones((4, 8))
+    bert = folder_of(tmp_path / "bert", arrays)
+    other = folder_of(tmp_path / "other", parameters(), config=CONFIG.replace(hidden_size=12))
+    for source, message in (
+        (bert, "BERT's weights, not NEZHA's"),
+        (other, r"expected shape \(13, 12\), found \(13, 8\)"),
+        (tmp_path / "nowhere", "no such folder"),
+    ):
+        with pytest.raises(FileError, match=message) as caught:
+            convert(source, tmp_path / "target")
+        assert str(source) in str(caught.value)
+        assert not (tmp_path / "target").exists()
+    (other / "config.json").write_text(CONFIG.to_json(), "utf-8")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileError, match="expected a folder"):
+        convert(other, tmp_path / "file")
+
+
+def test_a_vocabulary_that_is_damaged_stops_it(tmp_path):
+    source = folder_of(tmp_path / "source", parameters())
+    (source / "vocab.txt").write_text("一\n二\n")
+    with pytest.raises(FileError, match=r"vocab\.txt"):
+        convert(source, tmp_path / "target")
+    assert not (tmp_path / "target").exists()
+
+
+# --- the commands ---------------------------------------------------------------------------------
+
+
+def test_the_command(tmp_path, capsys):
+    source = folder_of(tmp_path / "source", SCHEMES["Paddle"](parameters()), "legacy")
+    assert main(["convert", str(source), str(tmp_path / "target")]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(
+        f"{tmp_path / 'target'}: {len(parameters())} tensors as NezhaForPreTraining"
+    )
+    assert main(["convert", str(source), str(source / "config.json")]) == 2
+    assert capsys.readouterr().err.startswith(f"minizha: error: {source / 'config.json'}: ")
+
+
+def test_what_is_missing_and_left_over_is_said(tmp_path):
+    arrays = parameters()
+    arrays["cls.predictions.typo"] = arrays.pop("cls.predictions.bias")
+    arrays["cls.seq_relationship.bias"] = np.ones(3)
+    source = folder_of(tmp_path / "x", arrays, architectures=["NezhaForPreTraining"])
+    lines = describe_folder(source).splitlines()
+    assert lines[-4:] == [
+        "as NezhaForPreTraining: 3 differences",
+        "  missing: cls.predictions.bias",
+        "  left over: cls.predictions.typo",
+        "  does not fit: cls.seq_relationship.bias: expected shape (2,), found (3,)",
+    ]
+    assert any(line.split() == ["cls.predictions.typo", "float64", "13"] for line in lines)
+
+
+def test_another_kind_of_model_is_described_too(tmp_path):
+    arrays = {"bert.embeddings.position_embeddings.weight": np.ones((4, 8))}
+    source = folder_of(tmp_path / "bert", arrays)
+    config = json.loads(CONFIG.to_json()) | {"model_type": "bert"}
+    (source / "config.json").write_text(json.dumps(config))
+    text = describe_folder(source)
+    assert "position_embeddings.weight  float64  4 × 8" in text
+    assert text.splitlines()[-1].startswith("can't be loaded: ")
+    assert "BERT's weights" in text
+
+
+def test_the_class_is_found_without_reading(tmp_path):
+    def never():
+        raise AssertionError("read")
+
+    names = NezhaForTokenClassification.shapes(CONFIG)
+    tensors = {name: StoredTensor("float32", shape, never) for name, shape in names.items()}
+    assert class_of(NezhaConfig(), tensors) is NezhaForTokenClassification

@@ -1,0 +1,252 @@
+"""Mistakes that only a decoder can have; each is a function of ``monkeypatch`` that makes it.
+
+Those of the first half compute something else, those of the second walk back wrongly.
+"""
+
+import itertools
+from types import SimpleNamespace
+
+import numpy as np
+
+from minizha.backend import namespace
+from minizha.model import attention as blocks
+from minizha.model import encoder, feed_forward, inputs, pretrained
+from minizha.model.attention import KeysAndValues
+from minizha.ops import attention
+from minizha.ops.softmax import SoftmaxCache
+
+
+def replaced(monkeypatch, place, name, wrong):
+    """``wrong(right)`` takes the place of the function."""
+    monkeypatch.setattr(place, name, wrong(getattr(place, name)))
+
+
+def changed(monkeypatch, place, name, change):
+    """The function's result goes through ``change(result, *arguments)``."""
+    replaced(monkeypatch, place, name, lambda right: lambda *a: change(right(*a), *a))
+
+
+def changed_layers(monkeypatch, change):
+    """``change(layer)`` of what each layer reads."""
+    changed(
+        monkeypatch, pretrained, "read_inputs",
+        lambda found, *_: found._replace(layers=tuple(map(change, found.layers))),
+    )  # fmt: skip
+
+
+def nothing(arrays):
+    return None if arrays is None else KeysAndValues(*(0.0 * a for a in arrays))
+
+
+# --- forward --------------------------------------------------------------------------------------
+
+
+def positions_that_start_anew_in_each_call(monkeypatch):
+    changed_layers(monkeypatch, lambda layer: layer._replace(offset=0))
+
+
+def cross_attention_from_the_start_in_each_call(monkeypatch):
+    def wrong(right):
+        def attention_block(p, config, x, source, table, mask, head_mask, offset, past, rng):
+            place = offset if source is x else 0
+            return right(p, config, x, source, table, mask, head_mask, place, past, rng)
+
+        return attention_block
+
+    replaced(monkeypatch, encoder, "attention_block", wrong)
+
+
+def with_triangle(monkeypatch, tri):
+    monkeypatch.setattr(inputs, "np", SimpleNamespace(tri=tri))
+
+
+def a_triangle_that_forgets_the_past(monkeypatch):
+    with_triangle(monkeypatch, lambda L, keys, past: np.tri(L, keys))
+
+
+def a_decoder_that_looks_ahead(monkeypatch):
+    with_triangle(monkeypatch, lambda L, keys, past: np.ones((L, keys)))
+
+
+def a_decoder_that_looks_one_ahead(monkeypatch):
+    with_triangle(monkeypatch, lambda L, keys, past: np.tri(L, keys, past + 1))
+
+
+def a_decoder_that_does_not_see_itself(monkeypatch):
+    with_triangle(monkeypatch, lambda L, keys, past: np.tri(L, keys, past - 1))
+
+
+def a_mask_that_is_not_low_enough(monkeypatch):
+    def clipped(mask, *_):
+        return None if mask is None else mask.clip(-3.0, 0.0)
+
+    changed(monkeypatch, inputs.Door, "added", clipped)
+
+
+def the_encoders_mask_forgotten(monkeypatch):
+    changed_layers(monkeypatch, lambda layer: layer._replace(encoder_mask=None))
+
+
+def the_encoders_mask_forgotten_once_its_keys_are_kept(monkeypatch):
+    changed_layers(
+        monkeypatch,
+        lambda layer: layer if layer.cross_past is None else layer._replace(encoder_mask=None),
+    )
+
+
+def the_new_alone_handed_on(monkeypatch):
+    def cut(kept, cache):
+        past = cache.attention.self.past_length or 0
+        return (*(array[:, :, past:] for array in kept[:2]), *kept[2:])
+
+    changed(monkeypatch, encoder, "_keys_and_values", cut)
+
+
+def the_head_mask_of_the_wrong_heads(monkeypatch):
+    """Of those that were not pruned: as many of the mask's, from the first on."""
+
+    def first(kept, door, head_mask, layer):
+        return None if kept is None else head_mask[:, : kept.shape[1]]
+
+    changed(monkeypatch, inputs, "_kept", first)
+
+
+def values_handed_on_as_keys(monkeypatch):
+    changed(monkeypatch, encoder, "_keys_and_values", lambda kept, _: (kept[1], kept[0], *kept[2:]))
+
+
+def the_new_before_the_past(monkeypatch):
+    def reversed_(arrays, axis):
+        return namespace(arrays[0]).concatenate(arrays[::-1], axis=axis)
+
+    monkeypatch.setattr(blocks, "namespace", lambda _: SimpleNamespace(concatenate=reversed_))
+
+
+# --- backward -------------------------------------------------------------------------------------
+
+
+def changed_gradients(monkeypatch, change):
+    """``change(gradients, layer's cache)`` of what a layer asks of what it read."""
+    changed(monkeypatch, encoder, "layer_backward", lambda d, dy, cache, *_: change(d, cache))
+
+
+def changed_block(monkeypatch, change):
+    """``change((dx, dsource, dpast), cache)`` of what an attention asks."""
+    changed(
+        monkeypatch, encoder, "attention_block_backward",
+        lambda found, dy, cache, *_: change(found, cache),
+    )  # fmt: skip
+
+
+def the_past_hears_nothing(monkeypatch):
+    changed_gradients(monkeypatch, lambda d, _: d._replace(past=nothing(d.past)))
+
+
+def the_encoders_keys_hear_nothing(monkeypatch):
+    changed_gradients(monkeypatch, lambda d, _: d._replace(cross_past=nothing(d.cross_past)))
+
+
+def past_and_present_cut_on_the_wrong_side(monkeypatch):
+    def wrong(right):
+        def attention_backward(dcontext, cache, dweights=None):
+            dquery, dkey, dvalue = right(dcontext, cache, dweights)
+            L = dquery.shape[2]
+            xp = namespace(dkey)
+            turned = (xp.concatenate((d[:, :, L:], d[:, :, :L]), axis=2) for d in (dkey, dvalue))
+            return dquery, *turned
+
+        return attention_backward
+
+    replaced(monkeypatch, blocks, "attention_backward", wrong)
+
+
+def the_pasts_keys_and_values_exchanged(monkeypatch):
+    changed_gradients(
+        monkeypatch,
+        lambda d, _: d._replace(past=None if d.past is None else KeysAndValues(*d.past[::-1])),
+    )
+
+
+def an_empty_past_taken_for_none(monkeypatch):
+    """Then the gradients of the encoder's keys stand in the place of one's own."""
+    replaced(
+        monkeypatch,
+        blocks,
+        "MultiHeadCache",
+        lambda right: lambda *a: right(*a[:-1], a[-1] or None),
+    )
+
+
+def a_source_that_hears_nothing(monkeypatch):
+    changed_block(
+        monkeypatch,
+        lambda found, cache: found if found[1] is None else (found[0], found[1] * 0.0, found[2]),
+    )
+
+
+def the_last_layer_alone_asks_the_encoder(monkeypatch):
+    def wrong(right):
+        count = itertools.count()
+
+        def layer_backward(dy, cache, config, *rest):
+            d, top = right(dy, cache, config, *rest), next(count) % config.num_hidden_layers == 0
+            if top or d.encoder_hidden_states is None:
+                return d
+            return d._replace(encoder_hidden_states=0.0 * d.encoder_hidden_states)
+
+        return layer_backward
+
+    replaced(monkeypatch, encoder, "layer_backward", wrong)
+
+
+def forgetting_the_offset(monkeypatch, op, place):
+    """The cache is that of a query at the start; the result is right."""
+
+    def wrong(right):
+        def relative(*arguments):
+            y, _ = right(*arguments)
+            anew = list(arguments)
+            anew[place] = 0
+            return y, right(*anew)[1]
+
+        return relative
+
+    replaced(monkeypatch, attention, op, wrong)
+
+
+def the_offset_forgotten_on_the_way_back_from_the_keys(monkeypatch):
+    forgetting_the_offset(monkeypatch, "relative_key", 3)
+
+
+def the_offset_forgotten_on_the_way_back_from_the_values(monkeypatch):
+    forgetting_the_offset(monkeypatch, "relative_value", 2)
+
+
+def a_hidden_key_that_hears_something(monkeypatch):
+    """As if the mask had been forgotten on the way back."""
+    changed(
+        monkeypatch, attention, "softmax",
+        lambda found, _: (found[0], SoftmaxCache(found[0] + 0.1 * (found[0] == 0.0))),
+    )  # fmt: skip
+
+
+def what_is_asked_of_keys_and_values_forgotten(monkeypatch):
+    changed_upstream(monkeypatch, present=None, cross_present=None)
+
+
+def what_is_asked_of_cross_attentions_forgotten(monkeypatch):
+    changed_upstream(monkeypatch, cross_attentions=None)
+
+
+def changed_upstream(monkeypatch, **fields):
+    def wrong(right):
+        return lambda *a: right(*a[:-1], a[-1]._replace(**fields))
+
+    replaced(monkeypatch, encoder, "layer_backward", wrong)
+
+
+def the_last_piece_of_the_feed_forward_network_alone_learns(monkeypatch):
+    def overwrite(gradients, **contributions):
+        gradients.update(contributions)
+
+    monkeypatch.setattr(feed_forward, "accumulate", overwrite)
