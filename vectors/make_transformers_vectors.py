@@ -7,12 +7,15 @@ All in float64, on one thread, in eval mode. README.md beside this file describe
 """
 
 import argparse
+import contextlib
 import hashlib
 import inspect
+import io
 import json
 import math
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,10 @@ import torch
 import transformers
 from safetensors import safe_open
 from safetensors.numpy import save_file
-from transformers_cases import ADAMW, CASES, Case, make_inputs
+from transformers_cases import ADAMW, CASES
+from transformers_decoder_cases import DECODER_CASES
+from transformers_head_cases import HEAD_CASES
+from transformers_inputs import Case, make_inputs
 
 VERSION = "4.37.2"
 STEPS, WARMUP_STEPS, PEAK_LEARNING_RATE = 10, 3, 1e-2
@@ -65,8 +71,9 @@ def overwrite_position_buffers(model: torch.nn.Module) -> None:
     d = config.hidden_size // config.num_attention_heads
     relation = float64_relation(config.max_relative_position, d, config.max_position_embeddings)
     layers = [m for m in model.modules() if hasattr(m, "positions_encoding")]
-    if len(layers) != config.num_hidden_layers:
-        raise RuntimeError(f"{len(layers)} position buffers in {config.num_hidden_layers} layers")
+    expected = config.num_hidden_layers * (2 if config.add_cross_attention else 1)
+    if len(layers) != expected:
+        raise RuntimeError(f"{len(layers)} position buffers, expected {expected}")
     for layer in layers:
         error = np.abs(layer.positions_encoding.numpy() - relation).max()
         if error > 1e-5:
@@ -115,15 +122,26 @@ def compute_loss(model: torch.nn.Module, out: Any, inputs: Tensors) -> tuple[tor
     return cross_entropy(logits.view(-1, logits.shape[-1]), labels.view(-1)), FROM_LOGITS
 
 
-def flatten(out: Any) -> Tensors:
-    """Return the output's fields as {name: tensor}; tuples become name.0, name.1, …"""
+def flatten(fields: Iterable[tuple[str, Any]]) -> Tensors:
+    """Return {name: tensor}; tuples become name.0, name.1, …, tuples in them name.0.0, …"""
     flat = {}
-    for name, value in out.items():
+    for name, value in fields:
         if isinstance(value, tuple):
-            flat |= {f"{name}.{index}": tensor for index, tensor in enumerate(value)}
+            flat |= flatten((f"{name}.{index}", part) for index, part in enumerate(value))
         else:
             flat[name] = value
     return flat
+
+
+def call(model: torch.nn.Module, inputs: Tensors) -> tuple[Any, Tensors]:
+    """Return the output and its fields, without what Transformers prints on the way."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        out = model(**inputs, output_hidden_states=True, output_attentions=True)
+    fields = dict(out)
+    if "encoder_hidden_states" not in inputs:
+        # 4.37.2 then puts the cached keys and values here
+        fields.pop("cross_attentions", None)
+    return out, flatten(fields.items())
 
 
 def under(folder: str, tensors: Tensors | Arrays) -> Arrays:
@@ -144,10 +162,10 @@ def run_case(case: Case) -> tuple[Arrays, dict[str, Any]]:
     inputs = {name: torch.from_numpy(array) for name, array in make_inputs(rng, case).items()}
     arrays = under("parameters", parameters) | under("inputs", inputs)
     leaves = dict(parameters)
-    if case.embeds:
-        leaves["inputs_embeds"] = inputs["inputs_embeds"].requires_grad_()
-    out = model(**inputs, output_hidden_states=True, output_attentions=True)
-    outputs, facts = flatten(out), {}
+    for name in sorted(inputs.keys() & {"inputs_embeds", "encoder_hidden_states"}):
+        leaves[name] = inputs[name].requires_grad_()
+    out, outputs = call(model, inputs)
+    facts = {}
     if case.upstream:
         names = [name for name in outputs if name.split(".")[0] in case.upstream]
         upstream = {name: torch.from_numpy(rng.normal(size=outputs[name].shape)) for name in names}
@@ -208,6 +226,7 @@ def complete_config(case: Case) -> dict[str, Any]:
     config = transformers.NezhaConfig(**case.config)
     names = set(inspect.signature(transformers.NezhaConfig).parameters) - {"kwargs"}
     names |= {"tie_word_embeddings", "is_decoder", "add_cross_attention", "model_type"}
+    names |= case.config.keys()  # such as num_labels and pruned_heads, where they matter
     return {name: getattr(config, name) for name in sorted(names)}
 
 
@@ -242,7 +261,8 @@ def main() -> int:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    entries = [write(case, *run_case(case), arguments.out) for case in CASES]
+    cases = (*CASES, *DECODER_CASES, *HEAD_CASES)
+    entries = [write(case, *run_case(case), arguments.out) for case in cases]
     entries.append(write(ADAMW, *run_adamw(ADAMW), arguments.out))
     versions = {m.__name__: str(m.__version__) for m in (torch, transformers, np, safetensors)}
     manifest = {"versions": versions, "dtype": "float64", "cases": entries}
