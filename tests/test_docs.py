@@ -1,12 +1,18 @@
 """What README and docs say is so: named tests exist, links lead somewhere, code runs."""
 
+import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from minizha import NezhaConfig, NezhaForPreTraining
 from minizha.training.options import PretrainOptions
 from minizha.training.pretrain import new_model, prepare
+from tiny_heads import HEADS
+from tiny_models import TINY
+from wrong_backwards import WRONG
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("vectors/*.md")])
@@ -36,6 +42,25 @@ def test_every_link_leads_to_a_file(page):
     assert [t for t in targets if not (page.parent / t).exists()] == []
 
 
+def follow(record, path):
+    """What a path such as ``record.nezha.encoder[0].pooler`` leads to."""
+    for name, place in re.findall(r"\.(\w+)|\[(\d+)\]", path):
+        record = getattr(record, name) if name else record[int(place)]
+    return record
+
+
+def test_every_path_through_the_record_leads_to_an_array():
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 9}
+    out = NezhaForPreTraining(NezhaConfig(**sizes))([[1, 2]], record=True)
+    pages = "".join(page.read_text("utf-8") for page in PAGES)
+    paths = re.findall(r"`out\.record((?:\.\w+|\[\d+\])+)`", pages)
+    assert paths
+    for path in paths:
+        assert isinstance(follow(out.record, path), np.ndarray), path
+    with pytest.raises(AttributeError):  # as it was called once
+        follow(out.record, ".nezha.encoder[0].self_attention.attention.scores")
+
+
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     options = PretrainOptions(hidden_size=8, layers=1, heads=2, intermediate_size=8, steps=1)
     data = prepare(None, options)
@@ -49,3 +74,20 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     assert names["out"].prediction_logits.shape == (1, 14, len(data.tokenizer))
     assert names["out"].seq_relationship_logits.shape == (1, 2)
     assert names["model"].gradients().keys() == names["model"].state_dict().keys()
+
+
+def test_the_counts_of_the_readme_are_right():
+    text = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    vectors = json.loads((ROOT / "vectors/transformers-4.37.2/manifest.json").read_text("utf-8"))
+    live = (ROOT / "tests/test_transformers_live.py").read_text("utf-8")
+    seeds = int(re.search(r"^SEEDS = (\d+)$", live, re.M)[1])
+    wrong = sum(map(len, WRONG.values()))
+    models = len(vectors["cases"]) - 1  # and the one that an optimizer trains
+    for count in (
+        f"of {models} models,",
+        f"of {models} small models",
+        f"| {seeds} random models,",
+        f"of {len(TINY) + len(HEADS)} models, 24,085 derivatives",
+        f"({wrong} wrong backward functions of operations",
+    ):
+        assert count in text
