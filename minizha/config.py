@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
 import operator
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from minizha.config_checks import CHECKS, index
 from minizha.errors import ArgumentError, FileError
 from minizha.files import folder_path, read_json_object
 
 MODEL_TYPE = "nezha"
 CONFIG_NAME = "config.json"
-ACTIVATION_NAMES = ("gelu", "gelu_new", "relu", "silu", "swish", "tanh")
-PROBLEM_TYPES = (None, "regression", "single_label_classification", "multi_label_classification")
 
 
 @dataclass(frozen=True, init=False, eq=True)
@@ -81,7 +79,7 @@ class NezhaConfig:
             default = f.default_factory() if callable(f.default_factory) else f.default
             value = given.get(name, default)
             try:
-                value = _CHECKS[name](value)
+                value = CHECKS[name](value)
             except ValueError as error:
                 faults.append(f"{name}: expected {error}, found {reprlib.repr(value)}")
             object.__setattr__(self, name, value)
@@ -170,7 +168,7 @@ class NezhaConfig:
             names = {i: f"LABEL_{i}" for i in range(self.num_labels)}
         else:
             try:
-                names = {_index(i): str(label) for i, label in names.items()}
+                names = {index(i): str(label) for i, label in names.items()}
             except (ValueError, TypeError):
                 names = {}
             if sorted(names) != list(range(len(self.id2label))) or not names:
@@ -178,7 +176,7 @@ class NezhaConfig:
                 faults.append(f"id2label: expected a label for each of 0, 1, 2, …, found {found}")
                 return
             try:
-                _CHECKS["num_labels"](len(names))
+                CHECKS["num_labels"](len(names))
             except ValueError as error:
                 faults.append(f"id2label: expected as many labels as {error}, found {len(names)}")
                 return
@@ -195,7 +193,7 @@ class NezhaConfig:
         layers, heads, settled = self.num_hidden_layers, self.num_attention_heads, {}
         for key, value in self.pruned_heads.items():
             try:
-                layer, chosen = _index(key), {operator.index(head) for head in value}
+                layer, chosen = index(key), {operator.index(head) for head in value}
                 if any(isinstance(head, bool) for head in value):
                     raise TypeError("a bool")
             except (TypeError, ValueError):
@@ -234,100 +232,3 @@ class NezhaConfig:
             )
         if self.add_cross_attention and not self.is_decoder:
             faults.append("add_cross_attention: expected is_decoder=True with it, found False")
-
-
-def _index(value: Any) -> int:
-    """An integer, which as a key of JSON is text; ValueError or TypeError for anything else."""
-    if isinstance(value, bool):
-        raise TypeError("a bool")
-    return int(value) if isinstance(value, str) else operator.index(value)
-
-
-def _integer(
-    low: int, high: int = 2**31 - 1, optional: bool = False
-) -> Callable[[Any], int | None]:
-    # an upper end, since a damaged or hostile config.json must fail here, not fill the memory
-    def check(value: Any) -> int | None:
-        if value is None and optional:
-            return None
-        try:
-            number = operator.index(value)
-        except TypeError:
-            number = None
-        if number is None or isinstance(value, bool) or not low <= number <= high:
-            raise ValueError(f"an integer in [{low}, {high}]" + (" or None" if optional else ""))
-        return number
-
-    return check
-
-
-def _real(low: float, high: float, text: str, optional: bool = False) -> Callable[[Any], Any]:
-    def check(value: Any) -> float | None:
-        if value is None and optional:
-            return None
-        try:
-            number = math.nan if isinstance(value, (bool, str)) else float(value)
-        except (TypeError, ValueError, OverflowError):
-            number = math.nan
-        if not (low <= number < high):  # also False for NaN
-            raise ValueError(text + (" or None" if optional else ""))
-        return number
-
-    return check
-
-
-def _positive(value: Any) -> float:
-    text = "a finite number above 0"
-    number = _real(0.0, math.inf, text)(value)
-    if number == 0.0:
-        raise ValueError(text)
-    return number
-
-
-def _one_of(choices: tuple) -> Callable[[Any], Any]:
-    def check(value: Any) -> Any:
-        if not isinstance(value, (str, type(None))) or value not in choices:
-            raise ValueError("one of " + ", ".join(repr(c) for c in choices))
-        return value
-
-    return check
-
-
-def _boolean(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("True or False")
-    return value
-
-
-def _mapping(optional: bool) -> Callable[[Any], Any]:
-    def check(value: Any) -> dict | None:
-        if not (isinstance(value, Mapping) or (optional and value is None)):
-            raise ValueError("a mapping" + (" or None" if optional else ""))
-        return None if value is None else dict(value)
-
-    return check
-
-
-_PROBABILITY = "a probability in [0, 1)"
-_CHECKS: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(
-        ("vocab_size", "hidden_size", "num_attention_heads", "intermediate_size",
-         "max_position_embeddings", "type_vocab_size"), _integer(1)),
-    "num_hidden_layers": _integer(1, 1_000),
-    "num_labels": _integer(1, 30_000),  # each is given a name: 300 bytes
-    "max_relative_position": _integer(0, 100_000),
-    "chunk_size_feed_forward": _integer(0),
-    **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), _integer(0, optional=True)),
-    **dict.fromkeys(
-        ("hidden_dropout_prob", "attention_probs_dropout_prob"), _real(0.0, 1.0, _PROBABILITY)),
-    "classifier_dropout": _real(0.0, 1.0, _PROBABILITY, optional=True),
-    "initializer_range": _real(0.0, 1e6, "a number in [0, 1e6)"),
-    "layer_norm_eps": _positive,
-    "hidden_act": _one_of(ACTIVATION_NAMES),
-    "problem_type": _one_of(PROBLEM_TYPES),
-    **dict.fromkeys(
-        ("use_cache", "is_decoder", "add_cross_attention", "tie_word_embeddings",
-         "output_attentions", "output_hidden_states", "return_dict"), _boolean),
-    "pruned_heads": _mapping(optional=False),
-    **dict.fromkeys(("id2label", "label2id"), _mapping(optional=True)),
-}  # fmt: skip

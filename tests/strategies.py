@@ -19,7 +19,7 @@ from minizha import (
     NezhaForPreTraining,
     NezhaModel,
 )
-from minizha.config import ACTIVATION_NAMES
+from minizha.config_checks import ACTIVATION_NAMES
 
 CLASSES = (
     NezhaModel,

@@ -19,7 +19,7 @@ LAYERS = (
     {"ops"},
     {"kernels"},
     {"backend"},
-    {"config", "files", "saving"},
+    {"config", "config_checks", "files", "saving"},
     {"errors"},
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
