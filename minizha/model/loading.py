@@ -95,17 +95,17 @@ def read_model_folder(folder: Path) -> tuple[NezhaConfig, dict[str, StoredTensor
 
 def _read_both(folder: Path) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
     """Both of one save: should another take its place in between, both are read once more."""
-    for tries_left in reversed(range(_TRIES)):
+    for _ in range(_TRIES):
         before = _stamps(folder)
         try:
             found = read_json_object(folder / CONFIG_NAME), stored_weights(folder)
         except FileError:
-            if before == _stamps(folder) or not tries_left:
+            if before == _stamps(folder):
                 raise
             continue
         if before == _stamps(folder):
-            break
-    return found
+            return found
+    raise FileError(f"{folder}: is saved anew again and again while it is read")
 
 
 def _stamps(folder: Path) -> list[tuple[int, ...] | None]:
