@@ -7,37 +7,24 @@ import pytest
 
 import minizha
 from minizha.backend import to_host
-from tiny_heads import ANSWER, CHOICE, IGNORED, SEQUENCE, TOKENS, TinyHead
-
-PLAIN = {
-    SEQUENCE: TinyHead(SEQUENCE, "single"),
-    CHOICE: TinyHead(CHOICE, "choice", choices=5, B=2),
-    TOKENS: TinyHead(TOKENS, "tokens"),
-    ANSWER: TinyHead(ANSWER, "positions"),
-}
-FIELDS = {kind: ["logits"] for kind in PLAIN} | {ANSWER: ["start_logits", "end_logits"]}
+from tiny_heads import (
+    ANSWER,
+    CHOICE,
+    FIELDS,
+    IGNORED,
+    PLAIN,
+    SEQUENCE,
+    TOKENS,
+    TinyHead,
+    close,
+    loss_of,
+    mean_surprise,
+)
 
 
 @pytest.fixture(params=PLAIN)
 def head(request):
     return PLAIN[request.param]
-
-
-def close(found, expected, tolerance=1e-13):
-    np.testing.assert_allclose(to_host(found), expected, rtol=tolerance, atol=tolerance)
-
-
-def loss_of(head, backend, **changes):
-    """The loss of other labels than the case's own, as a number; and the logits."""
-    model, inputs = head.model(backend), head.inputs() | changes
-    out = model(**inputs)
-    return float(out.loss), to_host(out[FIELDS[head.kind][0]])
-
-
-def mean_surprise(logits, labels):
-    """Cross-entropy as one writes it down: the rows asked for, one at a time."""
-    rows = [(z, y) for z, y in zip(logits, labels, strict=True) if y != IGNORED]
-    return np.mean([-np.log(np.exp(z[y]) / np.exp(z).sum()) for z, y in rows])
 
 
 # --- the loss of one or several labels, and of numbers --------------------------------------------

@@ -89,18 +89,14 @@ class NezhaForQuestionAnswering(NezhaPreTrainedModel):
         body = nezha(p.nezha, self.config, inputs, self.table, self._rng, wanted)
         head = p.qa_outputs
         logits, qa_cache = linear(body.last_hidden_state, head.weight, head.bias)
-        values = {"loss": None, **dict(zip(FIELDS, (logits[..., 0], logits[..., 1]), strict=True))}
+        values = {"loss": None, "start_logits": logits[..., 0], "end_logits": logits[..., 1]}
         losses = None
         if start_positions is not None:
-            positions = (
-                self._positions("start_positions", start_positions, inputs),
-                self._positions("end_positions", end_positions, inputs),
-            )
-            (start, start_cache), (end, end_cache) = (
-                cross_entropy(values[field], labels)
-                for field, labels in zip(FIELDS, positions, strict=True)
-            )
-            values["loss"], losses = (start + end) * 0.5, (start_cache, end_cache)
+            start = self._positions("start_positions", start_positions, inputs)
+            end = self._positions("end_positions", end_positions, inputs)
+            start_loss, start_cache = cross_entropy(values["start_logits"], start)
+            end_loss, end_cache = cross_entropy(values["end_logits"], end)
+            values["loss"], losses = (start_loss + end_loss) * 0.5, (start_cache, end_cache)
         cache = QuestionAnsweringCache(body.cache, qa_cache, losses) if wanted.record else None
 
         def backward(upstream: dict[str, Any]) -> dict[str, Any]:
