@@ -538,7 +538,7 @@ assert by_broken[-1] < 0.05 * by_broken[0]
 # * Each file of `minizha/ops/` has its derivation in the docstring of its backward function; read
 #   them in the order of the README's table. `minizha/model/attention.py` and `encoder.py` put the
 #   pieces together; there gradients also reach the past of a decoder, and an encoder.
-# * `minizha/crosscheck/gradcheck.py` is the check of this page in full.
+# * `minizha/crosscheck/gradient_checks.py` is the check of this page in full.
 #
 # To try: write GELU's backward, `x · Φ(x)`, and check it with `check_pair`. Break another line
 # of attention's backward, and predict which names will be wrong before you look.

@@ -1,9 +1,27 @@
-"""Is it right? Checks of gradients, here and for whoever writes a backward pass of their own."""
+"""Is it right? Traces of a model, their comparison with another implementation's, and checks of
+gradients, here and for whoever writes a backward pass of their own.
 
-from minizha.crosscheck.gradcheck import (
-    GradientReport,
-    check_pair,
-    gradcheck,
-)
+Looked up when first used, as in :mod:`minizha` itself.
+"""
 
-__all__ = ["GradientReport", "check_pair", "gradcheck"]
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from minizha.crosscheck.gradient_checks import GradientReport as GradientReport
+    from minizha.crosscheck.gradient_checks import gradcheck as gradcheck
+    from minizha.crosscheck.pair_checks import check_pair as check_pair
+
+_HOMES = {
+    "GradientReport": "gradient_checks",
+    "check_pair": "pair_checks",
+    "gradcheck": "gradient_checks",
+}
+
+__all__ = [*_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"minizha.crosscheck.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'minizha.crosscheck' has no attribute {name!r}")
