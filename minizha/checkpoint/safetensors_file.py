@@ -21,7 +21,7 @@ from minizha.checkpoint.stored import (
     widened,
 )
 from minizha.errors import FileError
-from minizha.files import at_newest
+from minizha.files import at_newest, check_file
 
 _DTYPES = {
     "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
@@ -35,18 +35,39 @@ _OTHER_BITS = {
 }  # fmt: skip
 
 
-def to_safetensors(arrays: Mapping[str, np.ndarray]) -> bytes:
+CHECKPOINT = ("format", "pt")
+"""The metadata without which Transformers 4.37 refuses to load a checkpoint."""
+
+
+def to_safetensors(
+    arrays: Mapping[str, np.ndarray], metadata: tuple[str, str] = CHECKPOINT
+) -> bytes:
     """The content of a safetensors file that holds ``arrays``.
 
-    Convention: the metadata is ``{"format": "pt"}``, without which Transformers 4.37 refuses to
-    load; it has one key because more would be written in random order.
+    Convention: the metadata has one key and its value; more would be written in random order.
     """
     from safetensors.numpy import save
 
     # safetensors writes the memory as it lies: an array that is not C-contiguous would be
     # written wrong, without a word
-    laid_out = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    return save(laid_out, metadata={"format": "pt"})
+    laid_out = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    return save(laid_out, metadata=dict([metadata]))
+
+
+def safetensors_metadata(path: Path) -> dict[str, str]:
+    """What the file says about itself.
+
+    Raises:
+        FileError: the file is missing, or no valid safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    check_file(path)
+    try:
+        with at_newest(path, lambda place: safe_open(place, framework="numpy")) as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError, ValueError, TypeError, OverflowError, MemoryError) as error:
+        raise FileError(f"{path}: not a valid safetensors file: {in_a_line(error)}") from error
 
 
 def stored_safetensors(path: Path) -> dict[str, StoredTensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import reprlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from minizha.files import at_newest, check_file
 # what lies in the file, where that is not what NumPy calls it: a bfloat16 is the upper half of a
 # float32, and a byte of a damaged file need be neither True nor False
 _RAW = {"bfloat16": "uint16", "bool": "uint8"}
+_PIECE = 2**20  # numbers that are copied before their pages are given back
 _MOST_AXES = 64  # NumPy's own limit
 
 
@@ -62,6 +64,27 @@ def map_file(path: Path) -> np.ndarray:
     except (OSError, ValueError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise FileError(f"{path}: can't be read: {reason}") from error
+
+
+def unmapped(array: np.ndarray) -> np.ndarray:
+    """A copy in memory; the pages of the file that ``array`` was read from are given back.
+
+    Reading a mapped file leaves what was read in memory, until the system wants it for something
+    else. Whoever goes through a large file array by array need not fill the memory.
+    """
+    base = array
+    while isinstance(base, np.ndarray) and base.base is not None:
+        base = base.base
+    gives_back = isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED")
+    if not gives_back or not array.flags.c_contiguous:
+        return np.array(array)
+    copied = np.empty(array.shape, array.dtype)
+    source, target = array.reshape(-1), copied.reshape(-1)
+    for start in range(0, max(array.size, 1), _PIECE):
+        piece = slice(start, start + _PIECE)
+        target[piece] = source[piece]
+        base.madvise(mmap.MADV_DONTNEED)
+    return copied
 
 
 def raw_dtype(dtype: str, order: str = "<") -> np.dtype:

@@ -11,11 +11,17 @@ if TYPE_CHECKING:
     from minizha.crosscheck.gradient_checks import GradientReport as GradientReport
     from minizha.crosscheck.gradient_checks import gradcheck as gradcheck
     from minizha.crosscheck.pair_checks import check_pair as check_pair
+    from minizha.crosscheck.trace_file import Trace as Trace
+    from minizha.crosscheck.trace_file import open_trace as open_trace
+    from minizha.crosscheck.tracing import trace as trace
 
 _HOMES = {
     "GradientReport": "gradient_checks",
+    "Trace": "trace_file",
     "check_pair": "pair_checks",
     "gradcheck": "gradient_checks",
+    "open_trace": "trace_file",
+    "trace": "tracing",
 }
 
 __all__ = [*_HOMES]

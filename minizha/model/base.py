@@ -137,14 +137,12 @@ class ParameterisedModel:
 
     def astype(self, dtype: str) -> Self:
         """A copy of the model, mode included, whose parameters have another dtype."""
-        other = copy.copy(self)
+        other = self.twin()
         other.dtype = _dtype_name(dtype)
         real = "float32" if other.dtype == "float32" else "float64"
         other.table = self._table(real)
         named = flatten(self.parameters)
         other.parameters = unflatten({n: other._own(n, lambda p=p: p) for n, p in named})
-        other._gradients = None
-        other._rng = copy.deepcopy(self._rng)
         return other
 
     def replica(self) -> Self:
@@ -153,6 +151,16 @@ class ParameterisedModel:
         other._gradients = None
         if self._rng is not None:
             other._rng = np.random.default_rng(int(self._rng.integers(2**63)))
+        return other
+
+    def twin(self, **changes: Any) -> Self:
+        """A model with the same parameters and mode, and with gradients and dropout of its own: what
+        it draws is what this one would draw next. ``changes`` are values of the configuration that
+        leave the parameters as they are."""
+        other = copy.copy(self)
+        other.config = self.config.replace(**changes)
+        other._gradients = None
+        other._rng = copy.deepcopy(self._rng)
         return other
 
     @property

@@ -1,0 +1,157 @@
+"""Every array of a forward pass and of the way back, by name and in execution order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from minizha.backend import Array, is_array, to_backend, to_host
+from minizha.crosscheck.names import GRADIENT, UPSTREAM, WORDS, without_prefix
+from minizha.crosscheck.overhear import overhear
+from minizha.crosscheck.sites import Site, sites
+from minizha.crosscheck.trace_file import Trace
+from minizha.errors import ArgumentError
+from minizha.model.base import ParameterisedModel
+from minizha.model.outputs import ModelOutput
+
+LOGITS = (
+    "prediction_logits", "seq_relationship_logits", "logits", "start_logits", "end_logits",
+)  # fmt: skip
+
+
+def trace(
+    model: Any,
+    inputs: Mapping[str, Any],
+    gradients: bool = True,
+    *,
+    upstream: Mapping[str, Any] | None = None,
+) -> Trace:
+    """Run the model, and walk back; return every named activation and gradient.
+
+    Args:
+        model: any of the Nezha classes; it is not touched. In train mode the dropout is the one
+            that its next call would draw, and its factors are in the trace.
+        inputs: keyword arguments of its call.
+        gradients: whether to walk back: from the loss where labels are given, else from
+            ``upstream``.
+        upstream: gradients of output fields, of their shapes. The default, where there is no
+            loss, is cos(0), cos(1), cos(2), … in C order for ``last_hidden_state`` and
+            ``pooler_output``, or for the logits of a class with heads.
+
+    Returns:
+        A :class:`~minizha.crosscheck.trace_file.Trace` of NumPy arrays in the model's dtype. Its
+        ``inputs`` have the upstream gradients under ``upstream.<field>``.
+
+    Convention: a trace is always of whole layers; ``chunk_size_feed_forward`` changes how much
+    memory a layer takes and none of its numbers but for rounding.
+
+    Raises:
+        ArgumentError: ``model`` or an argument is not what was expected.
+    """
+    if not isinstance(model, ParameterisedModel):
+        found = type(model).__name__
+        raise ArgumentError(f"trace: model: expected one of the Nezha classes, found {found}")
+    if not isinstance(inputs, Mapping):
+        found = type(inputs).__name__
+        raise ArgumentError(f"trace: inputs: expected keyword arguments, found {found}")
+    if inputs.get("num_items_in_batch") is not None:
+        raise ArgumentError(
+            "trace: inputs: num_items_in_batch: expected None, since a trace is of a whole batch"
+        )
+    twin = model.twin(chunk_size_feed_forward=0)
+    arguments = dict(inputs) | {"record": True, "return_dict": True}
+    given: dict[str, Any] = {}
+    with overhear() as heard:
+        out = twin(**arguments)
+        for field in LOGITS:
+            getattr(out, field, None)  # the logits of all tokens are computed when somebody reads
+        if gradients:
+            fields = _upstream(twin, out, upstream)
+            given = out.backward(**fields)
+    found = list(sites(out.record, _values(twin, inputs, out), heard))
+    arrays = {site.name: site.value for site in found}
+    named = _named(inputs)
+    if gradients:
+        arrays |= _gradients(found, twin, given)
+        named |= _named({UPSTREAM + field: d for field, d in fields.items()})
+    return Trace(
+        {name: to_host(array) for name, array in arrays.items()},
+        model_class=type(model).__name__,
+        config=model.config,
+        dtype=model.dtype,
+        training=model.training,
+        inputs=named,
+        parameters={name: to_host(p) for name, p in model.state_dict().items()},
+    )
+
+
+def _upstream(model: Any, out: ModelOutput, asked: Mapping[str, Any] | None) -> dict[str, Array]:
+    """What to walk back from; nothing means the loss."""
+    if asked is not None:
+        if not isinstance(asked, Mapping):
+            found = type(asked).__name__
+            raise ArgumentError(f"trace: upstream: expected {{field: gradient}}, found {found}")
+        return {
+            name: to_backend(d, model.xp, dtype=model.dtype) if is_array(d) else d
+            for name, d in asked.items()
+        }
+    if "loss" in out:
+        return {}
+    fields = [f for f in ("last_hidden_state", "pooler_output", *LOGITS) if f in out]
+    return {
+        field: to_backend(np.cos(np.arange(out[field].size)), model.xp, dtype=model.dtype).reshape(
+            out[field].shape
+        )
+        for field in fields
+    }
+
+
+def _values(model: Any, inputs: Mapping[str, Any], out: ModelOutput) -> dict[str, Array | None]:
+    """What no operation's cache leads to."""
+    embeds = inputs.get("inputs_embeds")
+    if embeds is not None:
+        embeds = to_backend(embeds, model.xp, dtype=model.dtype)
+        embeds = embeds.reshape(-1, *embeds.shape[-2:])  # multiple choice: B·C rows
+    terms = ("masked_lm_loss", "next_sentence_loss")
+    losses = {name: getattr(out.record, name, None) for name in terms}
+    return {"inputs_embeds": embeds, "loss": getattr(out, "loss", None), **losses}
+
+
+def _gradients(found: list[Site], model: Any, given: Mapping[str, Any]) -> dict[str, Array]:
+    """In the order in which the way back meets them: that of ``found``, reversed."""
+    parameters = {without_prefix(name): d for name, d in model.gradients().items()}
+    arrays: dict[str, Array] = {}
+    for site in reversed(found):
+        if site.gradient is not None:
+            arrays[site.name + GRADIENT] = site.gradient
+        for name in site.parameters:
+            if name in parameters:
+                arrays[name + GRADIENT] = parameters[name]
+    arrays[WORDS + GRADIENT] = parameters[WORDS]  # read at the bottom, and again by the head
+    for name, d in _named(given).items():
+        if name != "inputs_embeds":  # the gradient of embeddings.word_embeddings
+            arrays[name + GRADIENT] = d
+    return arrays
+
+
+def _named(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """``{"a": x, "b": (y, z)}`` as ``{"a": x, "b.0": y, "b.1": z}``, arrays on the host."""
+    named: dict[str, np.ndarray] = {}
+    for name, value in tree.items():
+        if value is not None and (_is_past(name) or _holds_arrays(value)):
+            named |= _named({f"{name}.{i}": part for i, part in enumerate(value)})
+        elif value is not None and not isinstance(value, bool):
+            named[name] = np.asarray(to_host(value) if is_array(value) else value, order="C")
+    return named
+
+
+def _holds_arrays(value: Any) -> bool:
+    """Whether it is a sequence of arrays, or of such sequences."""
+    return isinstance(value, (tuple, list)) and any(is_array(v) or _holds_arrays(v) for v in value)
+
+
+def _is_past(name: str) -> bool:
+    """Layers and arrays of the past are named apart, also where they are nested lists."""
+    return name.startswith("past_key_values") and name.count(".") < 2
