@@ -8,17 +8,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from minizha.crosscheck.comparison.comparing import compare as compare
+    from minizha.crosscheck.diagnosis import diagnose as diagnose
     from minizha.crosscheck.gradient_checks import GradientReport as GradientReport
     from minizha.crosscheck.gradient_checks import gradcheck as gradcheck
     from minizha.crosscheck.pair_checks import check_pair as check_pair
+    from minizha.crosscheck.report.report import Report as Report
     from minizha.crosscheck.trace_file import Trace as Trace
     from minizha.crosscheck.trace_file import open_trace as open_trace
     from minizha.crosscheck.tracing import trace as trace
 
 _HOMES = {
     "GradientReport": "gradient_checks",
+    "Report": "report.report",
     "Trace": "trace_file",
     "check_pair": "pair_checks",
+    "compare": "comparison.comparing",
+    "diagnose": "diagnosis",
     "gradcheck": "gradient_checks",
     "open_trace": "trace_file",
     "trace": "tracing",

@@ -1,0 +1,64 @@
+"""Which entries of attention scores count: those that the mask does not hide.
+
+What a port writes where nobody looks is its own affair, and so is the gradient there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+_MASKED = ("attention.scores", "attention.scores.grad")
+
+
+def visible_entries(trace: Any, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
+    """Booleans that broadcast to ``shape``, or None where every entry of the array counts.
+
+    ``trace`` is read for its ``inputs`` (the masks) and ``config`` (a decoder sees no later token),
+    where it has them; without them every entry counts.
+
+    Shapes: scores (B, N, L, J) → (B or 1, 1, L or 1, J).
+
+    Convention: as in :mod:`minizha.model.inputs`. Of a row of fractional masks the keys with the
+    largest are seen, since what is added to all others is lower by more than any score. A row
+    without any key that may be seen counts nowhere.
+    """
+    if not name.endswith(_MASKED) or len(shape) != 4:
+        return None
+    inputs = getattr(trace, "inputs", None)
+    inputs = inputs if isinstance(inputs, Mapping) else {}
+    cross = "crossattention." in name
+    argument = "encoder_attention_mask" if cross else "attention_mask"
+    B, _, L, J = shape
+    mask = None if inputs.get(argument) is None else np.asarray(inputs[argument])
+    decoder = not cross and getattr(getattr(trace, "config", None), "is_decoder", False)
+    causal = np.tri(L, J, J - L)[None, None] if decoder else None
+    if mask is None or mask.dtype.kind not in "biuf":
+        return None if causal is None else causal == 1
+    # by size, not by axes: a mask of multiple choice is (B, C, L), and the rows of scores are B·C
+    if mask.size == B * J:
+        mask = mask.reshape(B, 1, 1, J)
+        mask = mask if causal is None else mask * causal
+    elif mask.size == B * L * J:
+        mask = mask.reshape(B, 1, L, J)
+    else:
+        return None
+    largest = mask.max(axis=-1, keepdims=True)
+    return (mask == largest) & (largest > 0)
+
+
+def beside_kinks(
+    trace: Mapping[str, Any], name: str, allowed: Mapping[str, float]
+) -> np.ndarray | None:
+    """For the gradient of what goes into a ReLU: the entries whose slope is certain.
+
+    Where an input, array ``name``, lies so near to 0 that rounding may move it across, the gradient
+    may be 0 or not, and both are right. ``allowed`` holds how far off arrays may be, by name.
+
+    Shapes: booleans of the array's shape; None where the array does not go into an activation.
+    """
+    if not name.endswith(("intermediate.dense", "predictions.transform.dense")):
+        return None
+    return np.abs(np.asarray(trace[name])) > allowed[name]

@@ -1,0 +1,13 @@
+"""Why do two traces differ? Their array is computed again, from their inputs, under each known mistake.
+
+Read facts, rules, forward; backward_rules, ways_back, backward_heads, backward; catalogue, and the
+mistakes themselves in positions, attention, layers, heads, gradients; diagnose.
+"""
+
+from minizha.crosscheck.diagnosis import attention, gradients, heads, layers, positions
+from minizha.crosscheck.diagnosis.catalogue import CATALOGUE, Mistake
+from minizha.crosscheck.diagnosis.diagnose import Diagnosis, diagnose, mistaken
+
+_FILLED_BY = (positions, attention, layers, heads, gradients)
+
+__all__ = ["CATALOGUE", "Diagnosis", "Mistake", "diagnose", "mistaken"]

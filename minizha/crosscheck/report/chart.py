@@ -1,0 +1,177 @@
+"""A picture of how the error grows with depth, forward and backward, as SVG.
+
+Nothing in it is fetched or run. Its colours are classes, which the page's style sheet defines
+once for a light and once for a dark background.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from typing import NamedTuple
+
+from minizha.crosscheck.comparison.differences import Comparison, Difference
+from minizha.crosscheck.names import is_gradient
+from minizha.crosscheck.report.words import (
+    Decades,
+    number,
+    power,
+    safe,
+    stage,
+    svg_start,
+    times,
+)
+
+DEEPEST = 20  # decades
+
+
+def depth_chart(report: Comparison) -> str:
+    """Each array's error in execution order, on a logarithmic scale, above what is allowed."""
+    arrays = report.differences
+    if not arrays:
+        return ""
+    sizes = (v for d in arrays for v in (d.error, d.expected, d.tolerance))
+    plot = _Plot(len(arrays), Decades.of(sizes, DEEPEST))
+    label = f"Error of {len(arrays)} arrays in execution order, on a logarithmic scale"
+    return "\n".join(
+        (
+            svg_start((0, 0, plot.right + 20, plot.bottom + 70), label),
+            *_passes(arrays, plot),
+            *_grid(plot, any(not math.isfinite(d.error) for d in arrays)),
+            _band(arrays, plot),
+            *_ticks(arrays, plot),
+            _curve(arrays, plot, "expected", lambda d: d.expected),
+            _curve(arrays, plot, "error", lambda d: d.error),
+            *_points(arrays, plot),
+            *_first(report, plot),
+            "</svg>",
+        )
+    )
+
+
+class _Plot(NamedTuple):
+    """The chart's measures: where an array is, where an error is."""
+
+    count: int
+    scale: Decades
+    left: float = 62
+    right: float = 940
+    top: float = 46
+    bottom: float = 330
+
+    def x(self, index: float) -> float:
+        return self.left + (index + 0.5) / self.count * (self.right - self.left)
+
+    def y(self, value: float) -> float:
+        if not math.isfinite(value):
+            return self.top - 12  # a lane of its own
+        return self.bottom - self.scale.part(value) * (self.bottom - self.top)
+
+
+def _passes(arrays: Sequence[Difference], plot: _Plot) -> Iterator[str]:
+    """The parts of the forward and of the backward pass, each with its name below."""
+    for backward, start, stop in _runs(arrays, lambda d: is_gradient(d.name)):
+        left, right = plot.x(start - 0.5), plot.x(stop - 0.5)
+        kind, text = ("backward", "backward pass") if backward else ("forward", "forward pass")
+        yield (
+            f'<rect class="{kind}" x="{left:.5g}" y="{plot.top - 24}" width="{right - left:.5g}" '
+            f'height="{plot.bottom - plot.top + 24}"/>'
+        )
+        if right - left > 80:
+            middle = (left + right) / 2
+            yield f'<text class="axis mid" x="{middle:.5g}" y="{plot.bottom + 58}">{text} →</text>'
+
+
+def _runs(
+    arrays: Sequence[Difference], key: Callable[[Difference], object]
+) -> Iterator[tuple[object, int, int]]:
+    """Consecutive arrays with the same key: the key, the first one's index, the next one's."""
+    start = 0
+    for value, run in groupby(arrays, key):
+        stop = start + sum(1 for _ in run)
+        yield value, start, stop
+        start = stop
+
+
+def _grid(plot: _Plot, lane: bool) -> Iterator[str]:
+    low, high, cut = plot.scale
+    for exponent in range(low, high + 1, -(-(high - low) // 8)):
+        y = plot.y(10.0**exponent)
+        below = "≤ " if cut and exponent == low else ""
+        yield f'<path class="grid" d="M{plot.left} {y:.5g}H{plot.right}"/>'
+        text = f"{below}{power(exponent)}"
+        yield f'<text class="tick end" x="{plot.left - 6}" y="{y + 4:.5g}">{text}</text>'
+    if lane:
+        y = plot.y(math.nan) + 4
+        yield f'<text class="tick end" x="{plot.left - 6}" y="{y}">NaN, ∞</text>'
+    turn = f'transform="translate(14 {(plot.top + plot.bottom) / 2}) rotate(-90)"'
+    yield f'<text class="axis mid" {turn}>error</text>'
+
+
+def _ticks(arrays: Sequence[Difference], plot: _Plot) -> Iterator[str]:
+    """A line where a layer begins, and its number; other parts have their names a row below."""
+    ends = [plot.left, plot.left]
+    for key, start, stop in _runs(arrays, lambda d: (is_gradient(d.name), stage(d.name))):
+        name = str(key[1])
+        x = plot.x(start - 0.5)
+        yield f'<path class="tickline" d="M{x:.5g} {plot.top}V{plot.bottom + 4}"/>'
+        row, text = (0, name[6:]) if name.startswith("layer ") else (1, name)
+        middle, half = plot.x((start + stop - 1) / 2), 3.4 * len(text)
+        if row:
+            middle = min(max(middle, plot.left + half), plot.right - half)
+        if middle - half >= ends[row]:
+            y = plot.bottom + 18 + 16 * row
+            yield f'<text class="tick mid" x="{middle:.5g}" y="{y}">{text}</text>'
+            ends[row] = middle + half + 4
+    yield f'<text class="tick end" x="{plot.left - 6}" y="{plot.bottom + 18}">layer</text>'
+
+
+def _band(arrays: Sequence[Difference], plot: _Plot) -> str:
+    """The area up to what is allowed."""
+    heights = [d.tolerance if d.tolerance > 0 else 0.0 for d in arrays]
+    steps = [f"{plot.x(i):.5g} {plot.y(h):.5g}" for i, h in enumerate(heights)]
+    left, right = plot.x(-0.5), plot.x(plot.count - 0.5)
+    ends = f"{left:.5g} {plot.y(heights[0]):.5g}", f"{right:.5g} {plot.y(heights[-1]):.5g}"
+    line = "L".join((ends[0], *steps, ends[1]))
+    return f'<path class="allowed" d="M{left:.5g} {plot.bottom}L{line}V{plot.bottom}Z"/>'
+
+
+def _curve(
+    arrays: Sequence[Difference], plot: _Plot, kind: str, value: Callable[[Difference], float]
+) -> str:
+    """A line, broken between the passes and where there is no number."""
+    path = []
+    pen = "M"
+    for i, d in enumerate(arrays):
+        if i and is_gradient(d.name) != is_gradient(arrays[i - 1].name):
+            pen = "M"
+        if not math.isfinite(value(d)):
+            pen = "M"
+            continue
+        path.append(f"{pen}{plot.x(i):.5g} {plot.y(value(d)):.5g}")
+        pen = "L"
+    return f'<path class="{kind}" d="{"".join(path)}"/>'
+
+
+def _points(arrays: Sequence[Difference], plot: _Plot) -> Iterator[str]:
+    for i, d in enumerate(arrays):
+        size = f"{number(d.error)}, {number(times(d))} × rounding's"
+        yield (
+            f'<circle class="{"same" if d.ok else "other"}" cx="{plot.x(i):.5g}" '
+            f'cy="{plot.y(d.error):.5g}" r="{1.8 if d.ok else 2.6}">'
+            f"<title>{safe(d.name)}: {size}</title></circle>"
+        )
+
+
+def _first(report: Comparison, plot: _Plot) -> Iterator[str]:
+    """A line and a ring at the first array that differs, and its name on top."""
+    if report.divergence is None:
+        return
+    index = next(i for i, d in enumerate(report) if not d.ok)
+    x, y = plot.x(index), plot.y(report.divergence.error)
+    side = "" if x < plot.right / 2 else " end"
+    yield f'<path class="first" d="M{x:.5g} 18V{plot.bottom}"/>'
+    yield f'<circle class="first" cx="{x:.5g}" cy="{y:.5g}" r="6"/>'
+    name = safe(report.divergence.name)
+    yield f'<text class="first{side}" x="{x:.5g}" y="12">first to differ: {name}</text>'

@@ -1,0 +1,122 @@
+"""A picture of where in an array the errors are, as SVG.
+
+Nothing in it is fetched or run. Its colours are classes, which the page's style sheet defines
+once for a light and once for a dark background.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from minizha.checkpoint.stored import shown
+from minizha.crosscheck.comparison.differences import Whereabouts
+from minizha.crosscheck.report.words import Decades, number, power, safe, svg_start
+
+LEVELS = 10
+MOST_DECADES = 6  # of the colours; what is smaller has the lowest one
+SIDE, LARGEST_CELL = 440, 36
+
+
+def heat_map(where: Whereabouts, name: str) -> str:
+    """The largest error in each cell of the first array that differs, with a scale of colours."""
+    rows, columns = len(where.heat), max(map(len, where.heat), default=0)
+    if not rows or not columns:
+        return ""
+    width, height = (min(LARGEST_CELL, SIDE / n) for n in (columns, rows))
+    scale = Decades.of((v for row in where.heat for v in row), MOST_DECADES)
+    cells = [
+        _cell(where, (r, c), (width, height), scale)
+        for r, row in enumerate(where.heat)
+        for c in range(len(row))
+    ]
+    right, bottom = columns * width, max(rows * height, 60)
+    label = f"Errors in {shown(name)}: {where.heat_axes[0]} down, {where.heat_axes[1]} across"
+    frame = f'<rect class="frame" width="{right:.5g}" height="{rows * height:.5g}"/>'
+    return "\n".join(
+        (
+            svg_start((-58, -8, right + 160, bottom + 62), label),
+            *cells,
+            frame,
+            *_heat_axis(where, 0, rows, height),
+            *_heat_axis(where, 1, columns, width, rows * height),
+            *_heat_legend(right + 24, scale, [v for row in where.heat for v in row]),
+            "</svg>",
+        )
+    )
+
+
+def _cell(
+    where: Whereabouts, at: tuple[int, int], size: tuple[float, float], scale: Decades
+) -> str:
+    value = where.heat[at[0]][at[1]]
+    counts = len(where.heat), len(where.heat[at[0]])
+    place = ", ".join(
+        f"{axis} {_span(*numbers)}"
+        for axis, *numbers in zip(where.heat_axes, at, counts, where.heat_lengths, strict=True)
+    )
+    x, y = at[1] * size[0], at[0] * size[1]
+    return (
+        f'<rect class="{_level(value, scale)}" x="{x:.5g}" y="{y:.5g}" width="{size[0]:.5g}" '
+        f'height="{size[1]:.5g}"><title>{safe(place)}: {number(value)}</title></rect>'
+    )
+
+
+def _span(cell: int, cells: int, length: int) -> str:
+    """Which indices of an axis a cell stands for."""
+    first, last = cell * length // cells, (cell + 1) * length // cells - 1
+    return f"{first}" if last <= first else f"{first} to {last}"
+
+
+def _level(value: float, scale: Decades) -> str:
+    if not math.isfinite(value):
+        return "hx"
+    if value <= 0:
+        return "hn"
+    return f"h{min(LEVELS - 1, int(LEVELS * scale.part(value)))}"
+
+
+def _heat_axis(
+    where: Whereabouts, axis: int, cells: int, size: float, bottom: float = 0
+) -> Iterator[str]:
+    """Numbers at some cells and the axis's name: axis 0 runs down, axis 1 across."""
+    length, title = max(where.heat_lengths[axis], 1), safe(where.heat_axes[axis])
+    step = _round_step(length * 26 / (cells * size))
+    for index in range(0, length, step):
+        at = (index + 0.5) * cells * size / length
+        if axis == 0:
+            yield f'<text class="tick end" x="-7" y="{at + 4:.5g}">{index}</text>'
+        else:
+            yield f'<text class="tick mid" x="{at:.5g}" y="{bottom + 16:.5g}">{index}</text>'
+    middle = cells * size / 2
+    if axis == 0:
+        turn = f'transform="translate(-44 {max(middle, 30):.5g}) rotate(-90)"'
+        yield f'<text class="axis mid" {turn}>{title}</text>'
+    else:
+        yield f'<text class="axis mid" x="{middle:.5g}" y="{bottom + 38:.5g}">{title}</text>'
+
+
+def _round_step(least: float) -> int:
+    """The smallest of 1, 2, 5, 10, 20, … that is not below ``least``."""
+    tens = 10 ** max(0, math.floor(math.log10(max(least, 1))))
+    return next(n * tens for n in (1, 2, 5, 10) if n * tens >= least)
+
+
+def _heat_legend(x: float, scale: Decades, values: Sequence[float]) -> Iterator[str]:
+    """The colours from large to small, then those of equal and of no number."""
+    block = 13
+    for level in range(LEVELS):
+        y = (LEVELS - 1 - level) * block
+        yield f'<rect class="h{level}" x="{x:.5g}" y="{y}" width="16" height="{block}"/>'
+    for exponent in range(scale.low, scale.high + 1):
+        y = (1 - scale.part(10.0**exponent)) * LEVELS * block
+        below = "≤ " if exponent == scale.low and scale.cut else ""
+        yield f'<text class="tick" x="{x + 22:.5g}" y="{y + 4:.5g}">{below}{power(exponent)}</text>'
+    extra = [("hn", "equal", any(v == 0 for v in values))]
+    extra += [("hx", "NaN or ∞", any(not math.isfinite(v) for v in values))]
+    y = LEVELS * block + 14
+    for kind, text, there in extra:
+        if there:
+            yield f'<rect class="{kind} frame" x="{x:.5g}" y="{y}" width="16" height="13"/>'
+            yield f'<text class="tick" x="{x + 22:.5g}" y="{y + 11}">{text}</text>'
+            y += 20

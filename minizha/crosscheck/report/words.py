@@ -1,0 +1,147 @@
+"""What the reports for people have in common: how a comparison's numbers and names are said."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from html import escape
+from typing import NamedTuple
+
+from minizha.checkpoint.stored import shown
+from minizha.crosscheck.comparison.differences import Comparison, Difference, Finding
+from minizha.crosscheck.comparison.measure import PRECISIONS, eps_of
+from minizha.crosscheck.names import axes, layer_of
+
+
+def is_equal(report: Comparison) -> bool:
+    """Whether something was compared, and all of it agrees."""
+    return report.ok and bool(report.differences)
+
+
+def verdict(report: Comparison) -> str:
+    """How the comparison ended, in one sentence."""
+    if report.first_divergence is not None:
+        return f"different: the first array to differ is {shown(report.first_divergence)}"
+    if not report.differences:
+        return "nothing compared: no array is on both sides"
+    most, count = max(map(times, report)), len(report.differences)
+    size = f"{most:.2g} of" if most < 1 else f"{number(most)} times"
+    largest = f" (largest error {size} what rounding explains)" if most < math.inf else ""
+    agree = "1 array agrees" if count == 1 else f"{count} arrays agree"
+    how = "to rounding" if most <= 1 else "within what is allowed"
+    absent = f", {len(report.missing)} not given" if report.missing else ""
+    return f"equal: {agree} {how}{largest}{absent}"
+
+
+def times(difference: Difference) -> float:
+    """The error in units of what rounding explains; infinite where no number tells it."""
+    error, expected = difference.error, difference.expected
+    if (difference.reason and not difference.ok) or not math.isfinite(error):
+        return math.inf
+    if error == 0:
+        return 0.0
+    return error / expected if expected > 0 else math.inf
+
+
+def stage(name: str) -> str:
+    """The part of the model that an array belongs to: a row of the table, a tick of the chart."""
+    layer = layer_of(name)
+    if layer is not None:
+        return f"layer {layer}"
+    if name.startswith(("encoder_hidden_states", "past_key_values", "inputs_embeds")):
+        return "inputs"
+    if name.startswith("embeddings"):
+        return "embeddings"
+    return "loss" if name.removesuffix(".grad").endswith("loss") else "heads"
+
+
+def number(x: float) -> str:
+    """Three digits, or two and a power of ten."""
+    if not math.isfinite(x):
+        return "NaN" if math.isnan(x) else "∞" if x > 0 else "−∞"
+    if x == 0 or 0.01 <= abs(x) < 999.5:
+        return f"{x:.3g}"
+    mantissa, _, exponent = f"{x:.1e}".partition("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def entry_text(difference: Difference) -> str:
+    """The worst entry: its index, axis by axis, and both numbers in full."""
+    index, numbers = difference.index, f"ours {difference.ours:.9g}, theirs {difference.theirs:.9g}"
+    letters = axes(difference.name, len(index))
+    if len(letters) != len(index):  # more axes than there are letters for
+        letters = ("",) * len(index)
+    place = ", ".join(f"{a} {i}".strip() for a, i in zip(letters, index, strict=True))
+    return f"[{place}]: {numbers}" if index else numbers
+
+
+def sizes(difference: Difference) -> list[tuple[str, str, str, str]]:
+    """Rows of measure, found, rounding alone, allowed: the same error in three units.
+
+    Convention: in ULP, rounding moves the largest entry by so much, and smaller ones by more.
+    """
+    d = difference
+    scale = d.max_abs / d.error if d.error and math.isfinite(d.error) else math.nan
+    in_ulp = f"≥ {number(d.expected / eps_of(d.dtype))}" if d.dtype in PRECISIONS else ""
+    return [
+        ("absolute", number(d.max_abs), number(d.expected * scale), number(d.tolerance * scale)),
+        ("relative", number(d.error), number(d.expected), number(d.tolerance)),
+        ("in ULP", number(d.ulp), in_ulp, ""),
+    ]
+
+
+def finding_text(finding: Finding) -> str:
+    """A known mistake and where it was seen: "layer 0 scores match: 1/√d missing — seen in …"."""
+    layer = layer_of(finding.array)
+    name = finding.array
+    if layer is not None:
+        inner = name.removeprefix(f"encoder.layer.{layer}").removeprefix(".")
+        name = f"layer {layer} {inner.removeprefix('attention.')}".rstrip()
+    seen = f" — seen in {finding.seen_in}" if finding.seen_in else ""
+    return clean(f"{shown(name)} match: {finding.text}{seen}")
+
+
+def clean(text: str) -> str:
+    """A sentence that may quote names out of files, without anything that moves a cursor."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def power(exponent: int) -> str:
+    """10⁻⁷ and its like."""
+    return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def safe(name: str) -> str:
+    """A name out of a file, for a page: of bearable length, and never markup."""
+    return escape(shown(name))
+
+
+def svg_start(box: tuple[float, float, float, float], label: str) -> str:
+    """The start of a picture, with what it shows for those who can't see it."""
+    sizes, text = " ".join(f"{v:.5g}" for v in box), escape(clean(label))
+    return (
+        f'<svg viewBox="{sizes}" width="{box[2]:.5g}" height="{box[3]:.5g}" role="img" '
+        f'aria-label="{text}"><title>{text}</title>'
+    )
+
+
+class Decades(NamedTuple):
+    """A logarithmic scale from 10^low to 10^high; ``cut`` where smaller values lie below it."""
+
+    low: int
+    high: int
+    cut: bool
+
+    @classmethod
+    def of(cls, values: Iterable[float], most: int) -> Decades:
+        """The scale that holds all finite positive ``values``, or the upper ``most`` decades."""
+        found = [math.log10(v) for v in values if 0 < v < math.inf]
+        high = math.ceil(max(found, default=0.0))
+        low = min(math.floor(min(found, default=-1.0)), high - 1)
+        return cls(max(low, high - most), high, low < high - most)
+
+    def part(self, value: float) -> float:
+        """Where it lies: 0 at the lower end (and below), 1 at the upper."""
+        if value <= 0:
+            return 0.0
+        return min(max((math.log10(value) - self.low) / (self.high - self.low), 0.0), 1.0)
