@@ -148,7 +148,7 @@ def _from_keras(spellings: Collection[str]) -> Mapping[str, Translation]:
 
 # --- Paddle: PaddleNLP's NeZha classes ----------------------------------------------------------
 
-_PADDLE = {
+PADDLE = {
     "embeddings.layer_norm": "embeddings.LayerNorm",
     "encoder.layer.*.attention.query": "encoder.layer.*.attention.self.query",
     "encoder.layer.*.attention.key": "encoder.layer.*.attention.self.key",
@@ -161,6 +161,7 @@ _PADDLE = {
     "cls.predictions.dense": "cls.predictions.transform.dense",
     "cls.predictions.layer_norm": "cls.predictions.transform.LayerNorm",
 }
+"""PaddleNLP's modules that it calls otherwise than PyTorch's ports do; ``*`` is a layer's number."""
 _PADDLE_PARAMETERS = {
     "cls.predictions.decoder_weight": "cls.predictions.decoder.weight",
     "cls.predictions.decoder_bias": "cls.predictions.decoder.bias",
@@ -170,14 +171,14 @@ _PYTORCH_ALONE = re.compile(
 )
 
 
-def _paddle_template(module: str) -> str:
+def paddle_template(module: str) -> str:
     """``nezha.encoder.layer.3.ffn`` → ``encoder.layer.*.ffn``"""
     return re.sub(r"^(encoder\.layer\.)\d+(?=\.)", r"\1*", module.removeprefix("nezha."))
 
 
 def _paddle_alone(spelling: str) -> bool:
     module, _, leaf = spelling.rpartition(".")
-    known = _paddle_template(module) in _PADDLE and leaf in ("weight", "bias")
+    known = paddle_template(module) in PADDLE and leaf in ("weight", "bias")
     return known or spelling in _PADDLE_PARAMETERS
 
 
@@ -189,7 +190,7 @@ def _from_paddle(spelling: str, expected: Collection[str]) -> Translation:
     module, _, leaf = spelling.rpartition(".")
     matrix = leaf == "weight" and not module.endswith("_embeddings")
     index = "".join(re.findall(r"^(?:nezha\.)?encoder\.layer\.(\d+)\.", module))
-    becomes = _PADDLE.get(_paddle_template(module), "").replace("*", index) or module
+    becomes = PADDLE.get(paddle_template(module), "").replace("*", index) or module
     if module == "classifier" and "qa_outputs.weight" in expected:  # PaddleNLP's one name for both
         becomes = "qa_outputs"
     return Translation(f"{becomes}.{leaf}" if module else spelling, turned=matrix)

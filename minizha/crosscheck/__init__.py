@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from minizha.crosscheck import adapters as adapters
     from minizha.crosscheck.comparison.comparing import compare as compare
     from minizha.crosscheck.diagnosis import diagnose as diagnose
     from minizha.crosscheck.gradient_checks import GradientReport as GradientReport
@@ -30,10 +31,12 @@ _HOMES = {
     "trace": "tracing",
 }
 
-__all__ = [*_HOMES]
+__all__ = [*_HOMES, "adapters"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "adapters":
+        return import_module("minizha.crosscheck.adapters")
     if name in _HOMES:
         return getattr(import_module(f"minizha.crosscheck.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'minizha.crosscheck' has no attribute {name!r}")

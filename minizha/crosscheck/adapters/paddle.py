@@ -1,0 +1,130 @@
+"""PaddleNLP's names beside ours: a mapping file, for arrays that were saved over there.
+
+Nothing of Paddle is needed here. In PaddleNLP (2.0 to 2.8) hook every layer, and save
+
+* what a layer returns under the layer's name, ``nezha.encoder.layer.0.ffn``; of a layer that
+  returns several, the second one as ``nezha.encoder.layer.0.attention.1``;
+* what a layer is given under its name and ``.input``: ``nezha.encoder.layer.0.ffn_output.input``;
+* gradients under the name of the array or of the parameter and ``.grad``.
+
+Then ``minizha compare ours.safetensors theirs.safetensors --mapping paddle.json``. Its matrices are
+(in, out): the mapping says which gradients to turn. Attention hands out scores + mask, which are
+ours but where the mask hides. Only the single losses are not there.
+
+Its loss is not ours: labels of −1 are ignored in the sum, but Paddle 3.3 divides by all tokens,
+B·L, as it does for every negative ``ignore_index``. Without labels, start the way back from
+Σ logits · cos(0), cos(1), …, as a trace does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from minizha.checkpoint.foreign_names import PADDLE, paddle_template
+from minizha.crosscheck.names import (
+    ATTENTION,
+    EMBEDDINGS,
+    FEED_FORWARD,
+    GRADIENT,
+    HEADS,
+    WORDS,
+    Entry,
+)
+from minizha.errors import ArgumentError
+
+_HEADS = {
+    "NezhaModel": ("pooler",),
+    "NezhaForPreTraining": ("pooler", "cls", "loss"),
+    "NezhaForSequenceClassification": ("pooler", "classifier", "loss"),
+    "NezhaForMultipleChoice": ("pooler", "classifier", "loss"),
+    "NezhaForTokenClassification": ("classifier", "loss"),
+    "NezhaForQuestionAnswering": ("qa_outputs", "loss"),
+}
+_NAMES = {ours: theirs for theirs, ours in PADDLE.items()} | {
+    "encoder.layer.*.attention.scores": "encoder.layer.*.attention.1",
+    "encoder.layer.*.attention.probs": "encoder.layer.*.attention.attention_dropout.input",
+    "encoder.layer.*.attention.weights": "encoder.layer.*.attention.attention_dropout",
+    "encoder.layer.*.attention.context": "encoder.layer.*.attention.dense.input",
+    "encoder.layer.*.intermediate": "encoder.layer.*.ffn_output.input",
+    "cls.predictions.transform.activation": "cls.predictions.layer_norm.input",
+    "cls.predictions": "cls.predictions",
+    "qa_outputs": "classifier",
+}
+_TIED = "cls.predictions.decoder.weight"
+_WITHOUT_GRADIENT = ("attention.weights", "loss")
+
+
+Mapping = dict[str, str | dict[str, str | bool]]
+
+
+def mapping(
+    num_hidden_layers: int,
+    class_name: str = "NezhaForPreTraining",
+    saved: Container[str] | None = None,
+) -> Mapping:
+    """``{our name: their name}``, or ``{"name": their name, "transpose": true}`` for a matrix.
+
+    ``saved`` are the names of the arrays that there are (any container of names, such as the dict
+    of arrays); others are left out, for a comparison refuses a mapping to what is not there.
+    ``json.dump`` of the result is a mapping file.
+
+    Raises:
+        ArgumentError: PaddleNLP has no such class.
+    """
+    if class_name not in _HEADS:
+        raise ArgumentError(
+            f"class_name: expected one of {', '.join(_HEADS)}, found {class_name!r}"
+        )
+    steps = [("", entry) for entry in EMBEDDINGS]
+    for i in range(num_hidden_layers):
+        steps += [(f"encoder.layer.{i}.attention.", entry) for entry in ATTENTION]
+        steps += [(f"encoder.layer.{i}.", entry) for entry in FEED_FORWARD]
+    steps += [("", entry) for entry in HEADS if entry.name.split(".")[0] in _HEADS[class_name]]
+    body = "" if class_name == "NezhaModel" else "nezha."
+    found: Mapping = {}
+    for prefix, entry in steps:
+        found |= _array(prefix, entry, body) | _gradients(prefix, entry, body)
+    found |= {WORDS + GRADIENT: body + WORDS + GRADIENT}
+    if saved is None:
+        return found
+    return {k: v for k, v in found.items() if (v if isinstance(v, str) else v["name"]) in saved}
+
+
+def _array(prefix: str, entry: Entry, body: str) -> dict[str, str]:
+    """An array and its gradient: what the layer returns that its step's parameters belong to."""
+    name = (prefix + entry.name).removesuffix(".")
+    step = _theirs(name, body)
+    if step is None and entry.parameters:
+        weight = prefix + entry.parameters[0]
+        step = _theirs(weight.removesuffix(".weight"), body)
+    theirs = step or _in_body(name, body)
+    if name.endswith(_WITHOUT_GRADIENT):
+        return {name: theirs}
+    return {name: theirs, name + GRADIENT: theirs + GRADIENT}
+
+
+def _gradients(prefix: str, entry: Entry, body: str) -> Mapping:
+    """The gradients of the parameters of a step."""
+    found: Mapping = {}
+    for name in (prefix + p for p in entry.parameters):
+        module, _, leaf = name.rpartition(".")
+        theirs = f"{_theirs(module, body) or _in_body(module, body)}.{leaf}"
+        if name == "cls.predictions.bias":
+            theirs = "cls.predictions.decoder_bias"
+        turned = leaf == "weight" and not module.endswith(("LayerNorm", "_embeddings"))
+        if name != _TIED:
+            theirs += GRADIENT
+            found[name + GRADIENT] = {"name": theirs, "transpose": True} if turned else theirs
+    return found
+
+
+def _theirs(name: str, body: str) -> str | None:
+    template = paddle_template(name)
+    if template not in _NAMES:
+        return None
+    return _in_body(_NAMES[template].replace("*", (name.split(".") + [""] * 3)[2]), body)
+
+
+def _in_body(name: str, body: str) -> str:
+    head = name.split(".")[0] in ("cls", "classifier", "loss")
+    return name if head else body + name

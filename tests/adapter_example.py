@@ -1,0 +1,93 @@
+"""A port in torch that nobody wrote an adapter for: one head, one block, names of its own."""
+
+import torch
+from torch import nn
+
+
+class Attention(nn.Module):
+    """Scores and mask meet in one of the ways that ports have."""
+
+    def __init__(self, D, N, mask_by):
+        super().__init__()
+        self.N, self.mask_by = N, mask_by
+        self.q, self.k, self.v = (nn.Linear(D, D) for _ in range(3))
+
+    def forward(self, x, mask):
+        B, L, D = x.shape
+        q, k, v = (f(x).view(B, L, self.N, -1).transpose(1, 2) for f in (self.q, self.k, self.v))
+        scores = q @ k.transpose(-1, -2) / (D // self.N) ** 0.5
+        self.scores = scores.detach().clone()
+        hidden = (mask == 0)[:, None, None, :]
+        additive = torch.zeros(hidden.shape, dtype=x.dtype).masked_fill(hidden, -1e9)
+        match self.mask_by:
+            case "sum":
+                scores = scores + additive
+            case "sum, mask first":
+                scores = additive + scores
+            case "function":
+                scores = torch.add(scores, additive)
+            case "in place":
+                scores += additive
+            case "method in place":
+                scores.add_(additive)
+            case "fill":
+                scores = scores.masked_fill(hidden, -1e9)
+            case "fill in place":
+                scores.masked_fill_(hidden, -1e9)
+            case "two terms, no mask":
+                scores = scores + q @ k.transpose(-1, -2)
+                self.scores = scores.detach().clone()
+        self.probs = scores.softmax(-1)
+        return (self.probs @ v).transpose(1, 2).reshape(B, L, D)
+
+
+class Block(nn.Module):
+    def __init__(self, D, N, mask_by):
+        super().__init__()
+        self.attention = Attention(D, N, mask_by)
+        self.project = nn.Linear(D, D)
+
+    def forward(self, x, mask):
+        return x + self.project(self.attention(x, mask))
+
+
+class Port(nn.Module):
+    """Dropout, in its place so that rows are written over, is off: ``eval`` is what is compared."""
+
+    def __init__(self, V=13, D=8, N=2, layers=2, mask_by="sum"):
+        super().__init__()
+        self.words = nn.Embedding(V, D)
+        self.normalise = nn.LayerNorm(D)
+        self.blocks = nn.ModuleList(Block(D, N, mask_by) for _ in range(layers))
+
+    def forward(self, ids, mask):
+        x = self.normalise(self.words(ids))
+        for block in self.blocks:
+            x = block(x, mask)
+        return x
+
+
+MASKED = (
+    "sum",
+    "sum, mask first",
+    "function",
+    "in place",
+    "method in place",
+    "fill",
+    "fill in place",
+)
+UNMASKED = ("none", "two terms, no mask")
+
+
+def our_names(port):
+    """{name of a parameter: a name of a trace}, as an adapter's author writes it down."""
+    table = {"words": "embeddings.word_embeddings", "normalise": "embeddings.LayerNorm"}
+    for i, _ in enumerate(port.blocks):
+        layer = f"encoder.layer.{i}.attention."
+        for letter, name in zip("qkv", ("query", "key", "value"), strict=True):
+            table[f"blocks.{i}.attention.{letter}"] = f"{layer}self.{name}"
+        table[f"blocks.{i}.project"] = f"{layer}output.dense"
+    return {
+        name: f"{table[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}"
+        for name, _ in port.named_parameters()
+    }
