@@ -1,0 +1,116 @@
+"""What a check of results against the test vectors found, as plain data and as text."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from minizha.errors import listed
+
+EQUAL, DIFFERENT, MISSING = "equal", "different", "missing"
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The first array of a case that is not what it should be: ``error`` is the largest
+    difference over the largest number of the array, ``reason`` what no number tells."""
+
+    name: str
+    error: float
+    tolerance: float
+    index: tuple[int, ...] = ()
+    expected: float = float("nan")
+    found: float = float("nan")
+    reason: str = ""
+
+    def __str__(self) -> str:
+        if self.reason:
+            return f"{self.name}: {self.reason}"
+        place = f" at {list(self.index)}" if self.index else ""
+        return (
+            f"{self.name}: {self.found:.6g}{place} instead of {self.expected:.6g}, an error of "
+            f"{self.error:.1e} where {self.tolerance:.0e} is allowed"
+        )
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """What became of a case. ``compared`` of its ``total`` arrays were there; ``wrong`` of these
+    differ, the first of them in execution order is ``divergence``; ``unknown`` are names that
+    the case has not."""
+
+    name: str
+    status: str
+    dtype: str = ""
+    compared: int = 0
+    total: int = 0
+    wrong: int = 0
+    largest_error: float = 0.0
+    divergence: Divergence | None = None
+    unknown: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        if self.status == MISSING:
+            return f"{self.status:9} {self.name}"
+        extra = f"; unknown names: {listed(self.unknown, most=5)}" if self.unknown else ""
+        if self.divergence is not None:
+            count = f"{self.wrong} of {self.compared} arrays differ"
+            return f"{self.status:9} {self.name}: {count}, first {self.divergence}{extra}"
+        count = f"{self.compared} of {self.total} arrays in {self.dtype}"
+        return (
+            f"{self.status:9} {self.name}: {count}, largest error {self.largest_error:.1e}{extra}"
+        )
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """The result of :func:`~minizha.crosscheck.vectors.verify`.
+
+    ``cases`` has one entry a case, in the vectors' order; ``negative`` are the wrong answers to the
+    negative cases, {name: what should have happened}; ``answers`` counts all answers; ``unknown`` are
+    files that belong to no case.
+    """
+
+    cases: tuple[CaseResult, ...]
+    negative: dict[str, str]
+    answers: int
+    unknown: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether all results that are there are right. Those that are missing do not count."""
+        return not self.negative and not self.counts[DIFFERENT]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many cases are equal, different, missing."""
+        found = Counter(case.status for case in self.cases)
+        return {status: found[status] for status in (EQUAL, DIFFERENT, MISSING)}
+
+    def __str__(self) -> str:
+        lines = [str(case) for case in self.cases if case.status != MISSING]
+        missing = [case.name for case in self.cases if case.status == MISSING]
+        if missing:
+            lines.append(f"{MISSING:9} {listed(missing)}")
+        lines += [f"{DIFFERENT:9} {name}: must be {what}" for name, what in self.negative.items()]
+        if self.unknown:
+            lines.append(f"no such case: {listed(self.unknown)}")
+        counts = ", ".join(f"{n} {status}" for status, n in self.counts.items())
+        right = self.answers - len(self.negative)
+        answers = f"; {right} of {self.answers} negative cases right" if self.answers else ""
+        return "\n".join([*lines, f"{counts}{answers}"])
+
+    def to_json(self) -> dict[str, Any]:
+        """The report as what JSON can hold."""
+        return _finite(asdict(self)) | {"ok": self.ok, "counts": self.counts}
+
+
+def _finite(value: Any) -> Any:
+    """The value with None for what JSON has no number for."""
+    if isinstance(value, dict):
+        return {name: _finite(v) for name, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
