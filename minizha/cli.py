@@ -1,4 +1,5 @@
-"""The command line: ``minizha pretrain``, ``fill-mask``, ``next-sentence``, ``info``, ``convert``.
+"""The command line: ``minizha pretrain``, ``fill-mask``, ``next-sentence``, ``info``, ``convert``, and
+the commands of the cross-check.
 
 Every error that a person can cause is one line on stderr and exit status 2.
 """
@@ -63,6 +64,7 @@ def _show_warning(message: Warning | str, *_: object) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     from minizha import __version__
+    from minizha.crosscheck.commands import add_commands
 
     parser = _Parser(
         prog="minizha", description="NEZHA, the Chinese BERT with relative positions, by hand."
@@ -96,6 +98,8 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument("source", metavar="SRC", help="a model folder, or an id of the hub")
     convert.add_argument("target", metavar="DIR", help="the folder to write")
     convert.set_defaults(command=_convert)
+
+    add_commands(commands)  # trace, compare, vectors
     return parser
 
 

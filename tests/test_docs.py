@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from minizha import NezhaConfig, NezhaForPreTraining
+from minizha.crosscheck.diagnosis import CATALOGUE
 from minizha.training.options import PretrainOptions
 from minizha.training.pretrain import new_model, prepare
 from tiny_heads import HEADS
@@ -15,7 +16,14 @@ from tiny_models import TINY
 from wrong_backwards import WRONG
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("vectors/*.md")])
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("vectors/*.md"),
+        *ROOT.glob("vectors/v1/*.md"),
+    ]
+)
 NAMED_TEST = re.compile(r"`(test_\w+)`")
 LINK = re.compile(r"\]\(([^)#]+)\)")
 
@@ -62,7 +70,7 @@ def test_every_path_through_the_record_leads_to_an_array():
 
 
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
-    options = PretrainOptions(hidden_size=8, layers=1, heads=2, intermediate_size=8, steps=1)
+    options = PretrainOptions(hidden_size=8, layers=2, heads=2, intermediate_size=8, steps=1)
     data = prepare(None, options)
     new_model(data, options).save_pretrained(tmp_path / "minizha-sanguo")
     data.tokenizer.save_pretrained(tmp_path / "minizha-sanguo")
@@ -79,13 +87,18 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
 def test_the_counts_of_the_readme_are_right():
     text = " ".join((ROOT / "README.md").read_text("utf-8").split())
     vectors = json.loads((ROOT / "vectors/transformers-4.37.2/manifest.json").read_text("utf-8"))
+    own = json.loads((ROOT / "vectors/v1/manifest.json").read_text("utf-8"))
+    negative = json.loads((ROOT / "vectors/v1/negative.json").read_text("utf-8"))
     live = (ROOT / "tests/test_transformers_live.py").read_text("utf-8")
     seeds = int(re.search(r"^SEEDS = (\d+)$", live, re.M)[1])
     wrong = sum(map(len, WRONG.values()))
     models = len(vectors["cases"]) - 1  # and the one that an optimizer trains
     for count in (
         f"of {models} models,",
-        f"of {models} small models",
+        f"computes for {models} small models",
+        f"{len(own['cases'])} small models with every activation",
+        f"{len(negative['cases'])} inputs that must be refused",
+        f"{len(CATALOGUE)} [known mistakes]",
         f"| {seeds} random models,",
         f"of {len(TINY) + len(HEADS)} models, 24,085 derivatives",
         f"({wrong} wrong backward functions of operations",

@@ -1,0 +1,142 @@
+"""The commands ``minizha trace``, ``minizha compare`` and ``minizha vectors verify``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from minizha.errors import ArgumentError
+
+EQUAL, DIFFERENT = 0, 1
+"""The exit statuses of a comparison; 2 is every command's for what can't be used."""
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Enter the commands among those of the command line."""
+    tracing = commands.add_parser(
+        "trace", help="write every activation and gradient of one call into a file"
+    )
+    tracing.add_argument("model", metavar="MODEL", help="a model folder, or an id of the hub")
+    tracing.add_argument(
+        "--inputs", required=True, metavar="FILE",
+        help='the arguments of the call: JSON, {"input_ids": [[5, 6, 7]], …}, or safetensors',
+    )  # fmt: skip
+    tracing.add_argument("--out", required=True, metavar="FILE", help="the trace, safetensors")
+    tracing.add_argument("--gradients", action="store_true", help="walk back from the loss, too")
+    tracing.add_argument(
+        "--dtype", choices=("float32", "float64"), help="compute in it (as the weights are stored)"
+    )
+    tracing.add_argument(
+        "--class", dest="kind", metavar="NAME", help="such as NezhaForMaskedLM (as the folder says)"
+    )
+    tracing.add_argument("--backend", default="numpy", metavar="NAME", help="numpy or cupy (numpy)")
+    tracing.add_argument(
+        "--no-parameters", action="store_true",
+        help="leave the parameters out: smaller, but a comparison can't say why two sides differ",
+    )  # fmt: skip
+    tracing.set_defaults(command=_trace)
+
+    comparing = commands.add_parser(
+        "compare", help="where another implementation first differs, by how much, and why",
+        epilog="exit status: 0 equal, 1 different, 2 a file that can't be used",
+    )  # fmt: skip
+    comparing.add_argument("ours", metavar="OURS", help="a file of minizha trace")
+    comparing.add_argument("theirs", metavar="THEIRS", help="safetensors, arrays under our names")
+    comparing.add_argument(
+        "--mapping", metavar="FILE",
+        help='JSON: {"our name": "their name"}, or {"name": …, "transpose": true}',
+    )  # fmt: skip
+    comparing.add_argument("--rtol", type=float, metavar="X", help="(what rounding explains)")
+    comparing.add_argument("--atol", type=float, metavar="X", help="(what rounding explains)")
+    comparing.add_argument("--every", action="store_true", help="list every array")
+    comparing.add_argument("--json", action="store_true", help="print JSON in place of the table")
+    comparing.add_argument("--html", metavar="FILE", help="write a page with pictures, too")
+    comparing.set_defaults(command=_compare)
+
+    vectors = commands.add_parser("vectors", help="check results against the test vectors")
+    actions = vectors.add_subparsers(required=True, metavar="ACTION")
+    verifying = actions.add_parser(
+        "verify", help="is what an implementation computed for the vectors right?",
+        epilog="exit status: 0 right, 1 wrong, 2 a file that can't be used",
+    )  # fmt: skip
+    verifying.add_argument("folder", metavar="DIR", help="holds CASE.safetensors, one a case")
+    verifying.add_argument(
+        "--vectors", metavar="DIR", help="the vectors (vectors/v1 of the repository)",
+    )  # fmt: skip
+    verifying.set_defaults(command=_verify)
+
+
+def _trace(options: argparse.Namespace) -> int:
+    from minizha.checkpoint.hub import MODEL_FILES, local_folder
+    from minizha.crosscheck.inputs_file import read_inputs_file
+    from minizha.crosscheck.tracing import trace
+    from minizha.files import check_target
+    from minizha.model.auto import CLASSES, class_of
+    from minizha.model.loading import read_model_folder
+
+    check_target(options.out)  # better now than after the work
+    folder = local_folder(options.model, MODEL_FILES)
+    names = {kind.__name__: kind for kind in CLASSES}
+    if options.kind is not None and options.kind not in names:
+        expected = ", ".join(names)
+        raise ArgumentError(f"--class: expected one of {expected}, found {options.kind!r}")
+    kind = names[options.kind] if options.kind else class_of(*read_model_folder(folder))
+    inputs = read_inputs_file(options.inputs, kind)
+    model = kind.from_pretrained(folder, dtype=options.dtype, backend=options.backend)
+    found = trace(model, inputs, gradients=options.gradients)
+    found.save(options.out, parameters=not options.no_parameters)
+    print(f"{options.out}: {len(found)} arrays of {kind.__name__} in {model.dtype}")
+    return EQUAL
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from minizha.crosscheck.comparison.comparing import compare
+    from minizha.crosscheck.report.text import as_text, wants_color
+    from minizha.files import check_target, write_atomic
+
+    if options.html:
+        check_target(options.html)
+    with _bar("compare") as progress:
+        report = compare(
+            options.ours,
+            options.theirs,
+            rtol=options.rtol,
+            atol=options.atol,
+            mapping=options.mapping,
+            progress=progress,
+        )
+    if options.html:
+        write_atomic(options.html, report.to_html().encode())
+    if options.json:
+        print(json.dumps(report.to_json(), allow_nan=False, ensure_ascii=False, indent=1))
+    else:
+        print(as_text(report, color=wants_color(sys.stdout), every=options.every))
+    return EQUAL if report.ok else DIFFERENT
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from minizha.crosscheck.vectors import verify
+
+    report = verify(options.folder, options.vectors)
+    print(report)
+    return EQUAL if report.ok else DIFFERENT
+
+
+def _bar(name: str):
+    """A progress bar on stderr, where someone may be watching."""
+    import contextlib
+
+    from tqdm import tqdm
+
+    @contextlib.contextmanager
+    def drawn():
+        with tqdm(desc=name, unit=" arrays", leave=False, disable=None, file=sys.stderr) as bar:
+
+            def progress(done: int, total: int) -> None:
+                bar.total = total
+                bar.update(done - bar.n)
+
+            yield progress
+
+    return drawn()
