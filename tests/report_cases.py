@@ -106,7 +106,7 @@ def scalar_and_exact():
 
 REPORTS = {
     "equal": equal, "different": different, "nan": with_nan, "shape": shape_differs,
-    "hostile": hostile, "empty": lambda: Report(()), "thousand": thousand, "odd": scalar_and_exact,
+    "hostile": hostile, "thousand": thousand, "odd": scalar_and_exact,
     "empty whereabouts": lambda: replace(
         different(), whereabouts=Whereabouts(0.0, (), (), ("", ""), (0, 0)), findings=()
     ),

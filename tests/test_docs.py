@@ -11,6 +11,8 @@ from minizha import NezhaConfig, NezhaForPreTraining
 from minizha.crosscheck.diagnosis import CATALOGUE
 from minizha.training.options import PretrainOptions
 from minizha.training.pretrain import new_model, prepare
+from seeded_mistakes import SEEDS
+from test_seeded_mistakes import NAMED
 from tiny_heads import HEADS
 from tiny_models import TINY
 from wrong_backwards import WRONG
@@ -102,5 +104,7 @@ def test_the_counts_of_the_readme_are_right():
         f"| {seeds} random models,",
         f"of {len(TINY) + len(HEADS)} models, 24,085 derivatives",
         f"({wrong} wrong backward functions of operations",
+        f"of {len(SEEDS)} mistakes seeded into the model",
+        f"{len(NAMED)} of {len(NAMED)} that are known ones are named",
     ):
         assert count in text

@@ -57,6 +57,17 @@ def test_no_gradient_is_0_for_want_of_a_path(name, backend):
 # --- the check itself -----------------------------------------------------------------------------
 
 
+def test_a_past_of_nested_lists_is_the_same_past(backend):
+    model, inputs = TINY["past"].model(backend), TINY["past"].inputs()
+    past = [[array.tolist() for array in layer] for layer in inputs["past_key_values"]]
+    reports = [
+        crosscheck.gradcheck(model, given, entries=2)
+        for given in (inputs, inputs | {"past_key_values": past})
+    ]
+    assert reports[0] == reports[1]
+    assert reports[0].ok
+
+
 def test_the_model_is_not_touched(backend):
     tiny = TINY["dropout"]
     model, inputs = tiny.model(backend), tiny.inputs()

@@ -1,6 +1,8 @@
 """The arguments of a call in a file: as JSON and as safetensors, and what is no such file."""
 
+import inspect
 import json
+import struct
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from safetensors.numpy import save_file
 from minizha import NezhaForMaskedLM, NezhaForPreTraining, NezhaModel, crosscheck
 from minizha.crosscheck.inputs_file import read_inputs_file
 from minizha.errors import ArgumentError, FileError
+from minizha.model.auto import CLASSES
 from tiny_heads import HEADS
 from tiny_models import TINY
 
@@ -83,12 +86,57 @@ def test_the_arrays_are_the_callers_own(tmp_path):
     assert read_inputs_file(path, NezhaModel)["input_ids"].all()
 
 
-def test_flags_and_null(tmp_path):
-    (tmp_path / "a.json").write_text(
-        '{"input_ids": [[1]], "labels": null, "output_attentions": true}'
-    )
+def test_null(tmp_path):
+    (tmp_path / "a.json").write_text('{"input_ids": [[1]], "labels": null}')
     found = read_inputs_file(tmp_path / "a.json", NezhaForMaskedLM)
-    assert found == {"input_ids": [[1]], "labels": None, "output_attentions": True}
+    assert found == {"input_ids": [[1]], "labels": None}
+
+
+FLAGS = ["record", "return_dict", "output_attentions", "output_hidden_states"]
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_what_a_trace_sets_is_not_offered(kind, tmp_path):
+    call = inspect.signature(kind.__call__).parameters
+    asked = [n for n in (*FLAGS, "use_cache", "num_items_in_batch") if n in call]
+    assert asked[: len(FLAGS)] == FLAGS
+    for name in asked:
+        (tmp_path / "a.json").write_text(f'{{"input_ids": [[1]], "{name}": true}}')
+        with pytest.raises(FileError, match=f"takes no {name}, only input_ids") as caught:
+            read_inputs_file(tmp_path / "a.json", kind)
+        offered = str(caught.value).partition(", only ")[2].split(", ")
+        assert offered == [n for n in call if n not in ("self", *asked)]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            '"input_ids": [[1, 2], [3]]',
+            r"input_ids: expected rows of one length, found 2 and 1 "
+            r"\(pad them, and give an attention_mask\)$",
+        ),
+        ('"input_ids": [[1, 2], [3, 4], 5]', "input_ids: .* found 2 and no row"),
+        ('"input_ids": [[[1, 2], [3]]]', "input_ids: .* found 2 and 1"),
+        ('"input_ids": [[1]], "labels": [[1], []]', "labels: .* one length, found 1 and 0$"),
+        (
+            '"input_ids": [[1]], "past_key_values": [[[[1, 2], [3]], [[1]]]]',
+            "past_key_values.0.0: .* found 2 and 1$",
+        ),
+    ],
+)
+def test_rows_of_several_lengths(text, words, tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("{" + text + "}")
+    with pytest.raises(FileError, match=words) as caught:
+        read_inputs_file(path, NezhaForMaskedLM)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_arrays_of_the_past_have_shapes_of_their_own(tmp_path):
+    past = [[[[1, 2]], [[1, 2]], [[1], [2], [3]], [[1], [2], [3]]]]
+    (tmp_path / "a.json").write_text(json.dumps({"past_key_values": past}))
+    assert read_inputs_file(tmp_path / "a.json", NezhaModel) == {"past_key_values": past}
 
 
 IDS = '"input_ids": [[1, 2]]'
@@ -133,7 +181,14 @@ def test_the_same_file_is_a_call_of_another_class(tmp_path):
     [
         (None, "can't be read"),
         (b"", "not a valid safetensors"),
-        (b'{"input_ids": [[1]]}', "not a valid safetensors"),
+        (b'{"input_ids": [[1]]}', "not a valid safetensors file: this is a JSON file: "),
+        (b'\xef\xbb\xbf \n{"input_ids": [[1]]}', "file: this is a JSON file: "),
+        (b"[[1, 2]]", "file: this is a JSON file: "),
+        (b"PK\3\4\x14" + bytes(99), "file: this is a zip file"),
+        (b"\x93NUMPY\1\0v\0{'descr': '<f4'" + bytes(99), "file: this is a file of numpy.save: "),
+        # broken in other ways; 123 is "{", 91 is "["
+        (struct.pack("<Q", 123) + b"{}".ljust(122), "not a valid safetensors file: [^t]"),
+        (struct.pack("<Q", 91 + 256) + b"{}".ljust(90), "not a valid safetensors file: [^t]"),
         ({"tokens": np.ones(3)}, "takes no tokens"),
         ({"tokens.0": np.ones(3)}, "takes no tokens"),
         ({}, "found nothing"),

@@ -64,9 +64,10 @@ def test_the_plain_name_wins_over_one_with_a_prefix():
     assert their_names(match(OURS, theirs)) == {"loss": "loss"}
 
 
-def test_two_prefixed_names_for_one_of_ours_are_left_alone():
+def test_two_prefixed_names_for_one_of_ours_are_refused():
     theirs = {"bert.loss": np.array(1.0), "nezha.loss": np.array(2.0)}
-    assert match(OURS, theirs) == {}
+    with pytest.raises(ArgumentError, match=r"bert\.loss and nezha\.loss may both be loss"):
+        match(OURS, theirs)
 
 
 # --- layouts --------------------------------------------------------------------------------------

@@ -6,8 +6,8 @@ import pytest
 import minizha
 from common_models import KINDS, everything_of, make
 from minizha import NezhaConfig, crosscheck
-from minizha.crosscheck.comparison.noise import LOCAL, MARGIN, Noise, made_with
-from minizha.crosscheck.names import GRADIENT
+from minizha.crosscheck.comparison.noise import LOCAL, MARGIN, Noise
+from minizha.crosscheck.names import GRADIENT, made_with
 from minizha.crosscheck.tracing import trace
 from tiny_models import DECODERS, TINY
 

@@ -291,3 +291,12 @@ def test_a_wrong_backward_is_heard(monkeypatch, backend):
 
 def _of(name, backend):
     return CASES[name].model(backend), CASES[name].inputs()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_which_activations_have_no_gradient(name, backend):
+    """Of all but the heads, which have one where a label asks."""
+    found = traced(name, backend)
+    known = [n for n in activations(found) if names.part_of(n) != "heads"]
+    without = [n for n in known if n.endswith((*names.WITHOUT_GRADIENT, DROPOUT))]
+    assert [n for n in known if n + names.GRADIENT not in found] == without != []

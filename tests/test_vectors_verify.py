@@ -94,7 +94,13 @@ def test_a_wrong_array_is_named(tmp_path, kind):
     assert not report.ok
     assert (case.status, case.wrong, case.divergence.name) == ("different", 1, name)
     assert re.search(words, str(report))
-    assert json.loads(json.dumps(report.to_json(), allow_nan=False))["counts"]["different"] == 1
+    content = report.to_json()
+    assert json.loads(json.dumps(content, allow_nan=False)) == content
+    assert content["counts"]["different"] == 1
+    told = next(c["divergence"] for c in content["cases"] if c["status"] == "different")
+    assert told["name"] == name
+    if kind in ("NaN", "a shape"):  # no number tells how far off it is
+        assert told["found"] == "NaN"
 
 
 def test_the_first_wrong_array_in_execution_order_is_named(tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from minizha.crosscheck.comparison import tally as module
 from minizha.crosscheck.comparison.measure import blocks
-from minizha.crosscheck.comparison.whereabouts import distances, places, whereabouts
+from minizha.crosscheck.comparison.whereabouts import say_distances, say_places, whereabouts
 
 SCORES, HIDDEN = "encoder.layer.1.attention.scores", "encoder.layer.0"
 WORDS = "embeddings.word_embeddings.weight.grad"
@@ -68,9 +68,9 @@ def test_distances(rule, words, past):
 def test_a_rule_is_not_seen_where_there_is_none():
     d = distance(9, 9)
     everywhere = np.ones((9, 9), bool)
-    assert distances(everywhere, everywhere) is None
-    assert distances(~everywhere, everywhere) is None
-    assert distances(np.isin(d, (-5, 2, 3)), everywhere) is None
+    assert say_distances(everywhere, everywhere) is None
+    assert say_distances(~everywhere, everywhere) is None
+    assert say_distances(np.isin(d, (-5, 2, 3)), everywhere) is None
 
 
 def test_hidden_entries_do_not_make_a_rule():
@@ -91,11 +91,11 @@ def test_some_entries_may_agree_by_chance(seed, low, past, above):
     corner = np.unravel_index((d == low).argmax(), d.shape)
     differ[corner] = True
     everywhere = np.ones(d.shape, bool)
-    text = distances(differ, everywhere, past)
+    text = say_distances(differ, everywhere, past)
     assert text in {f"j − i > {low - 1} only", f"j − i < {low + 1} only"}
     outside = np.unravel_index((~pattern).argmax(), d.shape)
     differ[outside] = True  # the control: one that is outside of the rule
-    assert distances(differ, everywhere, past) != text
+    assert say_distances(differ, everywhere, past) != text
 
 
 # --- places ---------------------------------------------------------------------------------------
@@ -116,21 +116,21 @@ def test_some_entries_may_agree_by_chance(seed, low, past, above):
 )
 def test_places(differ, words):
     flags = np.isin(np.arange(8), list(differ))
-    assert places(flags, np.ones(8, bool), halves=True) == words
+    assert say_places(flags, np.ones(8, bool), halves=True) == words
     if words and "only" in words:  # heads have no halves
-        assert "of 8" in places(flags, np.ones(8, bool))
+        assert "of 8" in say_places(flags, np.ones(8, bool))
 
 
 def test_places_that_do_not_count():
     counted = np.arange(8) < 4
-    assert places(counted.copy(), counted) is None
-    assert places(np.arange(8) < 3, counted) == "3 of 4 (0–2)"
+    assert say_places(counted.copy(), counted) is None
+    assert say_places(np.arange(8) < 3, counted) == "3 of 4 (0–2)"
 
 
 def test_nearly_everywhere_is_everywhere():
     flags = np.arange(100) != 50
-    assert places(flags, np.ones(100, bool)) is None
-    assert places(flags[45:55], np.ones(10, bool)) == "9 of 10 (0–4, 6–9)"
+    assert say_places(flags, np.ones(100, bool)) is None
+    assert say_places(flags[45:55], np.ones(10, bool)) == "9 of 10 (0–4, 6–9)"
 
 
 # --- axes -----------------------------------------------------------------------------------------

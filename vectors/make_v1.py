@@ -24,6 +24,7 @@ from v1_negative import CONTROLS, NEGATIVE
 
 import minizha
 from minizha import NezhaConfig, crosscheck
+from minizha.crosscheck.nesting import nested
 from minizha.training.optimizer import AdamW, clip_by_global_norm
 from minizha.training.schedule import linear_schedule
 
@@ -35,24 +36,6 @@ OPTIMIZER = {
     "name": "AdamW", "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.01,
     "peak_learning_rate": 0.01, "warmup_steps": 3, "max_norm": 1.0,
 }  # fmt: skip
-
-
-def nested(inputs: Arrays) -> dict[str, Any]:
-    """The arguments of the call: past_key_values.<layer>.<place> becomes a tuple of tuples."""
-    past: dict[int, dict[int, np.ndarray]] = {}
-    plain = {}
-    for name, array in inputs.items():
-        if name.startswith("past_key_values."):
-            _, layer, place = name.split(".")
-            past.setdefault(int(layer), {})[int(place)] = array
-        else:
-            plain[name] = array
-    if past:
-        plain["past_key_values"] = tuple(
-            tuple(by_place[place] for place in sorted(by_place))
-            for _, by_place in sorted(past.items())
-        )
-    return plain
 
 
 def build(case: Case, dtype: str = "float64") -> tuple[Any, Arrays]:

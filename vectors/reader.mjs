@@ -87,7 +87,8 @@ class Forward {
   layerNorm(name, x, step = `${name}.LayerNorm`) {
     const weight = this.parameter(`${step}.weight`).data, bias = this.parameter(`${step}.bias`).data;
     return this.keep(name, x.map((row) => {
-      const centred = row.map((v) => v - mean(row)), scale = 1 / Math.sqrt(mean(times(centred, centred)) + this.config.layer_norm_eps);
+      const centred = row.map((v) => v - mean(row)), variance = mean(times(centred, centred));
+      const scale = 1 / Math.sqrt(variance + this.config.layer_norm_eps);
       return centred.map((v, c) => v * scale * weight[c] + bias[c]);
     }));
   }
@@ -110,9 +111,14 @@ class Forward {
     if (mask?.shape.length === 3 && !this.choices) return mask.rows[b * this.L + i][j];
     return (mask ? mask.rows[b][j] : 1) * (decodes && j > this.P + i ? 0 : 1);
   }
+  headMask(layer) { // one row for all layers, or a row a layer
+    const rows = this.input("head_mask")?.rows;
+    return rows?.[rows.length > 1 ? layer : 0];
+  }
   // x asks, source answers; the past's keys and values, (B, N, P, d), stand before those of the source
-  attention(name, layer, heads, x, source, past, maskName) {
-    const { B, L, P, d } = this, part = (row, n) => row.slice(n * d, (n + 1) * d), headMask = this.input("head_mask");
+  attention({ name, layer, heads, x, source, past, maskName }) {
+    const { B, L, P, d } = this, part = (row, n) => row.slice(n * d, (n + 1) * d);
+    const factors = this.headMask(layer);
     const query = this.dense(`${name}.self.query`, x), context = x.map(() => []), scores = [], probs = [];
     const [key, value] = ["key", "value"].map((w) => (source ? this.dense(`${name}.self.${w}`, source) : []));
     const relation = (i, j) => this.relation(j - (P + i)), rows = []; // rows: of which b, n and i
@@ -124,11 +130,11 @@ class Forward {
       const q = part(query[b * L + i], n), keys = all(past?.[0], key, b, n);
       rows.push([b, n, i]);
       scores.push(keys.map((k, j) => dot(q, add(k, relation(i, j))) / Math.sqrt(d)));
-      probs.push(softmax(scores.at(-1).map((s, j) => s + (1 - this.visible(maskName, b, i, j)) * -Number.MAX_VALUE)));
+      const hidden = (j) => (1 - this.visible(maskName, b, i, j)) * -Number.MAX_VALUE;
+      probs.push(softmax(scores.at(-1).map((s, j) => s + hidden(j))));
     }
     this.keep(`${name}.scores`, scores);
     const weights = this.dropout(name, this.keep(`${name}.probs`, probs)).map((row, r) => {
-      const factors = headMask?.rows[headMask.rows.length > 1 ? layer : 0];
       return factors ? row.map((p) => p * factors[heads[rows[r][1]]]) : row;
     });
     this.keep(`${name}.weights`, weights).forEach((row, r) => {
@@ -139,24 +145,32 @@ class Forward {
     return this.layerNorm(`${name}.output`, addRows(this.dropout(`${name}.output`, y), x));
   }
   layer(i, x) {
-    const name = `encoder.layer.${i}`, states = this.input("encoder_hidden_states"), pruned = this.config.pruned_heads[i] ?? [];
-    const all = [...Array(this.config.num_attention_heads).keys()], left = all.filter((n) => !pruned.includes(n));
+    const name = `encoder.layer.${i}`, states = this.input("encoder_hidden_states");
+    const all = [...Array(this.config.num_attention_heads).keys()];
+    const left = all.filter((n) => !this.config.pruned_heads[i]?.includes(n));
     const past = [0, 1, 2, 3].map((place) => this.input(`past_key_values.${i}.${place}`));
-    let h = this.attention(`${name}.attention`, i, left, x, x, past, "attention_mask");
-    if (past[2] || states) h = this.attention(`${name}.crossattention`, i, all, h, past[2] ? null : states.rows, past.slice(2), "encoder_attention_mask");
-    const inner = this.keep(`${name}.intermediate`, this.dense(`${name}.intermediate.dense`, h).map(this.act));
-    const y = this.dense(`${name}.output.dense`, inner);
+    let h = this.attention({
+      name: `${name}.attention`, layer: i, heads: left, x, source: x, past, maskName: "attention_mask",
+    });
+    if (past[2] || states) h = this.attention({
+      name: `${name}.crossattention`, layer: i, heads: all, x: h, source: past[2] ? null : states.rows,
+      past: past.slice(2), maskName: "encoder_attention_mask",
+    });
+    const wide = this.dense(`${name}.intermediate.dense`, h).map(this.act);
+    const y = this.dense(`${name}.output.dense`, this.keep(`${name}.intermediate`, wide));
     return this.layerNorm(name, addRows(this.dropout(`${name}.output`, y), h), `${name}.output.LayerNorm`);
   }
   run() {
     let x = this.embeddings();
     for (let i = 0; i < this.config.num_hidden_layers; i++) x = this.layer(i, x);
-    const has = (name) => this.parameter(name) !== undefined, first = split(x, this.L).map(([token]) => token);
-    const pooled = has("pooler.dense.weight") && this.keep("pooler", this.dense("pooler.dense", first).map((row) => row.map(Math.tanh)));
+    const has = (name) => this.parameter(name) !== undefined;
+    const pooled = has("pooler.dense.weight") && this.pooler(split(x, this.L).map(([first]) => first));
     if (has("cls.predictions.bias")) {
-      const name = "cls.predictions.transform", y = this.keep(`${name}.activation`, this.dense(`${name}.dense`, x).map(this.act));
+      const name = "cls.predictions.transform";
+      const y = this.keep(`${name}.activation`, this.dense(`${name}.dense`, x).map(this.act));
       const tied = this.parameter("embeddings.word_embeddings.weight");
-      this.dense("cls.predictions", this.layerNorm(name, y), this.parameter("cls.predictions.decoder.weight") ?? tied);
+      const decoder = this.parameter("cls.predictions.decoder.weight") ?? tied;
+      this.dense("cls.predictions", this.layerNorm(name, y), decoder);
     }
     if (has("cls.seq_relationship.weight")) this.dense("cls.seq_relationship", pooled);
     if (has("classifier.weight")) this.dense("classifier", this.dropout("classifier", pooled || x));
@@ -164,8 +178,12 @@ class Forward {
     this.losses(this.trace);
     return this.trace;
   }
+  pooler(x) {
+    return this.keep("pooler", this.dense("pooler.dense", x).map((row) => row.map(Math.tanh)));
+  }
   losses({ "cls.predictions": words, "cls.seq_relationship": pairs, classifier, qa_outputs: places }) {
-    const labels = this.input("labels"), next = this.input("next_sentence_label") ?? (words ? undefined : labels), terms = [];
+    const labels = this.input("labels"), terms = [];
+    const next = this.input("next_sentence_label") ?? (words ? undefined : labels);
     const term = (name, value) => terms.push(this.keep(name, [[value]])[0][0]);
     if (words && labels) term("masked_lm_loss", crossEntropy(words, labels.data));
     if (pairs && next) term("next_sentence_loss", crossEntropy(pairs, next.data));
@@ -177,10 +195,11 @@ class Forward {
     if (terms.length) this.keep("loss", [[sum(terms)]]);
   }
   classifierLoss(rows, { data, dtype }) {
-    if (this.about.class === "NezhaForMultipleChoice") return crossEntropy(split(rows.flat(), this.choices), data);
-    if (this.about.class === "NezhaForTokenClassification") return crossEntropy(rows, data);
-    const inferred = rows[0].length === 1 ? "regression" : dtype === "I64" ? "single_label_classification" : "multi_label_classification";
-    const problem = this.config.problem_type ?? inferred, logits = rows.flat();
+    const kind = this.about.class, logits = rows.flat();
+    if (kind === "NezhaForMultipleChoice") return crossEntropy(split(logits, this.choices), data);
+    if (kind === "NezhaForTokenClassification") return crossEntropy(rows, data);
+    const labels = dtype === "I64" ? "single_label_classification" : "multi_label_classification";
+    const problem = this.config.problem_type ?? (rows[0].length === 1 ? "regression" : labels);
     if (problem === "single_label_classification") return crossEntropy(rows, data);
     if (problem === "regression") return mean(logits.map((z, k) => (z - data[k]) ** 2));
     return mean(logits.map((z, k) => Math.max(z, 0) + Math.log1p(Math.exp(-Math.abs(z))) - data[k] * z));
@@ -189,15 +208,17 @@ class Forward {
 
 function check(folder, name) { // whether a case is equal; the line says which array is farthest off
   const about = JSON.parse(readFileSync(join(folder, "cases", `${name}.json`), "utf8"));
-  const given = readSafetensors(join(folder, "cases", `${name}.safetensors`)), trace = new Forward(about, given).run();
+  const given = readSafetensors(join(folder, "cases", `${name}.safetensors`));
+  const trace = new Forward(about, given).run();
   const names = about.expected.filter((n) => !n.endsWith(".grad") && !n.endsWith(".dropout"));
   const errors = names.map((n) => {
     const { data } = given[`expected/${n}`], found = trace[n]?.flat() ?? [];
     const off = found.length === data.length ? data.map((v, k) => Math.abs(v - found[k])) : [NaN];
     return { n, error: Math.max(...off) / (Math.max(...data.map(Math.abs)) || 1) }; // of a NaN: NaN
   });
-  const worst = errors.reduce((a, b) => (b.error <= a.error || Number.isNaN(a.error) ? a : b)), equal = worst.error <= TOLERANCE;
-  console.log(`${equal ? "equal    " : "DIFFERENT"} ${name}: ${names.length} arrays, largest error ${worst.error.toExponential(1)} (${worst.n})`);
+  const worst = errors.reduce((a, b) => (b.error <= a.error || Number.isNaN(a.error) ? a : b));
+  const equal = worst.error <= TOLERANCE, most = `${worst.error.toExponential(1)} (${worst.n})`;
+  console.log(`${equal ? "equal    " : "DIFFERENT"} ${name}: ${names.length} arrays, largest error ${most}`);
   return equal;
 }
 
@@ -205,7 +226,8 @@ try {
   const [folder, ...chosen] = process.argv.slice(2);
   if (!folder) throw new Error("usage: node vectors/reader.mjs vectors/v1 [case …]");
   const every = JSON.parse(readFileSync(join(folder, "manifest.json"), "utf8")).cases;
-  process.exitCode = (chosen.length ? chosen : every).map((name) => check(folder, name)).every(Boolean) ? 0 : 1;
+  const equal = (chosen.length ? chosen : every).map((name) => check(folder, name));
+  process.exitCode = equal.every(Boolean) ? 0 : 1;
 } catch (error) {
   console.error(`reader.mjs: ${error.message}`);
   process.exitCode = 2;

@@ -78,9 +78,8 @@ def make_inputs(rng: np.random.Generator, case: Case) -> Arrays:
     if case.encoder_mask:
         mask = _mask(rng, case.encoder_mask, case.B, case.L, case.S, 0)
         inputs["encoder_attention_mask"] = mask
-    if case.past:
-        inputs |= _past(rng, case)
-    inputs |= {name: LABELS[kind](rng, case) for name, kind in case.labels.items()}
+    past = _past(rng, case)
+    inputs |= {name: LABELS[kind](rng, case) for name, kind in case.labels.items()} | past
     return {name: np.ascontiguousarray(array) for name, array in inputs.items()}
 
 

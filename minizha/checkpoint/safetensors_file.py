@@ -48,10 +48,14 @@ def to_safetensors(
     """
     from safetensors.numpy import save
 
-    # safetensors writes the memory as it lies: an array that is not C-contiguous would be
-    # written wrong, without a word
-    laid_out = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    return save(laid_out, metadata=dict([metadata]))
+    arrays = {name: in_plain_order(array) for name, array in arrays.items()}
+    return save(arrays, metadata=dict([metadata]))
+
+
+def in_plain_order(array: np.ndarray) -> np.ndarray:
+    """The array as it has to lie for safetensors, which writes the memory as it lies: one that is
+    not C-contiguous would be written wrong, without a word."""
+    return np.asarray(array, order="C")  # ascontiguousarray would make a scalar an array of one
 
 
 def safetensors_metadata(path: Path) -> dict[str, str]:

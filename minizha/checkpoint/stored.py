@@ -135,10 +135,18 @@ def in_a_line(error: Exception) -> str:
 
 
 def foreign_kind(data: np.ndarray) -> str:
-    """A word on files that often lie in a checkpoint's place, or nothing."""
-    head = data[:100].tobytes().lstrip()
-    if head.startswith(b"version https://git-lfs"):
+    """A word on files that often lie in another's place, or nothing."""
+    head = data[:100].tobytes()
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if text.startswith(b"version https://git-lfs"):
         return ": a pointer of Git LFS lies in its place (git lfs pull fetches the file)"
-    if head[:9].lower().startswith((b"<!doctype", b"<html")):
+    if text[:9].lower().startswith((b"<!doctype", b"<html")):
         return ": a web page lies in its place"
+    # a header of 123 bytes begins with "{", too, but its length has zeros behind it
+    if text.startswith((b"{", b"[")) and b"\0" not in head[:8]:
+        return ": this is a JSON file"
+    if head.startswith(b"PK\3\4"):
+        return ": this is a zip file, as torch.save and numpy.savez write"
+    if head.startswith(b"\x93NUMPY"):
+        return ": this is a file of numpy.save"
     return ""

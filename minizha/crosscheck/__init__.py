@@ -1,6 +1,9 @@
 """Is it right? Traces of a model, their comparison with another implementation's, and checks of
 gradients, here and for whoever writes a backward pass of their own.
 
+Read names, overhear, sites, tracing, trace_file, inputs_file; comparison, diagnosis, report, comparing;
+adapters; vectors, vectors_report; gradient_checks, pair_checks; commands.
+
 Looked up when first used, as in :mod:`minizha` itself.
 """
 
@@ -9,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from minizha.crosscheck import adapters as adapters
-    from minizha.crosscheck.comparison.comparing import compare as compare
+    from minizha.crosscheck.comparing import compare as compare
     from minizha.crosscheck.diagnosis import diagnose as diagnose
     from minizha.crosscheck.gradient_checks import GradientReport as GradientReport
     from minizha.crosscheck.gradient_checks import gradcheck as gradcheck
@@ -24,7 +27,7 @@ _HOMES = {
     "Report": "report.report",
     "Trace": "trace_file",
     "check_pair": "pair_checks",
-    "compare": "comparison.comparing",
+    "compare": "comparing",
     "diagnose": "diagnosis",
     "gradcheck": "gradient_checks",
     "open_trace": "trace_file",

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
+import shutil
 import sys
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from minizha.errors import ArgumentError
 
-EQUAL, DIFFERENT = 0, 1
+# NumPy is imported inside the commands: `minizha --help` need not wait for it
+
+EXIT_EQUAL, EXIT_DIFFERENT = 0, 1
 """The exit statuses of a comparison; 2 is every command's for what can't be used."""
+
+WIDEST = 100
+_BARS = str.maketrans({"█": "#"} | dict.fromkeys("▏▎▍▌▋▊▉", ""))
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Enter the commands among those of the command line."""
+    _add_trace(commands)
+    _add_compare(commands)
+    _add_vectors(commands)
+
+
+def _add_trace(commands: argparse._SubParsersAction) -> None:
     tracing = commands.add_parser(
         "trace", help="write every activation and gradient of one call into a file"
     )
@@ -37,23 +53,34 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     tracing.set_defaults(command=_trace)
 
+
+def _add_compare(commands: argparse._SubParsersAction) -> None:
     comparing = commands.add_parser(
         "compare", help="where another implementation first differs, by how much, and why",
-        epilog="exit status: 0 equal, 1 different, 2 a file that can't be used",
+        epilog="exit status: 0 equal, 1 different or undecided, 2 a file that can't be used",
     )  # fmt: skip
     comparing.add_argument("ours", metavar="OURS", help="a file of minizha trace")
     comparing.add_argument("theirs", metavar="THEIRS", help="safetensors, arrays under our names")
     comparing.add_argument(
         "--mapping", metavar="FILE",
-        help='JSON: {"our name": "their name"}, or {"name": …, "transpose": true}',
+        help='JSON: {"our name": "their name"}, '
+        'or {"our name": {"name": "their name", "transpose": true}}',
     )  # fmt: skip
-    comparing.add_argument("--rtol", type=float, metavar="X", help="(what rounding explains)")
-    comparing.add_argument("--atol", type=float, metavar="X", help="(what rounding explains)")
+    for name in ("--rtol", "--atol"):
+        comparing.add_argument(
+            name, type=float, metavar="X",
+            help="equal is |ours − theirs| ≤ atol + rtol · |ours|, in place of what rounding explains",
+        )  # fmt: skip
     comparing.add_argument("--every", action="store_true", help="list every array")
     comparing.add_argument("--json", action="store_true", help="print JSON in place of the table")
     comparing.add_argument("--html", metavar="FILE", help="write a page with pictures, too")
+    comparing.add_argument(
+        "--no-diagnosis", action="store_true", help="don't try the known mistakes"
+    )
     comparing.set_defaults(command=_compare)
 
+
+def _add_vectors(commands: argparse._SubParsersAction) -> None:
     vectors = commands.add_parser("vectors", help="check results against the test vectors")
     actions = vectors.add_subparsers(required=True, metavar="ACTION")
     verifying = actions.add_parser(
@@ -64,6 +91,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     verifying.add_argument(
         "--vectors", metavar="DIR", help="the vectors (vectors/v1 of the repository)",
     )  # fmt: skip
+    verifying.add_argument("--json", action="store_true", help="print JSON in place of lines")
     verifying.set_defaults(command=_verify)
 
 
@@ -77,6 +105,7 @@ def _trace(options: argparse.Namespace) -> int:
 
     check_target(options.out)  # better now than after the work
     folder = local_folder(options.model, MODEL_FILES)
+    _refuse_to_overwrite("--out", options.out, options.inputs, *folder.iterdir())
     names = {kind.__name__: kind for kind in CLASSES}
     if options.kind is not None and options.kind not in names:
         expected = ", ".join(names)
@@ -87,16 +116,20 @@ def _trace(options: argparse.Namespace) -> int:
     found = trace(model, inputs, gradients=options.gradients)
     found.save(options.out, parameters=not options.no_parameters)
     print(f"{options.out}: {len(found)} arrays of {kind.__name__} in {model.dtype}")
-    return EQUAL
+    return EXIT_EQUAL
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from minizha.crosscheck.comparison.comparing import compare
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")  # small products: on a busy machine two threads wait
+    from minizha.crosscheck.comparing import compare
     from minizha.crosscheck.report.text import as_text, wants_color
     from minizha.files import check_target, write_atomic
 
-    if options.html:
+    if options.html is not None:
         check_target(options.html)
+        sources = [options.ours, options.theirs, options.mapping]
+        _refuse_to_overwrite("--html", options.html, *filter(None, sources))
     with _bar("compare") as progress:
         report = compare(
             options.ours,
@@ -104,39 +137,64 @@ def _compare(options: argparse.Namespace) -> int:
             rtol=options.rtol,
             atol=options.atol,
             mapping=options.mapping,
+            diagnose=not options.no_diagnosis,
             progress=progress,
         )
-    if options.html:
+    if options.html is not None:
         write_atomic(options.html, report.to_html().encode())
     if options.json:
-        print(json.dumps(report.to_json(), allow_nan=False, ensure_ascii=False, indent=1))
+        _print_json(report.to_json())
     else:
-        print(as_text(report, color=wants_color(sys.stdout), every=options.every))
-    return EQUAL if report.ok else DIFFERENT
+        width = min(WIDEST, shutil.get_terminal_size((WIDEST, 0)).columns)
+        text = as_text(report, wants_color(sys.stdout), width, every=options.every)
+        print(text if _can_write("█") else text.translate(_BARS))
+    return _status(report.ok)
 
 
 def _verify(options: argparse.Namespace) -> int:
     from minizha.crosscheck.vectors import verify
 
     report = verify(options.folder, options.vectors)
-    print(report)
-    return EQUAL if report.ok else DIFFERENT
+    if options.json:
+        _print_json(report.to_json())
+    else:
+        print(report)
+    return _status(report.ok)
 
 
-def _bar(name: str):
+def _refuse_to_overwrite(option: str, target: str, *sources: str | os.PathLike[str]) -> None:
+    """What is written must not be one of the files that are read."""
+    for source in sources:
+        if os.path.exists(target) and os.path.exists(source) and os.path.samefile(target, source):
+            raise ArgumentError(f"{option}: {target} is one of the files that are read")
+
+
+def _can_write(text: str) -> bool:
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _status(ok: bool) -> int:
+    return EXIT_EQUAL if ok else EXIT_DIFFERENT
+
+
+def _print_json(content: Any) -> None:
+    print(json.dumps(content, allow_nan=False, ensure_ascii=False, indent=1))
+
+
+@contextlib.contextmanager
+def _bar(name: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on stderr, where someone may be watching."""
-    import contextlib
-
     from tqdm import tqdm
 
-    @contextlib.contextmanager
-    def drawn():
-        with tqdm(desc=name, unit=" arrays", leave=False, disable=None, file=sys.stderr) as bar:
+    nobody = True if sys.stderr is None else None  # None: where it is no terminal
+    with tqdm(desc=name, unit=" arrays", leave=False, disable=nobody, file=sys.stderr) as bar:
 
-            def progress(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
 
-            yield progress
-
-    return drawn()
+        yield progress

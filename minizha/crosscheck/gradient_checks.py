@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minizha.backend import is_array, to_host
+from minizha.crosscheck.nesting import flat, nested
 from minizha.errors import ArgumentError
 
 STEP = 1e-30
@@ -84,48 +85,38 @@ def gradcheck(
     if "loss" not in out:
         raise ArgumentError("gradcheck: inputs: expected labels, so that there is a loss")
     given = out.backward()
-    gradients = {n: to_host(g) for n, g in real.gradients().items()} | dict(_named(given))
-    places = stepped.state_dict()
+    gradients = {name: to_host(d) for name, d in (real.gradients() | flat(given)).items()}
     # arrays of our own, so that the next pass sees the steps; under the same names as gradients
-    floats = {name: _complex(inputs[name]) for name in given}
-    places |= dict(_named(floats))
-    inputs = inputs | floats
+    floats = {name: _complex(x) for name, x in flat({n: inputs[n] for n in given}).items()}
+    places = stepped.state_dict() | floats
+    worst, checked = _walk(stepped, inputs | nested(floats), places, gradients, entries, seed)
+    return GradientReport(bool(worst[0] <= tolerance), *worst, checked)
 
+
+def _walk(
+    stepped: Any,
+    inputs: dict[str, Any],
+    places: dict[str, Any],
+    gradients: dict[str, np.ndarray],
+    entries: int | None,
+    seed: int,
+) -> tuple[tuple, int]:
+    """The worst entry of the arrays in ``places``, and how many were looked at."""
     worst, checked, rng = None, 0, np.random.default_rng(seed)
     for name, array in places.items():
         for index in _indices(array.shape, entries, rng):
-            if name.endswith("word_embeddings.weight") and index[0] == _silent_row(model, inputs):
+            if name.endswith("word_embeddings.weight") and index[0] == _silent_row(stepped, inputs):
                 continue
             array[index] += 1j * STEP  # the copy's own array, so its next pass sees the step
             expected = complex(_run(stepped, inputs, record=False).loss).imag / STEP
             array[index] = array[index].real
-            found = float(gradients[name][index])
-            worst = worse(worst, name, index, expected, found)
+            worst = worse(worst, name, index, expected, float(gradients[name][index]))
             checked += 1
-    return GradientReport(bool(worst[0] <= tolerance), *worst, checked)
+    return worst, checked
 
 
-def _named(tree: dict[str, Any]) -> list[tuple[str, Any]]:
-    """``{"a": x, "b": (y, z)}`` as ``[("a", x), ("b.0", y), ("b.1", z)]``, on the host."""
-    found: list[tuple[str, Any]] = []
-    for name, node in tree.items():
-        if isinstance(node, (tuple, list)):
-            found += _named({f"{name}.{i}": part for i, part in enumerate(node)})
-        else:
-            found.append((name, to_host(node)))
-    return found
-
-
-def _complex(value: Any) -> Any:
-    if isinstance(value, (tuple, list)) and any(is_array(part) for part in _leaves(value)):
-        return tuple(_complex(part) for part in value)
+def _complex(value: Any) -> np.ndarray:
     return np.array(to_host(value) if is_array(value) else value, dtype=np.complex128)
-
-
-def _leaves(value: Any) -> list[Any]:
-    if not isinstance(value, (tuple, list)):
-        return [value]
-    return [leaf for part in value for leaf in _leaves(part)]
 
 
 def worse(worst: tuple | None, name: str, index: tuple, expected: float, found: float) -> tuple:

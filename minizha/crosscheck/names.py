@@ -6,13 +6,14 @@ a parameter, under its checkpoint name. There is no prefix ``nezha.``: a bare mo
 heads use the same names. A name never changes its meaning within a version; new ones may join.
 
 Axes: B batch, L tokens that are read (queries), N heads, J keys (those of the past, then the new
-ones), S tokens of the encoder that cross-attention looks at, D hidden, A the heads' features side by
-side, F intermediate, V vocabulary, C labels, O and I a matrix's outputs and inputs.
+ones), S tokens read here for keys (L, or the encoder's), D hidden, A the heads' features side by side,
+F intermediate, V vocabulary, C columns, O and I a matrix's outputs and inputs.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from typing import NamedTuple
 
 VERSION = 1
@@ -21,7 +22,8 @@ VERSION = 1
 class Entry(NamedTuple):
     """One name: its axes, the parameters of the step that makes the array, and what it is.
 
-    A name that ends in a dot stands for the names that follow it, in each layer.
+    Names of attention and feed-forward, and of their parameters, are relative to their prefix; the
+    empty name is the layer itself.
     """
 
     name: str
@@ -116,27 +118,49 @@ UPSTREAM = "upstream."
 """Begins the name, among a trace's inputs, of what the way back started from besides the loss."""
 WORDS = "embeddings.word_embeddings.weight"
 """The parameter whose gradient is complete last, at the very end of the way back."""
+FLOAT_INPUTS = ("inputs_embeds", "encoder_hidden_states", "past_key_values")
+"""Begin the names of inputs that get a gradient; that of ``inputs_embeds`` is the word vectors'."""
+WITHOUT_GRADIENT = ("attention.weights", "loss")
+"""End the names of activations whose gradient is in no trace."""
 
 _LAYER = re.compile(r"encoder\.layer\.(\d+)(?:\.|$)")
 _ATTENTION = re.compile(r"(?:cross)?attention\.")
 _TABLES = {
-    "embeddings": {e.name: e for e in EMBEDDINGS + HEADS},
+    "outside": {e.name: e for e in EMBEDDINGS + HEADS},
     "attention": {e.name: e for e in ATTENTION},
     "layer": {e.name: e for e in FEED_FORWARD},
 }
+_MADE_WITH = {
+    table: {parameter: e.name for e in entries.values() for parameter in e.parameters}
+    for table, entries in _TABLES.items()
+}
+
+
+def _split(name: str) -> tuple[str, str, str]:
+    """Prefix, key of the table, and the name there."""
+    layer = _LAYER.match(name)
+    if layer is None:
+        return "", "outside", name
+    attention = _ATTENTION.match(name, layer.end())
+    end, table = (layer.end(), "layer") if attention is None else (attention.end(), "attention")
+    return name[:end], table, name[end:]
 
 
 def entry(name: str) -> Entry | None:
     """What the table says of an activation (or of the activation whose gradient it is)."""
-    name = name.removesuffix(GRADIENT)
-    layer = _LAYER.match(name)
-    if layer is None:
-        return _TABLES["embeddings"].get(name)
-    rest = name[layer.end() :]
-    attention = _ATTENTION.match(rest)
-    if attention is None:
-        return _TABLES["layer"].get(rest)
-    return _TABLES["attention"].get(rest[attention.end() :])
+    _, table, rest = _split(name.removesuffix(GRADIENT))
+    return _TABLES[table].get(rest)
+
+
+def made_with(parameter: str) -> str:
+    """The activation that the step of a parameter makes: ``encoder.layer.0`` with
+    ``encoder.layer.0.output.LayerNorm.weight``.
+
+    Convention: a parameter that no step of the tables has, makes what its module is called.
+    """
+    prefix, table, rest = _split(parameter)
+    made = _MADE_WITH[table].get(rest, rest.rpartition(".")[0])
+    return (prefix + made).removesuffix(".")
 
 
 def axes(name: str, ndim: int) -> tuple[str, ...]:
@@ -147,7 +171,7 @@ def axes(name: str, ndim: int) -> tuple[str, ...]:
     found = entry(name)
     letters = () if found is None else found.axes
     if "…" in letters:
-        letters = ("B", "L", "C")[:1] + ("L",) * (ndim - 2) + ("C",)
+        letters = ("B", *"L" * (ndim - 2), "C")
     if found is None and is_gradient(name) and ndim in (1, 2):
         letters = ("O", "I")[:ndim]
     if found is None and name.endswith(DROPOUT):
@@ -164,6 +188,40 @@ def layer_of(name: str) -> int | None:
     """The number of the layer that an array belongs to; None for embeddings and heads."""
     found = _LAYER.match(name)
     return None if found is None else int(found[1])
+
+
+def part_of(name: str) -> str:
+    """The part of the model that an array belongs to: "inputs" (their gradients), "embeddings",
+    "layer 0", …, "heads" or "loss"."""
+    layer = layer_of(name)
+    if layer is not None:
+        return f"layer {layer}"
+    if name.startswith(FLOAT_INPUTS):
+        return "inputs"
+    if name.startswith("embeddings"):
+        return "embeddings"
+    return "loss" if name.removesuffix(GRADIENT).endswith("loss") else "heads"
+
+
+def in_order(names: Collection[str]) -> list[str]:
+    """``names`` in execution order; those that the tables don't know come last, as they were."""
+    layers = max((layer_of(name) or 0 for name in names), default=0) + 1
+    steps = [(e.name, e.parameters) for e in EMBEDDINGS]
+    for i in range(layers):
+        layer = f"encoder.layer.{i}."
+        for prefix, table in (
+            (layer + "attention.", ATTENTION), (layer + "crossattention.", ATTENTION),
+            (layer, FEED_FORWARD),
+        ):  # fmt: skip
+            steps += [
+                ((prefix + e.name).removesuffix("."), tuple(prefix + p for p in e.parameters))
+                for e in table
+            ]
+    steps += [(e.name, e.parameters) for e in HEADS]
+    order = [name for name, _ in steps]
+    order += [n + GRADIENT for name, parameters in reversed(steps) for n in (name, *parameters)]
+    place = {name: i for i, name in enumerate([*order, WORDS + GRADIENT])}
+    return sorted(names, key=lambda name: place.get(name, len(place)))
 
 
 def without_prefix(name: str) -> str:

@@ -41,6 +41,9 @@ def check_pair(
         backward: returns the gradients of the float arguments, in their order.
         arguments: floats are float64 arrays and get a gradient; everything else (integers,
             None, Python numbers) is passed as it is and gets none.
+        trials: how often u and the v are drawn.
+        tolerance: of ``|expected − found| / max(1, |expected|)``, of both sides or of an entry.
+        seed: of the draws.
 
     Returns:
         A :class:`GradientReport`; ``name`` is ``argument k``. Where the two sides differ, ``index``
@@ -49,8 +52,8 @@ def check_pair(
         may say how the whole gradient is related to the right one.
 
     Raises:
-        ArgumentError: forward returns no pair, or backward another number of gradients, or one of
-            a wrong shape.
+        ArgumentError: no argument is a float array, or ``trials`` is below 1; forward returns no
+            pair, or backward another number of gradients, or one of a wrong shape.
     """
     rng = np.random.default_rng(seed)
     y, cache = _forward(forward, arguments)

@@ -17,7 +17,7 @@ from minizha.checkpoint.safetensors_file import (
 )
 from minizha.checkpoint.stored import StoredTensor, shown, unmapped
 from minizha.config import NezhaConfig
-from minizha.crosscheck.names import VERSION
+from minizha.crosscheck.names import VERSION, in_order
 from minizha.errors import FileError, MinizhaError
 from minizha.files import write_atomic
 
@@ -56,6 +56,8 @@ class Trace(dict[str, np.ndarray]):
         Raises:
             FileError: it can't be written.
         """
+        if self.dtype == "complex128":
+            raise MinizhaError("save: a trace in complex128 is for differentiation only")
         about = {
             "version": VERSION,
             "class": self.model_class,
@@ -75,7 +77,7 @@ class StoredTrace(Mapping[str, np.ndarray]):
     """A trace in a file, of which one array at a time is read, each time it is asked for.
 
     ``inputs`` and ``parameters`` are mappings of the same kind. In a file that is not minizha's
-    the names have the order of the file, and ``model_class``, ``config``, ``dtype`` and
+    the names are in execution order as far as they are ours, and ``model_class``, ``config``, ``dtype`` and
     ``training`` are None.
     """
 
@@ -118,7 +120,7 @@ def open_trace(path: str | PathLike[str]) -> StoredTrace:
     for name, tensor in tensors.items():
         prefix = next((p for p in (INPUTS, PARAMETERS) if name.startswith(p)), "")
         parts[prefix][name.removeprefix(prefix)] = tensor
-    arrays = parts[""]
+    arrays = {name: parts[""][name] for name in in_order(parts[""])}
     if about is not None:
         if sorted(about["names"]) != sorted(arrays):
             raise FileError(f"{path}: the names in its metadata are not those of its arrays")

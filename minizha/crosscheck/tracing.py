@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from minizha.backend import Array, is_array, to_backend, to_host
 from minizha.crosscheck.names import GRADIENT, UPSTREAM, WORDS, without_prefix
+from minizha.crosscheck.nesting import flat
 from minizha.crosscheck.overhear import overhear
 from minizha.crosscheck.sites import Site, sites
 from minizha.crosscheck.trace_file import Trace
@@ -50,18 +52,10 @@ def trace(
     Raises:
         ArgumentError: ``model`` or an argument is not what was expected.
     """
-    if not isinstance(model, ParameterisedModel):
-        found = type(model).__name__
-        raise ArgumentError(f"trace: model: expected one of the Nezha classes, found {found}")
-    if not isinstance(inputs, Mapping):
-        found = type(inputs).__name__
-        raise ArgumentError(f"trace: inputs: expected keyword arguments, found {found}")
-    if inputs.get("num_items_in_batch") is not None:
-        raise ArgumentError(
-            "trace: inputs: num_items_in_batch: expected None, since a trace is of a whole batch"
-        )
+    _check(model, inputs, upstream)
     twin = model.twin(chunk_size_feed_forward=0)
     arguments = dict(inputs) | {"record": True, "return_dict": True}
+    fields: dict[str, Any] = {}
     given: dict[str, Any] = {}
     with overhear() as heard:
         out = twin(**arguments)
@@ -72,39 +66,49 @@ def trace(
             given = out.backward(**fields)
     found = list(sites(out.record, _values(twin, inputs, out), heard))
     arrays = {site.name: site.value for site in found}
-    named = _named(inputs)
     if gradients:
         arrays |= _gradients(found, twin, given)
-        named |= _named({UPSTREAM + field: d for field, d in fields.items()})
     return Trace(
         {name: to_host(array) for name, array in arrays.items()},
         model_class=type(model).__name__,
         config=model.config,
         dtype=model.dtype,
         training=model.training,
-        inputs=named,
+        inputs=_named(dict(inputs) | {UPSTREAM + field: d for field, d in fields.items()}),
         parameters={name: to_host(p) for name, p in model.state_dict().items()},
     )
 
 
+def default_upstream(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
+    """Where no loss is: cos(0), cos(1), cos(2), … in C order, anew for each of the output fields
+    ``last_hidden_state``, ``pooler_output`` and :data:`LOGITS` that are among ``shapes``."""
+    asked = {f: shapes[f] for f in ("last_hidden_state", "pooler_output", *LOGITS) if f in shapes}
+    return {f: np.cos(np.arange(math.prod(shape))).reshape(shape) for f, shape in asked.items()}
+
+
+def _check(model: Any, inputs: Any, upstream: Any) -> None:
+    if not isinstance(model, ParameterisedModel):
+        found = type(model).__name__
+        raise ArgumentError(f"trace: model: expected one of the Nezha classes, found {found}")
+    if not isinstance(inputs, Mapping):
+        found = type(inputs).__name__
+        raise ArgumentError(f"trace: inputs: expected keyword arguments, found {found}")
+    if inputs.get("num_items_in_batch") is not None:
+        raise ArgumentError(
+            "trace: inputs: num_items_in_batch: expected None, since a trace is of a whole batch"
+        )
+    if upstream is not None and not isinstance(upstream, Mapping):
+        found = type(upstream).__name__
+        raise ArgumentError(f"trace: upstream: expected {{field: gradient}}, found {found}")
+
+
 def _upstream(model: Any, out: ModelOutput, asked: Mapping[str, Any] | None) -> dict[str, Array]:
     """What to walk back from; nothing means the loss."""
-    if asked is not None:
-        if not isinstance(asked, Mapping):
-            found = type(asked).__name__
-            raise ArgumentError(f"trace: upstream: expected {{field: gradient}}, found {found}")
-        return {
-            name: to_backend(d, model.xp, dtype=model.dtype) if is_array(d) else d
-            for name, d in asked.items()
-        }
-    if "loss" in out:
-        return {}
-    fields = [f for f in ("last_hidden_state", "pooler_output", *LOGITS) if f in out]
+    if asked is None and "loss" not in out:
+        asked = default_upstream({n: value.shape for n, value in out.items() if is_array(value)})
     return {
-        field: to_backend(np.cos(np.arange(out[field].size)), model.xp, dtype=model.dtype).reshape(
-            out[field].shape
-        )
-        for field in fields
+        name: to_backend(d, model.xp, dtype=model.dtype) if is_array(d) else d
+        for name, d in (asked or {}).items()
     }
 
 
@@ -130,28 +134,16 @@ def _gradients(found: list[Site], model: Any, given: Mapping[str, Any]) -> dict[
             if name in parameters:
                 arrays[name + GRADIENT] = parameters[name]
     arrays[WORDS + GRADIENT] = parameters[WORDS]  # read at the bottom, and again by the head
-    for name, d in _named(given).items():
+    for name, d in flat(given).items():
         if name != "inputs_embeds":  # the gradient of embeddings.word_embeddings
             arrays[name + GRADIENT] = d
     return arrays
 
 
 def _named(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """``{"a": x, "b": (y, z)}`` as ``{"a": x, "b.0": y, "b.1": z}``, arrays on the host."""
-    named: dict[str, np.ndarray] = {}
-    for name, value in tree.items():
-        if value is not None and (_is_past(name) or _holds_arrays(value)):
-            named |= _named({f"{name}.{i}": part for i, part in enumerate(value)})
-        elif value is not None and not isinstance(value, bool):
-            named[name] = np.asarray(to_host(value) if is_array(value) else value, order="C")
-    return named
-
-
-def _holds_arrays(value: Any) -> bool:
-    """Whether it is a sequence of arrays, or of such sequences."""
-    return isinstance(value, (tuple, list)) and any(is_array(v) or _holds_arrays(v) for v in value)
-
-
-def _is_past(name: str) -> bool:
-    """Layers and arrays of the past are named apart, also where they are nested lists."""
-    return name.startswith("past_key_values") and name.count(".") < 2
+    """The arrays among the arguments of a call, on the host; flags are none."""
+    return {
+        name: np.asarray(to_host(value) if is_array(value) else value, order="C")
+        for name, value in flat(tree).items()
+        if value is not None and not isinstance(value, bool)
+    }

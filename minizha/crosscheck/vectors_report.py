@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from minizha.crosscheck.report.plain import plain
 from minizha.errors import listed
 
 EQUAL, DIFFERENT, MISSING = "equal", "different", "missing"
@@ -103,14 +103,5 @@ class VerifyReport:
         return "\n".join([*lines, f"{counts}{answers}"])
 
     def to_json(self) -> dict[str, Any]:
-        """The report as what JSON can hold."""
-        return _finite(asdict(self)) | {"ok": self.ok, "counts": self.counts}
-
-
-def _finite(value: Any) -> Any:
-    """The value with None for what JSON has no number for."""
-    if isinstance(value, dict):
-        return {name: _finite(v) for name, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        """The report as what JSON can hold, with "NaN" and the like for what it has no number for."""
+        return plain(asdict(self)) | {"ok": self.ok, "counts": self.counts}

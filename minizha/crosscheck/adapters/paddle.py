@@ -27,8 +27,10 @@ from minizha.crosscheck.names import (
     FEED_FORWARD,
     GRADIENT,
     HEADS,
+    WITHOUT_GRADIENT,
     WORDS,
     Entry,
+    layer_of,
 )
 from minizha.errors import ArgumentError
 
@@ -51,17 +53,15 @@ _NAMES = {ours: theirs for theirs, ours in PADDLE.items()} | {
     "qa_outputs": "classifier",
 }
 _TIED = "cls.predictions.decoder.weight"
-_WITHOUT_GRADIENT = ("attention.weights", "loss")
 
-
-Mapping = dict[str, str | dict[str, str | bool]]
+Table = dict[str, str | dict[str, str | bool]]
 
 
 def mapping(
     num_hidden_layers: int,
     class_name: str = "NezhaForPreTraining",
     saved: Container[str] | None = None,
-) -> Mapping:
+) -> Table:
     """``{our name: their name}``, or ``{"name": their name, "transpose": true}`` for a matrix.
 
     ``saved`` are the names of the arrays that there are (any container of names, such as the dict
@@ -81,7 +81,7 @@ def mapping(
         steps += [(f"encoder.layer.{i}.", entry) for entry in FEED_FORWARD]
     steps += [("", entry) for entry in HEADS if entry.name.split(".")[0] in _HEADS[class_name]]
     body = "" if class_name == "NezhaModel" else "nezha."
-    found: Mapping = {}
+    found: Table = {}
     for prefix, entry in steps:
         found |= _array(prefix, entry, body) | _gradients(prefix, entry, body)
     found |= {WORDS + GRADIENT: body + WORDS + GRADIENT}
@@ -98,14 +98,14 @@ def _array(prefix: str, entry: Entry, body: str) -> dict[str, str]:
         weight = prefix + entry.parameters[0]
         step = _theirs(weight.removesuffix(".weight"), body)
     theirs = step or _in_body(name, body)
-    if name.endswith(_WITHOUT_GRADIENT):
+    if name.endswith(WITHOUT_GRADIENT):
         return {name: theirs}
     return {name: theirs, name + GRADIENT: theirs + GRADIENT}
 
 
-def _gradients(prefix: str, entry: Entry, body: str) -> Mapping:
+def _gradients(prefix: str, entry: Entry, body: str) -> Table:
     """The gradients of the parameters of a step."""
-    found: Mapping = {}
+    found: Table = {}
     for name in (prefix + p for p in entry.parameters):
         module, _, leaf = name.rpartition(".")
         theirs = f"{_theirs(module, body) or _in_body(module, body)}.{leaf}"
@@ -122,7 +122,7 @@ def _theirs(name: str, body: str) -> str | None:
     template = paddle_template(name)
     if template not in _NAMES:
         return None
-    return _in_body(_NAMES[template].replace("*", (name.split(".") + [""] * 3)[2]), body)
+    return _in_body(_NAMES[template].replace("*", str(layer_of(name))), body)
 
 
 def _in_body(name: str, body: str) -> str:

@@ -10,13 +10,15 @@ rest. Parameters, their ``.grad`` and the model's mode stay as they were.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from minizha.crosscheck.names import GRADIENT, WORDS, entry
+from minizha.crosscheck.names import FLOAT_INPUTS, GRADIENT, WITHOUT_GRADIENT, WORDS, entry
+from minizha.crosscheck.nesting import flat, nested
+from minizha.crosscheck.tracing import default_upstream
 from minizha.errors import ArgumentError, MinizhaError
 
 try:
@@ -27,8 +29,6 @@ except ImportError as error:
 
 _IN_PLACE = {"add_", "__iadd__", "masked_fill_"}
 _MASKING = {"add", "__add__", "__radd__", "masked_fill"} | _IN_PLACE
-_WITHOUT_GRADIENT = ("attention.weights", "loss")
-_LEAVES = ("inputs_embeds", "encoder_hidden_states", "past_key_values")
 
 
 class Recorder(TorchFunctionMode):
@@ -73,7 +73,7 @@ class Recorder(TorchFunctionMode):
         """Copy the values now, for a later operation may write over them; the gradient follows."""
         parts = self._values.setdefault(name, [])
         parts.append(array(tensor) if values is None else values)
-        if tensor.requires_grad and not name.endswith(_WITHOUT_GRADIENT):
+        if tensor.requires_grad and not name.endswith(WITHOUT_GRADIENT):
             tensor.register_hook(partial(self._came_back, (name, len(parts) - 1)))
 
     def _came_back(self, part: tuple[str, int], gradient: torch.Tensor) -> None:
@@ -139,21 +139,21 @@ def run(
     frozen = [p for p in parameters.values() if not p.requires_grad]
     try:
         with recorder, torch.enable_grad():
-            for (
-                parameter
-            ) in frozen:  # what depends on parameters are scores, what does not is a mask
+            # scores are told from a mask by whether they depend on parameters
+            for parameter in frozen:
                 parameter.requires_grad_(True)
-            given = {name: tensor(value, like, name in _LEAVES) for name, value in inputs.items()}
-            fields = {name: value for name, value in call(given).items() if value is not None}
+            given = flat(inputs)
+            given |= {n: tensor(x, like, n.startswith(FLOAT_INPUTS)) for n, x in given.items()}
+            out = call(nested(given))
+            fields = {name: value for name, value in out.items() if value is not None}
             if "loss" in fields:
                 recorder.keep("loss", fields["loss"])
             if not gradients:
                 return recorder.values()
-            leaves = dict(_flat((name, given[name]) for name in _LEAVES if name in given))
+            leaves = {n: x for n, x in given.items() if getattr(x, "requires_grad", False)}
             leaves |= parameters
-            back = torch.autograd.grad(
-                _start(fields, upstream, like), list(leaves.values()), allow_unused=True
-            )
+            start = _start(fields, upstream, like)
+            back = torch.autograd.grad(start, list(leaves.values()), allow_unused=True)
     finally:
         for parameter in frozen:
             parameter.requires_grad_(False)
@@ -161,10 +161,8 @@ def run(
         name: array(torch.zeros_like(x) if d is None else d)
         for (name, x), d in zip(leaves.items(), back, strict=True)
     }
-    given = [
-        n for n in slopes if n not in parameters and n != _LEAVES[0]
-    ]  # that is word_embeddings
-    last = {name + GRADIENT: slopes[name] for name in (WORDS, *given)}
+    inner = {*parameters, "inputs_embeds"}  # whose gradient is that of word_embeddings
+    last = {n + GRADIENT: slopes[n] for n in (WORDS, *(n for n in slopes if n not in inner))}
     return recorder.values() | recorder.gradients(slopes) | last
 
 
@@ -186,8 +184,6 @@ def array(tensor: torch.Tensor) -> np.ndarray:
 
 def tensor(value: Any, like: torch.Tensor, leaf: bool = False) -> Any:
     """An array as a tensor beside ``like``: in its dtype, or of int64; others as they are."""
-    if isinstance(value, tuple):
-        return tuple(tensor(part, like, leaf) for part in value)
     if value is None or isinstance(value, bool):
         return value
     found = torch.from_numpy(np.array(value, order="C")).to(like.device)
@@ -198,15 +194,16 @@ def _start(fields: Mapping[str, Any], upstream: Any, like: torch.Tensor) -> torc
     """The number whose gradients are asked for: the loss, or Σ field · upstream."""
     if upstream is None and "loss" in fields:
         return fields["loss"]
-    if upstream is None:
-        asked = [n for n in fields if n in ("last_hidden_state", "pooler_output") or "logits" in n]
-        upstream = {n: np.cos(np.arange(fields[n].numel())).reshape(fields[n].shape) for n in asked}
-    found, start = dict(_flat(fields.items())), 0.0
-    for name, d in _flat(upstream.items()):
-        if d is not None and (name not in found or found[name].shape != np.shape(d)):
-            there = ", ".join(f"{field} {tuple(x.shape)}" for field, x in found.items())
+    found, start = flat(fields), 0.0
+    shapes = {name: tuple(x.shape) for name, x in found.items() if isinstance(x, torch.Tensor)}
+    asked = flat(default_upstream(shapes) if upstream is None else upstream)
+    for name, d in asked.items():
+        if d is None:
+            continue
+        if shapes.get(name) != np.shape(d):
+            there = ", ".join(f"{field} {shape}" for field, shape in shapes.items())
             raise ArgumentError(f"upstream: expected any of {there}; found {name} {np.shape(d)}")
-        start = start if d is None else start + (found[name] * tensor(d, like)).sum()
+        start = start + (found[name] * tensor(d, like)).sum()
     return start
 
 
@@ -221,12 +218,3 @@ def _scores(named: str, args: Any) -> torch.Tensor | None:
 def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:
     first, *more = parts
     return np.concatenate((first, *more), axis=1) if more else first
-
-
-def _flat(fields: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
-    """``("past", ((k, v), …))`` as ``("past.0.0", k)``, ``("past.0.1", v)``, …"""
-    for name, value in fields:
-        if isinstance(value, (tuple, list)):
-            yield from _flat((f"{name}.{i}", part) for i, part in enumerate(value))
-        else:
-            yield name, value

@@ -71,7 +71,9 @@ class Comparison:
     ``differences`` has every array that both sides have, in execution order. ``missing`` are
     names of ours that they don't have, ``left_over`` names of theirs that were not used.
     ``findings`` are the known mistakes that reproduce the first divergence, the likeliest first.
-    ``remarks`` are sentences on what else was noticed.
+    ``remarks`` are sentences on what else was noticed. ``undecided`` are names of ours of which
+    nothing can be said: rounding alone may change them by more than a tenth, or they may be among
+    theirs under a name that means nothing to us.
     """
 
     differences: tuple[Difference, ...]
@@ -80,11 +82,12 @@ class Comparison:
     whereabouts: Whereabouts | None = None
     findings: tuple[Finding, ...] = ()
     remarks: tuple[str, ...] = ()
+    undecided: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether every array that both sides have is equal but for rounding."""
-        return all(d.ok for d in self.differences)
+        """Whether every array that both sides have is equal but for rounding, and none undecided."""
+        return all(d.ok for d in self.differences) and not self.undecided
 
     @property
     def divergence(self) -> Difference | None:

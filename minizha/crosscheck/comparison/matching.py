@@ -11,6 +11,7 @@ import numpy as np
 from minizha.backend import is_array, to_host
 from minizha.checkpoint.stored import shown
 from minizha.crosscheck.comparison.layouts import TRANSPOSED, Layout, Shape, layouts
+from minizha.crosscheck.comparison.measure import sample
 from minizha.errors import ArgumentError, FileError, MinizhaError, listed
 from minizha.files import read_json_object
 
@@ -99,7 +100,8 @@ def match(
     shape)`` says which entries of ours count.
 
     Raises:
-        ArgumentError: the mapping is none, or names what is not there, or one array twice.
+        ArgumentError: the mapping is none, or names what is not there, or one array twice; or two
+            names of theirs are one of ours, but for their prefixes.
         FileError: the same, of a mapping in a file.
     """
     found = _read_mapping(mapping, ours, theirs)
@@ -112,6 +114,9 @@ def match(
         if name in found:
             continue
         exact = [name] if name in there else bare.get(name, [])
+        if len(exact) > 1:
+            both = " and ".join(shown(n) for n in exact[:2])
+            raise ArgumentError(f"compare: other: {both} may both be {name}; a mapping says which")
         if len(exact) == 1 and exact[0] not in used:
             by = "name" if exact[0] == name else "prefix"
             found[name] = Match(exact[0], by, _layout(ours, theirs, name, exact[0]))
@@ -135,9 +140,9 @@ def _layout(ours: Arrays, theirs: Arrays, name: str, their_name: str) -> Layout 
     if len(found) < 2:
         return found[0] if found else None
     # as many heads as tokens: only the values can tell
-    wanted = _sample(read_array(ours, name, "ours"))
+    wanted = sample(read_array(ours, name, "ours"), _SAMPLE)
     array = read_array(theirs, their_name, "theirs")
-    return min(found, key=lambda layout: _distance(wanted, _sample(layout.read(array))))
+    return min(found, key=lambda layout: _distance(wanted, sample(layout.read(array), _SAMPLE)))
 
 
 # --- a mapping ----------------------------------------------------------------------------------
@@ -223,14 +228,14 @@ def _by_value(
     for name in left:
         ways = [(shape, way) for shape in wanted for way in _ways(shape, theirs, name)]
         if ways and (array := _floats(theirs, name, "theirs")) is not None:
-            samples += [(name, shape, way, _sample(way.read(array))) for shape, way in ways]
+            samples += [(name, shape, way, sample(way.read(array), _SAMPLE)) for shape, way in ways]
     found: dict[str, Match] = {}
     used: set[str] = set()
     for name in absent:
         candidates = [s for s in samples if s[1] == shapes[name] and s[0] not in used]
         if not candidates or (array := _floats(ours, name, "ours")) is None:
             continue
-        best = _alike(_sample(array), _seen_sample(seen, name, array.shape), candidates)
+        best = _alike(sample(array, _SAMPLE), _seen_sample(seen, name, array.shape), candidates)
         if best is not None:
             used.add(best[0])
             found[name] = Match(best[0], "value", best[2])
@@ -245,14 +250,14 @@ def _ways(shape: Shape, theirs: Arrays, name: str) -> list[Layout]:
 
 
 def _alike(
-    sample: np.ndarray, counts: np.ndarray, candidates: list[tuple[str, Shape, Layout, np.ndarray]]
+    values: np.ndarray, counts: np.ndarray, candidates: list[tuple[str, Shape, Layout, np.ndarray]]
 ) -> tuple[str, Shape, Layout, np.ndarray] | None:
     """The one that agrees; of several that are equal, as the same array under two names, the first;
     of several that are not, none."""
-    sample = sample[counts]
-    if sample.size > 1 and (sample == sample[0]).all():
+    values = values[counts]
+    if values.size > 1 and (values == values[0]).all():
         return None  # zeros or ones prove nothing
-    near = [c for c in candidates if _distance(sample, c[3][counts]) <= ALIKE]
+    near = [c for c in candidates if _distance(values, c[3][counts]) <= ALIKE]
     if not near or any(_distance(near[0][3][counts], c[3][counts]) > ALIKE / 100 for c in near):
         return None
     return near[0]
@@ -266,18 +271,9 @@ def _floats(arrays: Arrays, name: str, side: str) -> np.ndarray | None:
     return array if array.dtype.kind == "f" and array.size else None
 
 
-def _places(size: int) -> slice:
-    return slice(None, None, max(1, size // _SAMPLE))
-
-
-def _sample(array: np.ndarray) -> np.ndarray:
-    return np.asarray(array.flat[_places(array.size)], dtype=np.float64)
-
-
 def _seen_sample(seen: Seen, name: str, shape: Shape) -> np.ndarray:
     visible = seen(name, shape)
-    everywhere = np.broadcast_to(True if visible is None else visible, shape)
-    return np.asarray(everywhere.flat[_places(everywhere.size)])
+    return sample(np.broadcast_to(True if visible is None else visible, shape), _SAMPLE, dtype=bool)
 
 
 def _distance(a: np.ndarray, b: np.ndarray) -> float:

@@ -15,6 +15,7 @@ BLOCK = 2**16
 """Entries that are looked at together: half a MiB of float64, which a processor's cache can hold."""
 
 _SAMPLE = 4096
+_FEW = 16  # numbers, from which half precision is not concluded
 
 
 class Measured(NamedTuple):
@@ -124,7 +125,7 @@ def _measure_block(
     worst = off
     if entrywise is not None and not broken:
         rtol, atol = entrywise
-        worst = off - (atol + rtol * sizes)
+        worst = off - (atol + rtol * np.where(np.isfinite(sizes), sizes, 0))
         if visible is not None:
             worst[~visible] = -math.inf
         excess = float(worst.max())
@@ -148,18 +149,24 @@ def _finite_max(sizes: np.ndarray) -> float:
     return float(np.where(np.isfinite(sizes), sizes, 0).max())
 
 
+def apart(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """``|ours − theirs|`` in float64; 0 of two NaN and of two infinities of one sign, infinite where
+    one of them alone is no finite number."""
+    o, t = (x.astype(np.float64, copy=False) for x in (ours, theirs))
+    with np.errstate(over="ignore", invalid="ignore"):
+        off = np.where((o == t) | (np.isnan(o) & np.isnan(t)), 0.0, np.abs(t - o))
+    return np.where(np.isnan(off), math.inf, off)
+
+
 def _not_finite(
     ours: np.ndarray, theirs: np.ndarray, visible: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
-    """Both in float64, ``|ours − theirs|`` with infinity where only one is finite, and the words."""
+    """Both in float64, how far they are apart, and the words where one alone is no finite number."""
     o, t = ours.astype(np.float64), theirs.astype(np.float64)
-    same = (o == t) | (np.isnan(o) & np.isnan(t))
-    with np.errstate(over="ignore", invalid="ignore"):
-        off = np.where(same, 0.0, np.abs(t - o))
+    off = apart(o, t)
     if visible is not None:
         off[~visible] = 0
-    differ = ~np.isfinite(off) & ~(np.isfinite(o) & np.isfinite(t))
-    off[differ] = math.inf
+    differ = np.isinf(off) & ~(np.isfinite(o) & np.isfinite(t))
     if not differ.any():
         return o, t, off, ""
     first = np.unravel_index(differ.argmax(), differ.shape)
@@ -203,10 +210,10 @@ def _rank(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 
 def _largest_ulp(o: np.ndarray, t: np.ndarray, off: np.ndarray, dtype: np.dtype) -> float:
-    apart = (off != 0) & np.isfinite(off)
-    if not apart.any():
+    differ = (off != 0) & np.isfinite(off)
+    if not differ.any():
         return 0.0
-    return float(ulp_distance(o[apart], t[apart], dtype).max())
+    return float(ulp_distance(o[differ], t[differ], dtype).max())
 
 
 # --- how precise the numbers are ----------------------------------------------------------------
@@ -236,23 +243,26 @@ def precision(ours: np.ndarray, theirs: np.ndarray) -> str:
     numbers say nothing: most of theirs have to need more than half of the candidate's digits.
     """
     found = coarser(ours.dtype.name, theirs.dtype.name)
-    o, t = _sample(ours), _sample(theirs)
+    o, t = sample(ours, _SAMPLE), sample(theirs, _SAMPLE)
     for candidate in PRECISIONS[: PRECISIONS.index(found)]:
         if _holds(t, candidate) and not _holds(o, candidate) and not _is_round(t, candidate):
             return candidate
     return found
 
 
-def _sample(x: np.ndarray) -> np.ndarray:
-    step = max(1, x.size // _SAMPLE)
-    return np.asarray(x.flat[::step], dtype=np.float64)
+def sample(x: np.ndarray, count: int, dtype: Any = np.float64) -> np.ndarray:
+    """Every so many-th entry in C order: ``count`` to twice as many, or all if there are fewer."""
+    return np.asarray(x.flat[:: max(1, x.size // count)], dtype=dtype)
 
 
 def _is_round(x: np.ndarray, candidate: str) -> bool:
-    """Whether half of the candidate's digits would do for most of the numbers."""
+    """Whether half of the candidate's digits would do for most of the numbers, or they are few."""
     digits = -math.log2(eps_of(candidate)) // 2
     fractions = np.frexp(x[(x != 0) & np.isfinite(x)])[0] * 2.0**digits
-    return bool((fractions % 1 != 0).mean() < 0.5) if fractions.size else True
+    # one number of eight in float16 is one of bfloat16, too
+    if fractions.size < (_FEW if eps_of(candidate) > eps_of("float32") else 1):
+        return True
+    return bool((fractions % 1 != 0).mean() < 0.5)
 
 
 def _holds(x: np.ndarray, candidate: str) -> bool:

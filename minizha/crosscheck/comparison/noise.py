@@ -29,7 +29,15 @@ import math
 from collections.abc import Callable, Collection
 
 from minizha.crosscheck.comparison.measure import eps_of
-from minizha.crosscheck.names import GRADIENT, WORDS, is_gradient, layer_of
+from minizha.crosscheck.names import (
+    FLOAT_INPUTS,
+    GRADIENT,
+    WORDS,
+    is_gradient,
+    layer_of,
+    made_with,
+    part_of,
+)
 
 LOCAL = 8.0
 """Roundings of one step, in units of eps."""
@@ -37,18 +45,22 @@ GAIN = 3.0
 """How many times larger the error of what a step reads may be in what it makes."""
 MARGIN = 12.0
 """How many times the expected noise passes for noise."""
+HALF_MARGIN = 3.0
+"""The same in half precision, where twelve times would let whole mistakes pass; living ports in it
+need a fifth of one time."""
+MOST = 0.1
+"""An error beyond which nothing passes for noise, whatever is expected."""
 
-_INPUTS = ("encoder_hidden_states", "past_key_values", "inputs_embeds")
-_PARAMETERS = (".weight.grad", ".bias.grad")
+_PARAMETERS = (".weight" + GRADIENT, ".bias" + GRADIENT)
 _FORWARD, _BACKWARD, _SCORES = "forward", "backward", "scores"
 _THROUGH_SCORES = ("attention.scores.", "self.query.", "self.key.")
 _FACTORS = {
-    "scores": ("probs", "probs.grad"),
-    "self.value": ("probs", "context.grad"),
-    "self.query": ("scores.grad", "self.key"),
-    "self.key": ("scores.grad", "self.query"),
+    "scores": ("probs", "probs" + GRADIENT),
+    "self.value": ("probs", "context" + GRADIENT),
+    "self.query": ("scores" + GRADIENT, "self.key"),
+    "self.key": ("scores" + GRADIENT, "self.query"),
 }
-_WITHIN_ATTENTION = tuple(f"attention.{name}.grad" for name in _FACTORS)
+_WITHIN_ATTENTION = tuple(f"attention.{name}{GRADIENT}" for name in _FACTORS)
 _LOGITS = {
     "masked_lm_loss": ("cls.predictions",),
     "next_sentence_loss": ("cls.seq_relationship",),
@@ -104,7 +116,7 @@ class Noise:
         own = self._size_of(name)
         if is_gradient(name):
             own = max(own, self._terms(name) / 1000)
-        if name.endswith("key.bias.grad"):
+        if name.endswith("key.bias" + GRADIENT):
             own = max(own, self._size_of(name.replace("bias", "weight")))
         return own or 1.0
 
@@ -115,13 +127,18 @@ class Noise:
         noise = amplification * (LOCAL * eps + GAIN * self._level(name, eps))
         return noise + self._table_noise(name, scale) * (eps >= eps_of("float32"))
 
+    def allowed(self, name: str, precision: str) -> float:
+        """The error that passes for noise."""
+        half = eps_of(precision) > eps_of("float32")
+        return (HALF_MARGIN if half else MARGIN) * self.expected(name, precision)
+
     def learn(self, name: str, max_abs: float) -> None:
         """An array was right but for ``max_abs``."""
         place, size = self._place(name), self._size_of(name) or self.scale(name)
         if name.endswith(_PARAMETERS):  # nothing is made from it, least of all from what cancelled
             size = max(self.scale(name), self._terms(name))
         self._found[place] = max(self._found.get(place, 0.0), max_abs / size)
-        if name.endswith(("self.query.grad", "self.key.grad")):
+        if name.endswith(("self.query" + GRADIENT, "self.key" + GRADIENT)):
             self._strayed[place[0]] = max(self._strayed.get(place[0], 0.0), max_abs)
 
     # --- what the array is made from ------------------------------------------------------------
@@ -129,14 +146,14 @@ class Noise:
     def _place(self, name: str) -> Place:
         layer = layer_of(name)
         if layer is None:
-            layer = -1 if name.startswith(("embeddings", *_INPUTS)) else self._heads
+            layer = -1 if part_of(name) in ("inputs", "embeddings") else self._heads
         if not is_gradient(name):
             return layer, _FORWARD
         return layer, _SCORES if any(part in name for part in _THROUGH_SCORES) else _BACKWARD
 
     def _level(self, name: str, eps: float) -> float:
         layer, way = self._place(name)
-        if name.startswith(_INPUTS):  # every layer looks at them
+        if name.startswith(FLOAT_INPUTS):  # every layer looks at them
             return max(self._level_at((k, _BACKWARD), eps) for k in range(-1, self._heads + 1))
         places = [(layer - 1, _FORWARD), (layer, _FORWARD)]
         if way != _FORWARD:
@@ -182,28 +199,23 @@ class Noise:
                 if name.endswith(after):
                     return self._size_of(name.removesuffix(after) + before)
             return max((self._size_of(n) for n in _LOGITS.get(name, ())), default=0.0)
+        of = name.removesuffix(GRADIENT)
         if name.endswith(_WITHIN_ATTENTION):
-            return self._attention_terms(*name.removesuffix(GRADIENT).rsplit("attention.", 1))
+            return self._attention_terms(*of.rsplit("attention.", 1))
         if name.endswith(_PARAMETERS):  # a sum over all rows
-            rows = self._size_of(made_with(name.removesuffix(GRADIENT)) + GRADIENT)
+            rows = self._size_of(made_with(of) + GRADIENT)
             # dkey sums to 0 over the keys: where all tokens are alike, dkeyᵀ · x does, too
-            return rows * (self._read(name) if name.endswith("self.key.weight.grad") else 1.0)
-        logits = name.removesuffix(GRADIENT)
-        if logits in _LOGITS["loss"]:  # (softmax − label) / rows
+            return rows * (self._read(name) if of.endswith("self.key.weight") else 1.0)
+        if of in _LOGITS["loss"]:  # (softmax − label) / rows
             rows = math.prod(self._shape(name)[:-1]) or 1
-            return max(1.0, self._size_of(logits)) / rows
+            return max(1.0, self._size_of(of)) / rows
         return 0.0
 
     def _attention_terms(self, before: str, name: str) -> float:
         """``dscores = probs · (dprobs − their mean)``, so that dscores sums to 0 over the keys;
         ``dvalue = probsᵀ · dcontext``, ``dquery = dscores · (key + R) / √d``, and dkey likewise."""
-        sizes = {n: self._size_of(f"{before}attention.{n}") for n in _FACTORS[name]}
-        if name == "scores":
-            return sizes["probs"] * sizes["probs.grad"]
-        if name == "self.value":
-            return sizes["probs"] * sizes["context.grad"]
-        other = "self.key" if name == "self.query" else "self.query"
-        return sizes["scores.grad"] * (1 + sizes[other]) / 4
+        first, second = (self._size_of(f"{before}attention.{n}") for n in _FACTORS[name])
+        return first * (second if name in ("scores", "self.value") else (1 + second) / 4)
 
     def _read(self, name: str) -> float:
         """The size of what a layer reads."""
@@ -219,14 +231,3 @@ class Noise:
         if name.endswith("attention.scores"):
             return table * self._size_of(name.replace("scores", "self.query")) / scale
         return 0.0
-
-
-def made_with(parameter: str) -> str:
-    """The activation that the step of a parameter makes."""
-    module = parameter.rpartition(".")[0]
-    if module == "cls.predictions.decoder":
-        return "cls.predictions"
-    if not module.endswith("LayerNorm") or module.startswith("embeddings"):
-        return module
-    module = module.removesuffix(".LayerNorm")
-    return module if "attention" in module else module.removesuffix(".output")

@@ -2,32 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
 
 from minizha.checkpoint.stored import shown
 from minizha.crosscheck.comparison.differences import Comparison, Difference
 from minizha.crosscheck.comparison.matching import Match
+from minizha.crosscheck.comparison.noise import MOST
 from minizha.crosscheck.names import is_gradient
 from minizha.errors import listed
 
-HOPELESS = 0.1
-"""From this tolerance on nothing much can be told."""
+_READ_FIRST = ("embeddings.word_embeddings", "embeddings.token_type_embeddings")
 
 
 def remarks(
-    report: Comparison,
+    found: Comparison,
     matches: Mapping[str, Match],
     widened: Sequence[tuple[str, str]],
-    same_shape: Callable[[str, str], bool],
+    lowered: Sequence[tuple[str, str]],
+    parameters: Mapping[str, np.ndarray],
 ) -> list[str]:
-    """``widened`` are arrays of theirs that hold numbers of a coarser dtype, and which;
-    ``same_shape(our name, their name)`` compares two shapes."""
+    """``widened`` are arrays of theirs that hold numbers of a coarser dtype, and which; ``lowered``
+    those from which on all is judged by one; ``parameters`` are ours."""
     return [
-        *_spread(report.differences),
-        *_precision(report.differences, widened),
+        *_other_inputs(found.divergence),
+        *_spread(found.differences),
+        *_precision(found, widened, lowered),
         *_matched(matches),
-        *_unmatched(report, matches, same_shape),
+        *_unmatched(found, matches),
+        *_blind_to_biases(parameters),
     ]
+
+
+def _other_inputs(first: Difference | None) -> Iterator[str]:
+    """The commonest reason of all why two sides differ."""
+    if first is not None and first.name in _READ_FIRST:
+        yield "what is read first differs: were both sides given the same inputs and weights?"
+
+
+def _blind_to_biases(parameters: Mapping[str, np.ndarray]) -> Iterator[str]:
+    biases = [name for name in parameters if name.endswith(".bias")]
+    if biases and not any(parameters[name].any() for name in biases):
+        yield (
+            "all biases of our model are 0, as in one that was never trained: no mistake about them "
+            "can show"
+        )
 
 
 def _spread(differences: Sequence[Difference]) -> Iterator[str]:
@@ -55,22 +76,26 @@ def _growth(first: Difference, wrong: Sequence[Difference]) -> Iterator[str]:
     """Along the way that the first of them is on, forward or back."""
     same_way = [d for d in wrong if is_gradient(d.name) == is_gradient(first.name)]
     worst = max(same_way, key=lambda d: d.error if d.error < 10 else -1.0, default=None)
-    if worst is not None and worst.error >= 2 * first.error:
+    if worst is not None and first.error < math.inf and worst.error >= 2 * first.error:
         yield f"the error grows from {first.error:.1e} to {worst.error:.1e} in {worst.name}"
 
 
 def _precision(
-    differences: Sequence[Difference], widened: Sequence[tuple[str, str]]
+    found: Comparison, widened: Sequence[tuple[str, str]], lowered: Sequence[tuple[str, str]]
 ) -> Iterator[str]:
     if widened:
-        name, found = widened[0]
-        yield f"their {name} holds {found} numbers: allowed is what rounding to {found} explains"
-    forward = (d for d in differences if not is_gradient(d.name))
-    lax = next((d for d in forward if d.ok and d.tolerance > HOPELESS), None)
-    if lax is not None:
+        name, dtype = widened[0]
+        yield f"their {name} holds {dtype} numbers: allowed is what rounding to {dtype} explains"
+    for name, dtype in lowered:
+        if (name, dtype) not in widened:
+            yield f"judged as {dtype} from {name} on, which is of that dtype"
+    # gradients of a softmax that is one-hot are noise, and large: those alone are no reason to speak
+    lax = [d for d in found if d.ok and d.tolerance > MOST and not is_gradient(d.name)]
+    lax = lax or [d for d in found if d.name in found.undecided]
+    if lax:
         yield (
-            f"from {lax.name} on, rounding to {lax.dtype} alone explains errors of "
-            f"{lax.tolerance:.1g}: a finer dtype would tell more"
+            f"from {lax[0].name} on, rounding to {lax[0].dtype} alone explains errors of "
+            f"{lax[0].tolerance:.1g}: a finer dtype would tell more"
         )
 
 
@@ -79,9 +104,9 @@ def _matched(matches: Mapping[str, Match]) -> Iterator[str]:
         ("prefix", "names matched without their prefix"),
         ("value", "arrays matched by shape and value, so that they agree by construction"),
     ):
-        found = [f"{shown(m.their_name)} = {name}" for name, m in matches.items() if m.by == by]
-        if found:
-            yield f"{len(found)} {text}: {listed(found, most=3)}"
+        pairs = [f"{shown(m.their_name)} = {name}" for name, m in matches.items() if m.by == by]
+        if pairs:
+            yield f"{len(pairs)} {text}: {listed(pairs, most=3)}"
     layouts: dict[str, list[str]] = {}
     for name, match in matches.items():
         if match.layout is not None and match.layout.text:
@@ -90,19 +115,10 @@ def _matched(matches: Mapping[str, Match]) -> Iterator[str]:
         yield f"read as {text}: {listed(names, most=3)}"
 
 
-def _unmatched(
-    report: Comparison, matches: Mapping[str, Match], same_shape: Callable[[str, str], bool]
-) -> Iterator[str]:
-    """Where arrays were matched by value, one that is wrong finds no partner."""
-    if all(m.by != "value" for m in matches.values()):
-        return
-    for name in report.missing:
-        if name.endswith("key.bias.grad"):  # 0 in theory: rounding has no likeness
-            continue
-        like = [theirs for theirs in report.left_over if same_shape(name, theirs)]
-        if like:
-            yield (
-                f"{name} is like none of theirs, though {listed([shown(n) for n in like], most=3)} "
-                "would fit in shape: it may be where they differ (a mapping makes sure)"
-            )
-            return
+def _unmatched(found: Comparison, matches: Mapping[str, Match]) -> Iterator[str]:
+    name = next((name for name in found.undecided if name not in matches), None)
+    if name is not None:
+        yield (
+            f"{name} is like none of theirs, though some that are left over would fit in shape: it "
+            "may be where they differ (a mapping makes sure)"
+        )

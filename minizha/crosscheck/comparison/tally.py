@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minizha.crosscheck.comparison.measure import blocks
+from minizha.crosscheck.comparison.measure import apart, blocks
 
 CELLS = 48
 """The most rows and columns of a picture."""
@@ -51,7 +51,7 @@ def tally(
     differing = looked_at = 0
     seen = np.broadcast_to(True if visible is None else visible, shape)
     for block in blocks(shape):
-        off, counts = _off(ours[block], theirs[block]), seen[block]
+        off, counts = apart(ours[block], theirs[block]), seen[block]
         with np.errstate(invalid="ignore"):
             wrong = off > allowed[1] + allowed[0] * np.abs(ours[block])
         wrong = (wrong | np.isinf(off)) & counts
@@ -74,15 +74,6 @@ def _cells(length: int) -> np.ndarray:
     count = min(CELLS, length)
     starts = np.arange(count) * length // max(count, 1)
     return np.searchsorted(starts, np.arange(length), side="right") - 1
-
-
-def _off(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """``|ours − theirs|``; infinite where one of them alone is no finite number."""
-    o, t = ours.astype(np.float64), theirs.astype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):
-        off = np.abs(t - o)
-    off = np.where((o == t) | (np.isnan(o) & np.isnan(t)), 0.0, off)
-    return np.where(np.isnan(off), np.inf, off)
 
 
 def _flags(shape: tuple[int, ...], axes: tuple[int, ...]) -> np.ndarray:

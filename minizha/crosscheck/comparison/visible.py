@@ -21,9 +21,8 @@ def visible_entries(trace: Any, name: str, shape: tuple[int, ...]) -> np.ndarray
 
     Shapes: scores (B, N, L, J) → (B or 1, 1, L or 1, J).
 
-    Convention: as in :mod:`minizha.model.inputs`. Of a row of fractional masks the keys with the
-    largest are seen, since what is added to all others is lower by more than any score. A row
-    without any key that may be seen counts nowhere.
+    Convention: as in :mod:`minizha.model.inputs`. Where the mask is not 1, what is added is larger
+    than any score, which it swallows: such an entry counts nowhere, nor does a row without a 1.
     """
     if not name.endswith(_MASKED) or len(shape) != 4:
         return None
@@ -45,8 +44,7 @@ def visible_entries(trace: Any, name: str, shape: tuple[int, ...]) -> np.ndarray
         mask = mask.reshape(B, 1, L, J)
     else:
         return None
-    largest = mask.max(axis=-1, keepdims=True)
-    return (mask == largest) & (largest > 0)
+    return (mask == 1) & (mask.max(axis=-1, keepdims=True) == 1)
 
 
 def beside_kinks(

@@ -84,7 +84,7 @@ def _lines(name: str, letters: Sequence[str], found: Tally, trace: Any) -> Itera
     told: set[str] = set()
     if {"L", "J"} <= set(letters):
         past = _past_length(inputs)
-        line = distances(found.pairs, found.counted_pairs, past, _furthest(config))
+        line = say_distances(found.pairs, found.counted_pairs, past, _furthest(config))
         if line:
             told = {"L", "J"}
             yield f"distances: {line}"
@@ -99,7 +99,7 @@ def _lines(name: str, letters: Sequence[str], found: Tally, trace: Any) -> Itera
             yield from _by_head(found.differ[k], found.counted[k], config)
             continue
         note = _pad_note(name, config) if k == 0 else None
-        line = places(found.differ[k], found.counted[k], letter in _FEATURES + "OI", note)
+        line = say_places(found.differ[k], found.counted[k], letter in _FEATURES + "OI", note)
         if line:
             yield f"{_label(letters, k)}: {line}"
 
@@ -108,18 +108,18 @@ def _by_head(differ: np.ndarray, counted: np.ndarray, config: Any) -> Iterator[s
     """Features side by side: which heads, and which features within a head."""
     d = getattr(config, "head_size", None)
     if not d or differ.size % d:
-        line = places(differ, counted, True)
+        line = say_places(differ, counted, True)
         if line:
             yield f"features: {line}"
         return
     differ, counted = differ.reshape(-1, d), counted.reshape(-1, d)
     for label, axis, halves in (("heads", 1, False), ("features of a head", 0, True)):
-        line = places(differ.any(axis), counted.any(axis), halves)
+        line = say_places(differ.any(axis), counted.any(axis), halves)
         if line:
             yield f"{label}: {line}"
 
 
-def places(
+def say_places(
     differ: np.ndarray,
     counted: np.ndarray,
     halves: bool = False,
@@ -148,7 +148,7 @@ def places(
     return f"{k} of {n} ({text})"
 
 
-def distances(
+def say_distances(
     differ: np.ndarray, counted: np.ndarray, past: int = 0, furthest: int | None = None
 ) -> str | None:
     """Which distances ``j − i`` differ; query i stands at ``past + i``. None where all do, or where

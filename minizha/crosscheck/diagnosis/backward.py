@@ -72,38 +72,35 @@ def _attention(f: Facts, r: Rules, steps: Steps, sums: Sums, a: Place, x: str) -
     sums.into(steps, f"{p}context")
     _heads_apart(f, r, steps, a)
     through_linear(f, r, steps, sums, query, x)
-    if not (a.crosses and a.past is not None):
+    if a.fresh:
         source = "encoder_hidden_states" if a.crosses else x
         if a.crosses:
             steps.setdefault(source, Step((), lambda: f.input("encoder_hidden_states")))
         through_linear(f, r, steps, sums, key, source)
         through_linear(f, r, steps, sums, value, source)
     if a.past is not None:
-        P, first = a.past[0].shape[2], f"past_key_values.{a.layer}.{2 if a.crosses else 0}"
-        second = f"past_key_values.{a.layer}.{3 if a.crosses else 1}"
-        for whole, part in ((f"{p}keys", first), (f"{p}values", second)):
-            steps[f"{part}.grad"] = Step((f"{whole}.grad",), lambda d: d[:, :, :P])
+        for which, whole in enumerate((f"{p}keys", f"{p}values")):
+            steps[f"{a.past_name(which)}.grad"] = Step(
+                (f"{whole}.grad",), lambda d: d[:, :, : a.past_length]
+            )
 
 
 def _heads_apart(f: Facts, r: Rules, steps: Steps, a: Place) -> None:
     """From the context to queries, keys and values; ``keys`` and ``values`` are all there are, those
     of the past and the new ones."""
     p, d = a.prefix, a.d
-    fresh = not (a.crosses and a.past is not None)
-    P = 0 if a.past is None else a.past[0].shape[2]
     for which, part in enumerate(("key", "value")):
         kept = [] if a.past is None else [a.past[which]]
         steps[f"{p}{part}s"] = Step(
-            (f"{p}self.{part}",) if fresh else (),
+            (f"{p}self.{part}",) if a.fresh else (),
             lambda *new, kept=kept: np.concatenate(
                 kept + [r.split(array, d) for array in new], axis=2
             ),
         )
-        field = f"past_key_values.{a.layer}.{which + (2 if a.crosses else 0)}"
-        asked = f.upstream(field)
-        if fresh:
+        asked = f.upstream(a.past_name(which))
+        if a.fresh:
             steps[f"{p}self.{part}.grad"] = Step(
-                (f"{p}{part}s.grad",), lambda whole: r.merge(whole[:, :, P:])
+                (f"{p}{part}s.grad",), lambda whole: r.merge(whole[:, :, a.past_length :])
             )
         _whole(r, steps, a, part, 0.0 if asked is None else asked)
     asked = f.upstream(("cross_" if a.crosses else "") + f"attentions.{a.layer}")

@@ -7,7 +7,7 @@ import numpy as np
 from minizha.crosscheck.diagnosis.backward_rules import Rules
 from minizha.crosscheck.diagnosis.facts import Facts
 from minizha.crosscheck.diagnosis.forward import UNPOOLED, Step, Steps, problem_of
-from minizha.crosscheck.diagnosis.rules import Array
+from minizha.crosscheck.diagnosis.rules import Array, asked
 from minizha.crosscheck.diagnosis.ways_back import (
     Sums,
     through_linear,
@@ -15,7 +15,6 @@ from minizha.crosscheck.diagnosis.ways_back import (
     through_parameters,
 )
 from minizha.crosscheck.names import WORDS
-from minizha.ops.cross_entropy import IGNORED
 
 
 def heads_back(f: Facts, r: Rules, steps: Steps, sums: Sums, last: str) -> None:
@@ -75,8 +74,8 @@ def _answer_columns(f: Facts, sums: Sums) -> None:
 
 
 def _losses(f: Facts, r: Rules, sums: Sums, kind: str) -> None:
-    labels, asked = f.input("labels"), f.upstream("loss")
-    dloss = 1.0 if asked is None else asked.reshape(())
+    labels, given = f.input("labels"), f.upstream("loss")
+    dloss = 1.0 if given is None else given.reshape(())
     following = f.input("next_sentence_label") if kind == "PreTraining" else labels
     if kind in ("PreTraining", "MaskedLM") and labels is not None:
         sums.add(
@@ -86,7 +85,7 @@ def _losses(f: Facts, r: Rules, sums: Sums, kind: str) -> None:
     if kind in ("PreTraining", "NextSentencePrediction") and following is not None:
         sums.add(
             "cls.seq_relationship", ("cls.seq_relationship",),
-            lambda logits: dloss * r.surprise_back(logits, following, following != IGNORED),
+            lambda logits: dloss * r.surprise_back(logits, following, asked(following)),
         )  # fmt: skip
     if kind == "QuestionAnswering" and f.input("start_positions") is not None:
         ends = f.input("start_positions"), f.input("end_positions")

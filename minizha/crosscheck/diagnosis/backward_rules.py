@@ -10,12 +10,12 @@ from minizha.crosscheck.diagnosis.facts import Place
 from minizha.crosscheck.diagnosis.rules import (
     Array,
     ForwardRules,
+    asked,
     by_row,
     key_term,
     softmax,
 )
 from minizha.ops.activation import ACTIVATIONS
-from minizha.ops.cross_entropy import IGNORED
 
 
 class Rules(ForwardRules):
@@ -116,14 +116,14 @@ class Rules(ForwardRules):
         """``dx = dy · (1 − y²)``."""
         return dy * (1.0 - y * y)
 
-    def surprise_back(self, logits: Array, labels: Array, asked: Array) -> Array:
+    def surprise_back(self, logits: Array, labels: Array, where: Array) -> Array:
         """``dlogits = (softmax(logits) − [v = label]) / count``, 0 where nothing is asked."""
-        right = np.arange(logits.shape[-1]) == np.where(asked, labels, -1)[..., None]
-        return (softmax(logits) - right) * asked[..., None] / max(int(asked.sum()), 1)
+        right = np.arange(logits.shape[-1]) == np.where(where, labels, -1)[..., None]
+        return (softmax(logits) - right) * where[..., None] / max(int(where.sum()), 1)
 
     def masked_lm_back(self, logits: Array, labels: Array) -> Array:
         """Of the mean over labelled tokens."""
-        return self.surprise_back(logits, labels, labels != IGNORED)
+        return self.surprise_back(logits, labels, asked(labels))
 
     def class_back(self, logits: Array, labels: Array, problem: str) -> Array:
         """Of the classes that classify."""
@@ -131,7 +131,7 @@ class Rules(ForwardRules):
             return 2.0 * (logits - labels.reshape(logits.shape)) / max(logits.size, 1)
         if problem == "multi_label_classification":
             return (1.0 / (1.0 + np.exp(-logits)) - labels) / max(logits.size, 1)
-        return self.surprise_back(logits, labels, labels != IGNORED)
+        return self.surprise_back(logits, labels, asked(labels))
 
     def answer_back(self, logits: Array, start: Array, end: Array) -> Array:
         """Half of each end's."""

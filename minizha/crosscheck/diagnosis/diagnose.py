@@ -10,6 +10,7 @@ import numpy as np
 
 from minizha.crosscheck.comparison.differences import Finding
 from minizha.crosscheck.comparison.measure import coarser, eps_of
+from minizha.crosscheck.comparison.visible import visible_entries
 from minizha.crosscheck.diagnosis.backward import backward_steps
 from minizha.crosscheck.diagnosis.backward_rules import Rules
 from minizha.crosscheck.diagnosis.catalogue import CATALOGUE, Mistake
@@ -42,7 +43,7 @@ def diagnose(
     name: str,
     *,
     precision: str | None = None,
-    seconds: float = 60.0,
+    seconds: float = 15.0,
 ) -> Diagnosis:
     """Compute their array ``name`` again, from their own inputs, under each known mistake.
 
@@ -63,18 +64,22 @@ def diagnose(
     if name not in theirs:
         raise ArgumentError(f"diagnose: name: expected one of their arrays, found {name!r}")
     if getattr(ours, "config", None) is None:
-        return Diagnosis((), ("our side has no configuration, so no mistake was tried",))
-    case = _Case(ours, theirs, precision)
-    if name not in case.steps(Rules()):
-        return Diagnosis((), (f"no mistake was tried: nothing leads to {name}",))
+        return Diagnosis(
+            (),
+            (
+                "our side is not a trace of minizha's (are the two exchanged?): without its "
+                "configuration no mistake can be tried, and its arrays may be in no order",
+            ),
+        )
     try:
-        right, called = case.compute(name, Rules)
+        return _try_all(_Case(ours, theirs, precision), name, time.monotonic() + seconds)
     except KeyError as error:
         return Diagnosis((), (f"no mistake was tried: our side lacks {error}",))
-    except (ValueError, IndexError):
-        reason = f"{name} can't be computed from arrays of their shapes"
+    except (ValueError, IndexError, TypeError, AttributeError) as error:
+        # a trace whose parts don't fit each other, or their arrays: no reason to lose the verdict
+        found = type(error).__name__
+        reason = f"{name} can't be computed from arrays and inputs of these shapes ({found})"
         return Diagnosis((), (f"no mistake was tried: {reason}",))
-    return _try_all(case, name, right, called, time.monotonic() + seconds)
 
 
 def mistaken(ours: Any, key: str) -> dict[str, Array]:
@@ -91,16 +96,20 @@ def mistaken(ours: Any, key: str) -> dict[str, Array]:
     return {name: memory[name] for name in ours if name in memory}
 
 
-def _try_all(case: _Case, name: str, right: Array, called: set[str], end: float) -> Diagnosis:
+def _try_all(case: _Case, name: str, end: float) -> Diagnosis:
+    if name not in case.steps(Rules()):
+        return Diagnosis((), (f"no mistake was tried: nothing leads to {name}",))
+    right, called, steps = case.compute(name, Rules)
     their, eps = case.their(name), case.eps(name)
     right_error = distance(right, their)
-    if right_error <= NOISE * eps * case.steps_taken:
+    if right_error <= NOISE * eps * steps:
         return Diagnosis(
             (),
             (f"{name} follows rightly from their own inputs: what differs entered before it",),
         )
     errors, tried = {}, 0
     candidates = [m for m in CATALOGUE.values() if _overrides(m.rules) & called]
+    candidates.sort(key=lambda m: not m.seen_in)  # those that were shipped first: time may run out
     for mistake in candidates:
         if time.monotonic() > end:
             break
@@ -117,12 +126,23 @@ def _try_all(case: _Case, name: str, right: Array, called: set[str], end: float)
             *_hints(name, right, their, ROOM * eps),
         ]
     closest = max(min(errors.values(), default=0.0), eps)
-    found = [CATALOGUE[key] for key, error in errors.items() if error <= APART * closest]
+    found = [m for key, m in CATALOGUE.items() if errors.get(key, np.inf) <= APART * closest]
     best, spoils = _likeliest(case, name, found, end)
-    if spoils:
+    if spoils and is_gradient(name):
         remarks.append("in the way back alone: the activations don't show this mistake")
+    elif spoils:
+        remarks.append(f"it explains {name}, and not other arrays beside it that are right")
     findings = (Finding(m.key, m.text, name, errors[m.key], right_error, m.seen_in) for m in best)
     return Diagnosis(tuple(findings), tuple(remarks))
+
+
+class Computed(NamedTuple):
+    """An array, the names of the rules that took part, and how many steps it took from arrays that
+    they show."""
+
+    array: Array
+    called: set[str]
+    steps: int
 
 
 class _Case:
@@ -131,20 +151,19 @@ class _Case:
     def __init__(
         self, ours: Any, theirs: Mapping[str, Array], precision: str | None = None
     ) -> None:
-        self.facts, self.theirs, self.precision = Facts(ours), theirs, precision
-        self.names = list(ours)
-        self.steps_taken = 0  # by the last computation
+        self.trace, self.theirs, self.precision = ours, theirs, precision
+        self.facts, self.names = Facts(ours), list(ours)
 
     def steps(self, rules: Rules) -> Steps:
         return forward_steps(self.facts, rules) | backward_steps(self.facts, rules)
 
-    def compute(self, name: str, kind: type[Rules]) -> tuple[Array, set[str]]:
-        """The array under rules of a kind, and the names of the rules that took part."""
+    def compute(self, name: str, kind: type[Rules]) -> Computed:
+        """The array under rules of a kind."""
         rules = _watched(kind)
         memory: dict[str, Array] = {}
         found = evaluate(self.steps(rules), name, self.theirs, memory)
-        self.steps_taken = 1 + sum(1 for made in memory if made not in self.theirs)
-        return self._without_hidden(name, found), rules.called
+        steps = 1 + sum(1 for made in memory if made not in self.theirs)
+        return Computed(self._without_hidden(name, found), rules.called, steps)
 
     def their(self, name: str) -> Array:
         return self._without_hidden(name, np.asarray(self.theirs[name], np.float64))
@@ -157,14 +176,8 @@ class _Case:
 
     def _without_hidden(self, name: str, array: Array) -> Array:
         """Scores that a mask hides are a port's own business."""
-        layer = layer_of(name)
-        if layer is None or not name.endswith((".scores", ".scores.grad")):
-            return array
-        visible = Rules().visible(self.facts.place(layer, ".crossattention." in name))
-        if visible is None or array.ndim != visible.ndim:
-            return array
-        fits = all(v in (1, n) for v, n in zip(visible.shape, array.shape, strict=True))
-        return np.where(visible == 1, array, 0.0) if fits else array
+        visible = visible_entries(self.trace, name, array.shape)
+        return array if visible is None else np.where(visible, array, 0.0)
 
 
 def _watched(kind: type[Rules]) -> Any:
@@ -197,7 +210,7 @@ def _error(case: _Case, name: str, mistake: Mistake, right: Array) -> float | No
     can't be made here."""
     try:
         with np.errstate(all="ignore"):
-            wrong, _ = case.compute(name, mistake.rules)
+            wrong = case.compute(name, mistake.rules).array
     except (ValueError, IndexError, KeyError):  # shapes that only the right rules lead to
         return None
     if wrong.shape != right.shape or distance(wrong, right) <= 16 * np.finfo(np.float64).eps:
@@ -233,11 +246,11 @@ def _likeliest(
         if time.monotonic() > end:
             break
         try:
-            right, called = case.compute(other, Rules)
+            right, called, steps = case.compute(other, Rules)
         except (KeyError, ValueError, IndexError):  # arrays of other shapes lead nowhere
             continue
         eps = case.eps(other)
-        fine = distance(right, case.their(other)) <= NOISE * eps * case.steps_taken
+        fine = distance(right, case.their(other)) <= NOISE * eps * steps
         for mistake in found:
             if _overrides(mistake.rules) & called:
                 error = _error(case, other, mistake, right)
@@ -272,6 +285,8 @@ def _around(case: _Case, name: str) -> list[str]:
 def _hints(name: str, right: Array, their: Array, room: float) -> list[str]:
     """Simple relations between the two arrays, where no known mistake fits."""
     if right.shape != their.shape or not np.isfinite(their).all() or right.size < 2:
+        return []
+    if max(np.abs(right).max(), np.abs(their).max()) > 1e100:  # squares of these are no numbers
         return []
     hints, square = [], float((right * right).sum())
     factor = float((right * their).sum() / square) if square else 0.0

@@ -8,15 +8,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minizha.config import NezhaConfig
-from minizha.crosscheck.names import DROPOUT, UPSTREAM
+from minizha.crosscheck.names import DROPOUT, UPSTREAM, without_prefix
 
 
 class Place(NamedTuple):
     """One attention of one layer, and what it reads besides queries, keys and values.
 
-    ``visible`` (B, 1, 1 or L, J) says what the caller's mask lets be seen, ``causal`` (L, J) what
-    causality does; None: everything. ``head_mask`` (1, N, 1, 1) and the dropout's ``factor``
-    (B, N, L, J) multiply the weights. ``past`` is a pair (B, N, P, d) or None.
+    ``prefix`` begins the names of its arrays, ``encoder.layer.0.attention.``; d is the size of a
+    head, D the hidden size, K the largest relative position; ``offset`` tokens of the past stand
+    before query 0. ``visible`` (B, 1, 1 or L, J) says what the caller's mask lets be seen, ``causal``
+    (L, J) what causality does; None: everything. ``head_mask`` (1, N, 1, 1) and the dropout's
+    ``factor`` (B, N, L, J) multiply the weights; ``every_head_mask`` (layers, heads) is the mask of
+    all layers. ``past`` is a pair (B, N, P, d) or None.
     """
 
     prefix: str
@@ -33,6 +36,20 @@ class Place(NamedTuple):
     factor: np.ndarray | None
     past: tuple[np.ndarray, np.ndarray] | None
 
+    @property
+    def fresh(self) -> bool:
+        """Whether keys are made here: an encoder's are made once, and then come with the past."""
+        return not (self.crosses and self.past is not None)
+
+    @property
+    def past_length(self) -> int:
+        """How many of the keys come with the past."""
+        return 0 if self.past is None else self.past[0].shape[2]
+
+    def past_name(self, which: int) -> str:
+        """What the past's keys (0) or values (1) are called among the inputs."""
+        return f"past_key_values.{self.layer}.{which + 2 * self.crosses}"
+
 
 class Facts:
     """The facts behind a trace, in float64 on the host; nothing is read before it is needed."""
@@ -42,9 +59,7 @@ class Facts:
         self.model_class: str = trace.model_class
         self._trace = trace
         self._inputs: Mapping[str, np.ndarray] = trace.inputs
-        self._parameters = {
-            name.removeprefix("nezha."): name for name in getattr(trace, "parameters", {})
-        }
+        self._parameters = {without_prefix(name): name for name in getattr(trace, "parameters", {})}
 
     def has(self, name: str) -> bool:
         """Whether the trace holds the parameter ``name``."""
@@ -85,6 +100,8 @@ class Facts:
         """B and L."""
         ids = self.input("input_ids")
         found = self.input("inputs_embeds") if ids is None else ids
+        if found is None:
+            raise KeyError("input_ids")
         return found.shape[0], found.shape[1]
 
     @property

@@ -2,6 +2,9 @@
 
 So any array can be computed from whichever earlier ones the other side has shown: those that it has
 not shown are computed on the way. (``….sum``, what a LayerNorm reads, is a step that no trace has.)
+
+Letters, here and in the way back: f the facts, r the rules, a the attention at hand and p its prefix,
+i the layer, x and h the names of what a layer and its second half read.
 """
 
 from __future__ import annotations
@@ -133,10 +136,9 @@ def _attention(f: Facts, r: Rules, a: Place, x: str) -> Steps:
         kept = [] if a.past is None else [a.past[which]]
         return np.concatenate(kept + ([] if new is None else [r.split(new, d)]), axis=2)
 
-    fresh = not (a.crosses and a.past is not None)  # an encoder's keys are made once
-    new = (lambda n: (n,)) if fresh else (lambda n: ())
+    new = (lambda n: (n,)) if a.fresh else (lambda n: ())
     steps = {query: projected(query)}
-    if fresh:
+    if a.fresh:
         steps |= {key: projected(key), value: projected(value)}
     return steps | {
         f"{p}scores": Step(

@@ -9,9 +9,8 @@ import numpy as np
 from minizha.crosscheck.diagnosis.backward_rules import Rules, normalised
 from minizha.crosscheck.diagnosis.catalogue import mistake
 from minizha.crosscheck.diagnosis.facts import Place
-from minizha.crosscheck.diagnosis.rules import Array, key_term, softmax
+from minizha.crosscheck.diagnosis.rules import Array, asked, key_term, softmax
 from minizha.ops.activation import ACTIVATIONS
-from minizha.ops.cross_entropy import IGNORED
 
 
 @mistake("softmax_backward_no_mean", "softmax's backward without the mean Σ dprobs · probs")
@@ -196,8 +195,8 @@ class TanhGradientLost(Rules):
 
 @mistake("loss_gradient_sum", "the loss's gradient is not divided by the number of labels")
 class LossGradientSum(Rules):
-    def surprise_back(self, logits: Array, labels: Array, asked: Array) -> Array:
-        return super().surprise_back(logits, labels, asked) * max(int(asked.sum()), 1)
+    def surprise_back(self, logits: Array, labels: Array, where: Array) -> Array:
+        return super().surprise_back(logits, labels, where) * max(int(where.sum()), 1)
 
 
 @mistake(
@@ -205,11 +204,11 @@ class LossGradientSum(Rules):
 )
 class LossGradientAllTokens(Rules):
     def masked_lm_back(self, logits: Array, labels: Array) -> Array:
-        share = (labels != IGNORED).sum() / max(labels.size, 1)
+        share = asked(labels).sum() / max(labels.size, 1)
         return super().masked_lm_back(logits, labels) * share
 
 
 @mistake("loss_gradient_no_label", "the loss's gradient without [v = label]")
 class LossGradientNoLabel(Rules):
-    def surprise_back(self, logits: Array, labels: Array, asked: Array) -> Array:
-        return softmax(logits) * asked[..., None] / max(int(asked.sum()), 1)
+    def surprise_back(self, logits: Array, labels: Array, where: Array) -> Array:
+        return softmax(logits) * where[..., None] / max(int(where.sum()), 1)

@@ -8,8 +8,7 @@ import numpy as np
 
 from minizha.crosscheck.diagnosis.backward_rules import Rules
 from minizha.crosscheck.diagnosis.catalogue import mistake
-from minizha.crosscheck.diagnosis.rules import Array, log_softmax, mean_surprise
-from minizha.ops.cross_entropy import IGNORED
+from minizha.crosscheck.diagnosis.rules import Array, asked, log_softmax, mean_surprise
 
 
 @mistake("pooler_no_tanh", "the pooler without tanh")
@@ -51,31 +50,27 @@ class DecoderNoBias(Rules):
 # --- the masked-word loss
 
 
-def _asked(labels: Array) -> Array:
-    return labels != IGNORED
-
-
 @mistake(
     "loss_mean_all_tokens", "the masked-word loss is divided by the number of all tokens",
     "PaddleNLP 2.8 (Paddle's mean where ignore_index is negative)",
 )  # fmt: skip
 class LossMeanAllTokens(Rules):
     def masked_lm_loss(self, logits: Array, labels: Array) -> Array:
-        share = _asked(labels).sum() / max(labels.size, 1)
+        share = asked(labels).sum() / max(labels.size, 1)
         return super().masked_lm_loss(logits, labels) * share
 
     def masked_lm_back(self, logits: Array, labels: Array) -> Array:
-        share = _asked(labels).sum() / max(labels.size, 1)
+        share = asked(labels).sum() / max(labels.size, 1)
         return super().masked_lm_back(logits, labels) * share
 
 
 @mistake("loss_sum", "the masked-word loss is a sum, not a mean")
 class LossSum(Rules):
     def masked_lm_loss(self, logits: Array, labels: Array) -> Array:
-        return super().masked_lm_loss(logits, labels) * _asked(labels).sum()
+        return super().masked_lm_loss(logits, labels) * asked(labels).sum()
 
     def masked_lm_back(self, logits: Array, labels: Array) -> Array:
-        return super().masked_lm_back(logits, labels) * _asked(labels).sum()
+        return super().masked_lm_back(logits, labels) * asked(labels).sum()
 
 
 @mistake(
@@ -83,7 +78,7 @@ class LossSum(Rules):
 )
 class LossCountEpsilon(Rules):
     def masked_lm_loss(self, logits: Array, labels: Array) -> Array:
-        n = _asked(labels).sum()
+        n = asked(labels).sum()
         return super().masked_lm_loss(logits, labels) * (n / (n + 1e-5))
 
 
@@ -91,14 +86,14 @@ class LossCountEpsilon(Rules):
 class LossMeanOfRows(Rules):
     def masked_lm_loss(self, logits: Array, labels: Array) -> Array:
         rows = zip(logits, labels, strict=True)
-        found = [mean_surprise(row, own, _asked(own)) for row, own in rows if _asked(own).any()]
+        found = [mean_surprise(row, own, asked(own)) for row, own in rows if asked(own).any()]
         return np.asarray(np.mean(found) if found else 0.0)
 
 
 @mistake("loss_ignore_zero", "label 0 asks for nothing, as −100 does", "BERT-pytorch")
 class LossIgnoreZero(Rules):
     def masked_lm_loss(self, logits: Array, labels: Array) -> Array:
-        return mean_surprise(logits, labels, _asked(labels) & (labels != 0))
+        return mean_surprise(logits, labels, asked(labels) & (labels != 0))
 
 
 @mistake("ignored_label_wraps", "−100 is not ignored, and counts from the end of the vocabulary")
@@ -130,9 +125,9 @@ class LossBase2(Rules):
 @mistake("loss_log_epsilon", "the loss is −log(p + 1e-8), not by log Σ exp")
 class LossLogEpsilon(Rules):
     def masked_lm_loss(self, logits: Array, labels: Array) -> Array:
-        asked = _asked(labels)
-        probs = np.exp(log_softmax(logits[asked]))
-        right = np.take_along_axis(probs, labels[asked][:, None], -1)
+        where = asked(labels)
+        probs = np.exp(log_softmax(logits[where]))
+        right = np.take_along_axis(probs, labels[where][:, None], -1)
         return np.asarray(-np.log(right + 1e-8).sum() / max(right.size, 1))
 
 
@@ -142,14 +137,14 @@ class LossLogEpsilon(Rules):
 @mistake("nsp_labels_flipped", "label 0 means random and 1 means that B follows A")
 class NspLabelsFlipped(Rules):
     def next_sentence_loss(self, logits: Array, labels: Array) -> Array:
-        flipped = np.where(_asked(labels), 1 - labels, labels)
+        flipped = np.where(asked(labels), 1 - labels, labels)
         return super().next_sentence_loss(logits, flipped)
 
 
 @mistake("nsp_ignore_zero", "next-sentence label 0 asks for nothing", "BERT-pytorch")
 class NspIgnoreZero(Rules):
     def next_sentence_loss(self, logits: Array, labels: Array) -> Array:
-        return mean_surprise(logits, labels, _asked(labels) & (labels != 0))
+        return mean_surprise(logits, labels, asked(labels) & (labels != 0))
 
 
 @mistake("loss_mlm_alone", "the loss is that of the masked words alone")

@@ -80,16 +80,6 @@ class LayersReversed(Rules):
 
 
 class OtherActivation(Rules):
-    """Rules with another function, in layers and in the masked-word head."""
-
-    function: Callable[[Array], Array]
-
-    def activation(self, x: Array, name: str, place: str) -> Array:
-        """The other function."""
-        return type(self).function(x)
-
-
-class OtherNamedActivation(Rules):
     """Rules with another of the functions that ``hidden_act`` may name."""
 
     name = ""
@@ -100,28 +90,29 @@ class OtherNamedActivation(Rules):
 
 
 @mistake("gelu_tanh", "the tanh form of GELU", "Huawei's TensorFlow code")
-class GeluTanh(OtherNamedActivation):
+class GeluTanh(OtherActivation):
     name = "gelu_new"
 
 
 @mistake("gelu_erf", "the exact form of GELU where the configuration asks for another function")
-class GeluErf(OtherNamedActivation):
+class GeluErf(OtherActivation):
     name = "gelu"
 
 
 @mistake("gelu_relu", "ReLU in place of GELU")
-class GeluRelu(OtherNamedActivation):
+class GeluRelu(OtherActivation):
     name = "relu"
 
 
 @mistake("gelu_silu", "SiLU in place of GELU")
-class GeluSilu(OtherNamedActivation):
+class GeluSilu(OtherActivation):
     name = "silu"
 
 
 @mistake("gelu_quick", "x · σ(1.702 x) in place of GELU")
-class GeluQuick(OtherActivation):
-    function = staticmethod(lambda x: x * 0.5 * (1.0 + np.tanh(0.851 * x)))
+class GeluQuick(Rules):
+    def activation(self, x: Array, name: str, place: str) -> Array:
+        return x * 0.5 * (1.0 + np.tanh(0.851 * x))
 
 
 @mistake("no_activation", "no activation function")
@@ -233,7 +224,7 @@ class NoOutputNorm(Rules):
         return x if inside else super().norm(x, weight, bias, eps, place)
 
 
-@mistake("pre_norm", "LayerNorm before attention, not after the residual sum", "pre-norm models")
+@mistake("pre_norm", "LayerNorm before attention too, not after the residual sum alone")
 class PreNorm(Rules):
     def before_attention(self, x: Array, norm: Callable[[Array], Array]) -> Array:
         return norm(x)

@@ -197,11 +197,11 @@ class ForwardRules:
 
     def masked_lm_loss(self, logits: Array, labels: Array) -> Array:
         """The mean surprise over labelled tokens."""
-        return mean_surprise(logits, labels, labels != IGNORED)
+        return mean_surprise(logits, labels, asked(labels))
 
     def next_sentence_loss(self, logits: Array, labels: Array) -> Array:
         """The mean surprise over labelled pairs."""
-        return mean_surprise(logits, labels, labels != IGNORED)
+        return mean_surprise(logits, labels, asked(labels))
 
     def total_loss(self, losses: dict[str, Array]) -> Array:
         """The sum of the losses whose labels are given."""
@@ -222,11 +222,16 @@ class ForwardRules:
         if problem == "multi_label_classification":
             softplus = np.maximum(logits, 0) + np.log1p(np.exp(-np.abs(logits)))
             return np.asarray((softplus - labels * logits).mean())
-        return mean_surprise(logits, labels, labels != IGNORED)
+        return mean_surprise(logits, labels, asked(labels))
 
 
-def mean_surprise(logits: Array, labels: Array, asked: Array) -> Array:
+def asked(labels: Array) -> Array:
+    """Where there is a label."""
+    return labels != IGNORED
+
+
+def mean_surprise(logits: Array, labels: Array, where: Array) -> Array:
     """``mean over what is asked of −log softmax(logits)[label]``, 0 where nothing is."""
-    rows = log_softmax(logits[asked])
-    right = np.take_along_axis(rows, labels[asked][..., None], -1)
+    rows = log_softmax(logits[where])
+    right = np.take_along_axis(rows, labels[where][..., None], -1)
     return np.asarray(-right.sum() / max(right.size, 1))

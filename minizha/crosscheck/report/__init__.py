@@ -1,4 +1,4 @@
 """A comparison for people and programs: text, JSON, a page with pictures.
 
-Read words, text; style, heat, chart, html; report.
+Read words, page, plain, text; style, heat, chart, html; report.
 """

@@ -12,13 +12,12 @@ from itertools import groupby
 from typing import NamedTuple
 
 from minizha.crosscheck.comparison.differences import Comparison, Difference
-from minizha.crosscheck.names import is_gradient
+from minizha.crosscheck.names import is_gradient, part_of
 from minizha.crosscheck.report.words import (
     Decades,
     number,
     power,
     safe,
-    stage,
     svg_start,
     times,
 )
@@ -29,8 +28,6 @@ DEEPEST = 20  # decades
 def depth_chart(report: Comparison) -> str:
     """Each array's error in execution order, on a logarithmic scale, above what is allowed."""
     arrays = report.differences
-    if not arrays:
-        return ""
     sizes = (v for d in arrays for v in (d.error, d.expected, d.tolerance))
     plot = _Plot(len(arrays), Decades.of(sizes, DEEPEST))
     label = f"Error of {len(arrays)} arrays in execution order, on a logarithmic scale"
@@ -112,7 +109,7 @@ def _grid(plot: _Plot, lane: bool) -> Iterator[str]:
 def _ticks(arrays: Sequence[Difference], plot: _Plot) -> Iterator[str]:
     """A line where a layer begins, and its number; other parts have their names a row below."""
     ends = [plot.left, plot.left]
-    for key, start, stop in _runs(arrays, lambda d: (is_gradient(d.name), stage(d.name))):
+    for key, start, stop in _runs(arrays, lambda d: (is_gradient(d.name), part_of(d.name))):
         name = str(key[1])
         x = plot.x(start - 0.5)
         yield f'<path class="tickline" d="M{x:.5g} {plot.top}V{plot.bottom + 4}"/>'

@@ -16,7 +16,6 @@ from minizha.crosscheck.report.words import (
     clean,
     entry_text,
     finding_text,
-    is_equal,
     number,
     safe,
     sizes,
@@ -53,7 +52,7 @@ def as_html(report: Comparison) -> str:
 
 
 def _head(report: Comparison) -> str:
-    kind = "same" if is_equal(report) else "other"
+    kind = "same" if report.ok else "other"
     word, _, rest = verdict(report).partition(": ")
     facts = [(str(len(report.differences)), "arrays compared")]
     facts += [(str(sum(not d.ok for d in report)), "of them differ")]
@@ -112,7 +111,7 @@ def _picture(where: Whereabouts, name: str) -> str:
 def _why(report: Comparison) -> str:
     if not report.findings:
         return ""
-    head = _row(("known mistake", "left with it", "left without it"), "th")
+    head = _row(("known mistake", "left unexplained with it", "without it"), "th")
     rows = (
         _row((_text(finding_text(f)), number(f.error), number(f.right_error)))
         for f in report.findings
@@ -125,15 +124,12 @@ def _why(report: Comparison) -> str:
 
 
 def _chart(report: Comparison) -> str:
-    picture = depth_chart(report)
-    if not picture:
-        return ""
     keys = [("error", "error: largest difference ÷ largest entry of ours")]
     keys += [("expected", "what rounding alone explains"), ("allowed", "what is allowed")]
     legend = "".join(f'<li><i class="{kind}"></i>{text}</li>' for kind, text in keys)
     return (
         f'<section>\n<h2>Error over depth</h2>\n<ul class="legend">{legend}</ul>\n<figure>\n'
-        f"{picture}\n<figcaption>Arrays that are exactly equal lie on the lower edge."
+        f"{depth_chart(report)}\n<figcaption>Arrays that are exactly equal lie on the lower edge."
         "</figcaption>\n</figure>\n</section>\n"
     )
 
@@ -154,8 +150,6 @@ def _names(names: Sequence[str], what: str) -> str:
 
 def _table(differences: Sequence[Difference]) -> str:
     """All arrays, folded away."""
-    if not differences:
-        return ""
     titles = (
         "", "array", "shape", "dtype", "absolute", "relative", "rounding alone", "times rounding",
         "ULP", "remark",

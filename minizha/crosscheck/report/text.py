@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import math
 import os
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from minizha.checkpoint.stored import shown
 from minizha.crosscheck.comparison.differences import Comparison, Difference, Finding
-from minizha.crosscheck.names import is_gradient
+from minizha.crosscheck.names import is_gradient, part_of
+from minizha.crosscheck.report.page import BOLD, GREEN, RED, YELLOW, Page, cells, fit
+from minizha.crosscheck.report.plain import plain
 from minizha.crosscheck.report.words import (
     clean,
     entry_text,
     finding_text,
-    is_equal,
     number,
     power,
     sizes,
-    stage,
     times,
     verdict,
 )
@@ -30,7 +29,6 @@ JSON_VERSION = 1
 NARROWEST = 48
 NAMES_SHOWN = 8
 BAR = 24  # cells of a full bar, where there is room
-RED, GREEN, YELLOW, BOLD = "31", "32", "33", "1"
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
@@ -44,13 +42,13 @@ def as_text(report: Comparison, color: bool = False, width: int = 100, every: bo
         width: no line is longer, in cells of the terminal (at least 48).
         every: list every array instead of one row for each layer.
     """
-    page = _Page(max(width, NARROWEST), color)
-    page.say(verdict(report), GREEN if is_equal(report) else RED)
+    page = Page(max(width, NARROWEST), color)
+    page.say(verdict(report), GREEN if report.ok else RED)
     if (first := report.divergence) is not None:
         _divergence(page, report, first)
         _where(page, report)
         _why(page, report.findings)
-    if report.differences and every:
+    if every:
         _all_arrays(page, report)
     elif first is not None:
         _spread(page, report)
@@ -62,8 +60,8 @@ def as_json(report: Comparison) -> dict[str, Any]:
     """The report as dicts, lists, strings, finite numbers and None.
 
     Convention: a number that strict JSON can't hold is the string ``"NaN"``, ``"Infinity"`` or
-    ``"-Infinity"``. ``verdict`` is "equal", "different" or "nothing compared", ``summary`` the
-    same as a sentence; ``tolerances`` gives the least and the largest of the arrays' ones.
+    ``"-Infinity"``. ``verdict`` is "equal", "different" or "undecided", ``summary`` the same as a
+    sentence; ``tolerances`` gives the least and the largest of the arrays' ones.
     """
     allowed = [d.tolerance for d in report if not math.isnan(d.tolerance)]
     content = {
@@ -72,7 +70,7 @@ def as_json(report: Comparison) -> dict[str, Any]:
         "summary": verdict(report),
         "first_divergence": report.first_divergence,
         "tolerances": {
-            "unit": "max |ours - theirs| / max |ours|",
+            "unit": "in units of `error`: largest difference ÷ the array's scale",
             "least": min(allowed, default=None),
             "largest": max(allowed, default=None),
         },
@@ -82,8 +80,9 @@ def as_json(report: Comparison) -> dict[str, Any]:
         "whereabouts": asdict(report.whereabouts) if report.whereabouts else None,
         "findings": [asdict(finding) for finding in report.findings],
         "remarks": report.remarks,
+        "undecided": report.undecided,
     }
-    return _plain(content)
+    return plain(content)
 
 
 def wants_color(stream: Any) -> bool:
@@ -96,7 +95,7 @@ def wants_color(stream: Any) -> bool:
         return False
 
 
-def _divergence(page: _Page, report: Comparison, first: Difference) -> None:
+def _divergence(page: Page, report: Comparison, first: Difference) -> None:
     count, differing = len(report.differences), sum(not d.ok for d in report)
     position = report.differences.index(first) + 1
     shape = " × ".join(map(str, first.shape)) or "a single number"
@@ -115,7 +114,7 @@ def _divergence(page: _Page, report: Comparison, first: Difference) -> None:
         page.say(f"worst entry {entry_text(first)}", indent=2)
 
 
-def _where(page: _Page, report: Comparison) -> None:
+def _where(page: Page, report: Comparison) -> None:
     where = report.whereabouts
     if where is None:
         return
@@ -126,27 +125,29 @@ def _where(page: _Page, report: Comparison) -> None:
         page.say(clean(line), indent=2)
 
 
-def _why(page: _Page, findings: Sequence[Finding]) -> None:
-    if findings:
-        page.heading("why")
+def _why(page: Page, findings: Sequence[Finding]) -> None:
+    if not findings:
+        return
+    these = "this mistake gives" if len(findings) == 1 else "each of these mistakes gives"
+    page.heading(f"why: {these} their array")
     for finding in findings:
         page.say(finding_text(finding), BOLD, indent=2)
         left, right = number(finding.error), number(finding.right_error)
-        page.say(f"with this mistake {left} is left between both, without it {right}", indent=4)
+        page.say(f"left unexplained: {left} with this mistake, {right} without it", indent=4)
 
 
-def _spread(page: _Page, report: Comparison) -> None:
+def _spread(page: Page, report: Comparison) -> None:
     """A row for each stage, its worst error forward and backward with a bar of its logarithm."""
     stages: dict[str, tuple[list[Difference], list[Difference]]] = {}
     for d in report:
-        stages.setdefault(stage(d.name), ([], []))[is_gradient(d.name)].append(d)
+        stages.setdefault(part_of(d.name), ([], []))[is_gradient(d.name)].append(d)
     sides = [side for side in (0, 1) if any(groups[side] for groups in stages.values())]
     bar = min((page.width - 21) // len(sides) - 11, BAR)
     top = _decades(report)
     page.heading(f"how it spreads: worst error ÷ rounding's, a full bar is {power(top)}")
     titles = [(f"  {('forward', 'backward')[side]:<{9 + bar}}", "") for side in sides]
     page.row((f"  {'':<11}{'differ':>8}", ""), *titles)
-    first = stage(report.first_divergence) if report.first_divergence else None
+    first = part_of(report.first_divergence) if report.first_divergence else None
     for name, groups in stages.items():
         arrays = [*groups[0], *groups[1]]
         differ = f"{sum(not d.ok for d in arrays)}/{len(arrays)}"
@@ -163,7 +164,7 @@ def _cell(group: Iterable[Difference], top: int, bar: int) -> tuple[str, str]:
     return f"  {number(times(worst)):>8} {_bar(times(worst), top, bar):<{bar}}", _color_of(worst)
 
 
-def _all_arrays(page: _Page, report: Comparison) -> None:
+def _all_arrays(page: Page, report: Comparison) -> None:
     """A row for each array: its error, the same in units of rounding's, and a bar of that."""
     top, bar = _decades(report), min(page.width // 6, BAR)
     room = page.width - 24 - bar
@@ -178,10 +179,10 @@ def _all_arrays(page: _Page, report: Comparison) -> None:
             page.say(clean(d.reason), RED, indent=6)
 
 
-def _leftovers(page: _Page, report: Comparison) -> None:
+def _leftovers(page: Page, report: Comparison) -> None:
     for names, text in (
-        (report.missing, "they don't give {} of our arrays: "),
-        (report.left_over, "{} of their arrays were not used: "),
+        (report.missing, "not given of ours ({}): "),
+        (report.left_over, "not used of theirs ({}): "),
     ):
         if names:
             page.say("")
@@ -209,82 +210,3 @@ def _bar(ratio: float, top: int, room: int) -> str:
     eighths = 8 * room if math.isinf(ratio) else math.ceil(8 * room * math.log10(ratio) / top)
     full, rest = divmod(min(eighths, 8 * room), 8)
     return "█" * full + (EIGHTHS[rest] if rest else "")
-
-
-def cells(text: str) -> int:
-    """How wide a terminal shows it: Chinese characters take two cells."""
-    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
-
-
-def fit(text: str, room: int) -> str:
-    """``text`` in ``room`` cells, its middle left out if need be."""
-    if cells(text) <= room:
-        return text
-    head = _start(text, room // 3)
-    return f"{head}…{_start(text[::-1], room - 1 - cells(head))[::-1]}"
-
-
-def _start(text: str, room: int) -> str:
-    """As many characters as fit in ``room`` cells."""
-    width = 0
-    for i, c in enumerate(text):
-        width += cells(c)
-        if width > room:
-            return text[:i]
-    return text
-
-
-def _wrap(text: str, room: int) -> list[str]:
-    """Lines of at most ``room`` cells, broken at spaces; a longer word is cut."""
-    lines, line = [], ""
-    for word in text.split():
-        if line and cells(line) + 1 + cells(word) <= room:
-            line = f"{line} {word}"
-            continue
-        lines += [line] if line else []
-        while (head := _start(word, room)) != word:
-            lines.append(head)
-            word = word[len(head) :]
-        line = word
-    return [*lines, line]
-
-
-class _Page:
-    """Lines that grow; widths are counted before the colours go in."""
-
-    def __init__(self, width: int, color: bool) -> None:
-        self.width, self.color = width, color
-        self.lines: list[str] = []
-
-    def say(self, text: str, color: str = "", indent: int = 0) -> None:
-        for line in _wrap(text, self.width - indent):
-            self.row((" " * indent, ""), (line, color))
-
-    def heading(self, text: str) -> None:
-        self.say("")
-        self.say(text, BOLD)
-
-    def row(self, *pieces: tuple[str, str]) -> None:
-        """Pieces of text with their colours; spaces at the end are dropped."""
-        kept = list(pieces)
-        while kept and not kept[-1][0].strip():
-            kept.pop()
-        if kept:
-            kept[-1] = kept[-1][0].rstrip(), kept[-1][1]
-        self.lines.append("".join(self._painted(*piece) for piece in kept))
-
-    def _painted(self, text: str, color: str) -> str:
-        return f"\x1b[{color}m{text}\x1b[0m" if self.color and color else text
-
-
-def _plain(value: Any) -> Any:
-    """NumPy's numbers as Python's, tuples as lists, what is not finite as a string."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value

@@ -13,17 +13,13 @@ from minizha.crosscheck.comparison.measure import PRECISIONS, eps_of
 from minizha.crosscheck.names import axes, layer_of
 
 
-def is_equal(report: Comparison) -> bool:
-    """Whether something was compared, and all of it agrees."""
-    return report.ok and bool(report.differences)
-
-
 def verdict(report: Comparison) -> str:
     """How the comparison ended, in one sentence."""
     if report.first_divergence is not None:
         return f"different: the first array to differ is {shown(report.first_divergence)}"
-    if not report.differences:
-        return "nothing compared: no array is on both sides"
+    if report.undecided:
+        names = f"{len(report.undecided)} that nothing can be said of, {shown(report.undecided[0])} first"
+        return f"undecided: {len(report.differences)} arrays compared, none is wrong, but {names}"
     most, count = max(map(times, report)), len(report.differences)
     size = f"{most:.2g} of" if most < 1 else f"{number(most)} times"
     largest = f" (largest error {size} what rounding explains)" if most < math.inf else ""
@@ -41,18 +37,6 @@ def times(difference: Difference) -> float:
     if error == 0:
         return 0.0
     return error / expected if expected > 0 else math.inf
-
-
-def stage(name: str) -> str:
-    """The part of the model that an array belongs to: a row of the table, a tick of the chart."""
-    layer = layer_of(name)
-    if layer is not None:
-        return f"layer {layer}"
-    if name.startswith(("encoder_hidden_states", "past_key_values", "inputs_embeds")):
-        return "inputs"
-    if name.startswith("embeddings"):
-        return "embeddings"
-    return "loss" if name.removesuffix(".grad").endswith("loss") else "heads"
 
 
 def number(x: float) -> str:
