@@ -110,6 +110,7 @@ REPORTS = {
     "empty whereabouts": lambda: replace(
         different(), whereabouts=Whereabouts(0.0, (), (), ("", ""), (0, 0)), findings=()
     ),
+    "undecided": lambda: replace(equal(), undecided=("encoder.layer.0", "cls.predictions")),
     "no whereabouts": lambda: replace(different(), whereabouts=None),
 }  # fmt: skip
 every_report = pytest.mark.parametrize("build", REPORTS.values(), ids=REPORTS)

@@ -12,7 +12,16 @@ import pytest
 
 from minizha.crosscheck.report.report import Report
 from minizha.crosscheck.report.text import as_json, as_text, wants_color
-from report_cases import array, different, equal, every_report, shape_differs, thousand, with_nan
+from report_cases import (
+    REPORTS,
+    array,
+    different,
+    equal,
+    every_report,
+    shape_differs,
+    thousand,
+    with_nan,
+)
 
 
 def widest(text):
@@ -51,6 +60,12 @@ def test_first_line_is_the_verdict():
         "2 not given"
     )
     assert str(different()) == as_text(different())
+    unsure = REPORTS["undecided"]()
+    assert as_text(unsure, width=120).startswith(
+        "undecided: 28 arrays compared, none is wrong, but 2"
+    )
+    assert as_json(unsure)["verdict"] == "undecided"
+    assert not unsure.ok
 
 
 def test_a_difference_is_told_in_full():

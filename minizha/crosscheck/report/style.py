@@ -54,7 +54,7 @@ th { color: var(--soft); font-weight: 600; font-size: .85rem; }
 .sizes td:nth-child(2) { color: var(--bad); font-weight: 600; }
 .why { width: 100%; }
 .arrays { font-size: .82rem; }
-.arrays td { white-space: nowrap; }
+.arrays td, .sizes td { white-space: nowrap; }
 .arrays th { vertical-align: bottom; }
 .arrays :is(th, td):is(:nth-child(2), :nth-child(3), :nth-child(4), :nth-child(10)) {
   text-align: left; }
