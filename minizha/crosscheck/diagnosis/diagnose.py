@@ -64,13 +64,8 @@ def diagnose(
     if name not in theirs:
         raise ArgumentError(f"diagnose: name: expected one of their arrays, found {name!r}")
     if getattr(ours, "config", None) is None:
-        return Diagnosis(
-            (),
-            (
-                "our side is not a trace of minizha's (are the two exchanged?): without its "
-                "configuration no mistake can be tried, and its arrays may be in no order",
-            ),
-        )
+        reason = "our side is no trace of minizha's, and without its configuration"
+        return Diagnosis((), (f"{reason} no mistake can be tried",))
     try:
         return _try_all(_Case(ours, theirs, precision), name, time.monotonic() + seconds)
     except KeyError as error:
