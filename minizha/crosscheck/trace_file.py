@@ -55,6 +55,7 @@ class Trace(dict[str, np.ndarray]):
 
         Raises:
             FileError: it can't be written.
+            MinizhaError: it is in complex128.
         """
         if self.dtype == "complex128":
             raise MinizhaError("save: a trace in complex128 is for differentiation only")
@@ -76,9 +77,9 @@ class Trace(dict[str, np.ndarray]):
 class StoredTrace(Mapping[str, np.ndarray]):
     """A trace in a file, of which one array at a time is read, each time it is asked for.
 
-    ``inputs`` and ``parameters`` are mappings of the same kind. In a file that is not minizha's
-    the names are in execution order as far as they are ours, and ``model_class``, ``config``, ``dtype`` and
-    ``training`` are None.
+    ``inputs`` and ``parameters`` are mappings of the same kind. In a file that is not minizha's the
+    names are in execution order as far as they are ours, and ``model_class``, ``config``, ``dtype``
+    and ``training`` are None.
     """
 
     def __init__(

@@ -47,7 +47,7 @@ MARGIN = 12.0
 """How many times the expected noise passes for noise."""
 HALF_MARGIN = 3.0
 """The same in half precision, where twelve times would let whole mistakes pass; living ports in it
-need a fifth of one time."""
+needed less than one time."""
 MOST = 0.1
 """An error beyond which nothing passes for noise, whatever is expected."""
 
