@@ -93,43 +93,6 @@ def to_host(x: Array) -> np.ndarray:
     return x.get() if _is_cupy(x) else np.asarray(x)
 
 
-def add_rows(ids: Array, rows: Array, count: int) -> Array:
-    """Sum the rows that share an id: ``out[r] = Σ_{t : ids[t] = r} rows[t]``.
-
-    Shapes: ids (T,) integers in [0, count), rows (T, D); returns (count, D) of rows' dtype.
-
-    Convention: the same result on every run. ``out[ids] += rows`` would lose repeated ids,
-    and CuPy's ``add.at`` adds in whatever order its threads arrive.
-    """
-    xp = namespace(ids, rows)
-    out = xp.zeros((count, rows.shape[1]), dtype=rows.dtype)
-    if ids.shape[0] == 0:
-        return out
-    order = xp.argsort(ids, kind="stable")
-    ids, rows = ids[order], rows[order]
-    if xp is np:
-        starts = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
-        out[ids[starts]] = np.add.reduceat(rows, starts, axis=0)
-        return out
-    return _add_sorted_rows(xp, ids, rows, out)
-
-
-def _add_sorted_rows(xp: ModuleType, ids: Array, rows: Array, out: Array) -> Array:
-    """Segment sums in log₂ T doubling steps: the number of segments, which only the device
-    knows, is never asked for, so the host does not wait."""
-    total, step = ids.shape[0], 1
-    while step < total:
-        same = (ids[step:] == ids[:-step])[:, None]
-        # where, not same * rows: 0 · inf would spoil the next segment
-        rows = xp.concatenate([rows[:step], rows[step:] + xp.where(same, rows[:-step], 0)])
-        step *= 2
-    # the last row of each segment now holds the segment's sum; the others go to a spare row
-    last = xp.concatenate([ids[1:] != ids[:-1], xp.ones((1,), dtype=bool)])
-    spare = xp.concatenate([out, out[:1]])
-    spare[xp.where(last, ids, out.shape[0])] = rows
-    return spare[:-1]
-
-
 def _is_cupy(x: Any) -> bool:
     # looked up, not imported: where CuPy was never imported, no array can be CuPy's
     cupy = sys.modules.get("cupy")

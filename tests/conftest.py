@@ -45,6 +45,15 @@ def backend(request):
     return "numpy" if request.config.getoption("--backend") == "numpy" else "cupy"
 
 
+@pytest.fixture
+def plain_ops(monkeypatch):
+    """As if minizha.ops were alone: no kernel replaces anything."""
+    from minizha.ops.replaceable import KERNELS
+
+    for key in list(KERNELS):
+        monkeypatch.delitem(KERNELS, key)
+
+
 def pytest_collection_modifyitems(config, items):
     """On another backend, what never touches one would only be run twice."""
     if config.getoption("--backend") == "numpy":

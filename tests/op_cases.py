@@ -20,17 +20,19 @@ LOWEST = float(np.finfo("float32").min)  # for float64 too: next to it no score 
 
 
 def public_functions(package) -> dict[str, Callable]:
-    """Every public function that a module of the package defines, under its name."""
+    """Every public function that a module of the package defines, under its name; of those that a
+    kernel may replace, the plain one."""
     found = {}
     for info in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         for name, value in vars(importlib.import_module(info.name)).items():
             if inspect.isfunction(value) and value.__module__ == info.name and name[0] != "_":
                 assert name not in found, f"{name}: defined by two modules"
-                found[name] = value
+                found[name] = getattr(value, "plain", value)
     return found
 
 
 FUNCTIONS = public_functions(minizha.ops)
+del FUNCTIONS["replaceable"]  # no operation: what marks them
 FORWARDS = {
     name.removesuffix("_backward"): FUNCTIONS.get(name.removesuffix("_backward"))
     for name in FUNCTIONS

@@ -24,7 +24,7 @@ import pytest
 from minizha.ops import activation
 
 # whole numbers among the arguments that are sizes
-SIZES = {"length_k": "Lk", "max_relative_position": "K", "head_size": "d"}
+SIZES = {"length_q": "Lq", "length_k": "Lk", "max_relative_position": "K", "head_size": "d"}
 
 ITEM = re.compile(r"(?P<name>\w+) \((?P<axes>[^()]*)\)(?P<words>(?: [^\s,;.()→]++(?! \())*)")
 TERM = re.compile(r"(?P<number>\d*)(?P<symbols>(?:[A-Za-z]\w*(?:·[A-Za-z]\w*)*)?)")
@@ -188,18 +188,20 @@ def checked(function: Callable, called: set, known: dict | None = None) -> Calla
 def watching(functions: dict[str, Callable], known: dict | None = None) -> Iterator[set]:
     """Every module of minizha calls the checked twins; gives the set of names called."""
     called: set = set()
-    twins = {function: checked(function, called, known) for function in functions.values()}
+    watched = set(functions.values())
+    twin = functools.cache(lambda function: checked(function, called, known))
+
+    def is_watched(value) -> bool:
+        return inspect.isfunction(value) and getattr(value, "plain", value) in watched
+
     with pytest.MonkeyPatch.context() as patch:
         modules = [m for name, m in sys.modules.items() if name.partition(".")[0] == "minizha"]
         for module in modules:
             for name, value in list(vars(module).items()):
-                if inspect.isfunction(value) and value in twins:
-                    patch.setattr(module, name, twins[value])
-        # the table holds functions, or kernels in their place: the documented pair instead
-        for name in activation.ACTIVATIONS:
-            plain = functions.get("silu" if name == "swish" else name)
-            if plain is not None:
-                back = functions[f"{plain.__name__}_backward"]
-                pair = activation.Activation(twins[plain], twins[back])
-                patch.setitem(activation.ACTIVATIONS, name, pair)
+                if is_watched(value):
+                    patch.setattr(module, name, twin(value))
+        for name, pair in activation.ACTIVATIONS.items():
+            if is_watched(pair.forward):
+                twins = activation.Activation(*map(twin, pair))
+                patch.setitem(activation.ACTIVATIONS, name, twins)
         yield called

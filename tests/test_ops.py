@@ -17,6 +17,8 @@ from op_cases import (
     upstream,
 )
 
+pytestmark = pytest.mark.usefixtures("plain_ops")
+
 DTYPES = ("float32", "float64", "complex128")
 
 
@@ -45,6 +47,8 @@ def assert_equal(a, b, tolerance=0.0):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("op", CASES)
 def test_dtype_in_is_dtype_out(op, dtype, backend):
+    if (op, dtype, backend) == ("embedding", "complex128", "cupy"):
+        pytest.skip("CuPy's add.at takes no complex numbers; embedding's forward pass does")
     y, cache, gradients = both_ways(typical_case(op).on(get_backend(backend), dtype))
     assert y.dtype == dtype
     assert {str(d.dtype) for d in gradients} == {dtype}

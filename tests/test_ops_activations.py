@@ -9,6 +9,8 @@ from minizha.backend import get_backend, to_host
 from minizha.ops.activation import ACTIVATIONS, relu, relu_backward, silu
 from minizha.ops.gelu import gelu, gelu_new, normal_cdf, normal_pdf
 
+pytestmark = pytest.mark.usefixtures("plain_ops")
+
 GRID = np.arange(-40.0, 40.0, 0.001)
 
 

@@ -13,11 +13,14 @@ from minizha.ops.attention import attention, attention_backward
 from minizha.ops.relative_position import (
     relative_key,
     relative_key_backward,
+    relative_rows,
     relative_table,
     relative_value,
     relative_value_backward,
 )
 from op_cases import draw_case, in_host_memory, typical_case, upstream
+
+pytestmark = pytest.mark.usefixtures("plain_ops")
 
 
 @pytest.fixture
@@ -63,6 +66,14 @@ def test_the_table_is_made_in_float64_and_rounded_once(xp):
     wide, narrow = (to_host(relative_table(64, 64, xp, dtype)) for dtype in ("float64", "float32"))
     assert narrow.dtype == np.float32
     assert (narrow == wide.astype("float32")).all()
+
+
+@given(Lq=st.integers(1, 9), Lk=st.integers(1, 9), K=st.integers(0, 10), offset=st.integers(0, 30))
+def test_the_row_is_that_of_the_clipped_distance(Lq, Lk, K, offset, backend):
+    rows = to_host(relative_rows(Lq, Lk, K, offset, get_backend(backend)))
+    assert rows.tolist() == [
+        [max(-K, min(K, j - (offset + i))) + K for j in range(Lk)] for i in range(Lq)
+    ]
 
 
 # --- the two terms --------------------------------------------------------------------------------
@@ -136,7 +147,7 @@ def test_shifting_queries_and_keys_together_changes_nothing(xp):
 # --- memory ---------------------------------------------------------------------------------------
 
 L, D_HEAD, K_LONG = 512, 64, 64
-FULL = L * L * D_HEAD * 4  # bytes of a float32 array of shape (Lq, Lk, d)
+FULL = L * L * D_HEAD * 4  # bytes of a float32 array of shape (Lq, Lk, d); 2K+1 is twice d
 
 
 def peak_of(compute):
@@ -172,6 +183,7 @@ def xp_on_the_host(xp):
 
 @pytest.mark.parametrize("compute", [relative_terms, whole_attention])
 def test_no_array_of_size_l_l_d_is_made(compute, xp_on_the_host):
+    """Nor one of size L × L × (2K+1), as a one-hot array of the rows would be."""
     xp = xp_on_the_host
     assert peak_of(lambda: compute(xp)) < FULL / 4
 

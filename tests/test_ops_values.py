@@ -17,6 +17,8 @@ from minizha.ops.linear import linear
 from minizha.ops.softmax import softmax, softmax_backward
 from op_cases import draw_case, typical_case, upstream
 
+pytestmark = pytest.mark.usefixtures("plain_ops")
+
 
 @pytest.fixture
 def xp(backend):

@@ -1,7 +1,8 @@
 """Wrong ways back, most of them mistakes that were really made: no check may let one pass.
 
-``WRONG[op][what is wrong]`` has the signature of ``op_backward``. Where a mistake is the right
-formula of a wrong number, it is the right function of a changed cache.
+``WRONG[op][what is wrong]`` has the signature of ``op_backward``, and reads the cache of the plain
+``op``. Where a mistake is the right formula of a wrong number, it is the right function of a
+changed cache.
 """
 
 import math
@@ -18,6 +19,7 @@ from minizha.ops.linear import linear_backward
 from minizha.ops.relative_position import (
     _keys_to_columns,
     relative_key_backward,
+    relative_rows,
     relative_value_backward,
 )
 from minizha.ops.softmax import softmax_backward
@@ -77,27 +79,26 @@ def as_if_the_weight_were_1(dy, cache):
 
 
 def _other_rows(backward):
-    return lambda dy, cache: backward(dy, cache._replace(rows=cache.rows[::-1]))
+    return lambda dy, cache: backward(dy, cache._replace(table=cache.table[::-1]))
 
 
 def _no_offset(backward):
-    """Right for a query that stands at the start: span of offset 0, which is one column to the right."""
+    """Right for a query at the start."""
 
     def wrong(dy, cache):
-        span = cache.span._replace(left=cache.span.left - 1)
-        return backward(dy, cache._replace(span=span))
+        K = cache.table.shape[0] // 2
+        rows = relative_rows(*cache.rows.shape, K, xp=namespace(dy))
+        return backward(dy, cache._replace(rows=rows))
 
     return wrong
 
 
 def clipped_keys_lost(dy, cache):
     """Distances beyond ±K have no column of their own, so one forgets that they fall into the last."""
-    span = cache.span
-    columns = _keys_to_columns(dy, span)
-    lead, length_k = dy.shape[:-1], dy.shape[-1]
-    every = namespace(dy).ones((*lead, length_k), dtype=dy.dtype)
-    beyond = _keys_to_columns(every, span)
-    return (columns / namespace(dy).maximum(beyond, 1.0)) @ cache.rows
+    xp, (table, rows) = namespace(dy), cache
+    columns = _keys_to_columns(dy, rows, table.shape[0])
+    keys = _keys_to_columns(xp.ones_like(dy), rows, table.shape[0])
+    return (columns / xp.maximum(keys, 1.0)) @ table
 
 
 # --- attention ------------------------------------------------------------------------------------
@@ -116,7 +117,7 @@ def _root(dquery, dcontext, cache):
 
 
 def _no_relative_key(dquery, dcontext, cache):
-    silent = cache.relative_key._replace(rows=0.0 * cache.relative_key.rows)
+    silent = cache.relative_key._replace(table=0.0 * cache.relative_key.table)
     return attention_backward(dcontext, cache._replace(relative_key=silent))[0]
 
 
@@ -126,7 +127,7 @@ def key_meets_the_unscaled_query(dcontext, cache):
 
 
 def relative_value_term_dropped(dcontext, cache):
-    silent = cache.relative_value._replace(rows=0.0 * cache.relative_value.rows)
+    silent = cache.relative_value._replace(table=0.0 * cache.relative_value.table)
     return attention_backward(dcontext, cache._replace(relative_value=silent))
 
 

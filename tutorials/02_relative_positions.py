@@ -26,7 +26,12 @@ import numpy as np
 
 from minizha import NezhaConfig, NezhaModel
 from minizha.ops.attention import attention
-from minizha.ops.relative_position import relative_key, relative_table, relative_value
+from minizha.ops.relative_position import (
+    relative_key,
+    relative_rows,
+    relative_table,
+    relative_value,
+)
 
 try:
     from matplotlib.figure import Figure
@@ -269,7 +274,9 @@ assert naive_peak > L * L * d * 8 / 2**20  # R alone
 
 # %%
 places = np.arange(L)
-R = table[np.clip(places - places[:, None], -K, K) + K]
+rows = np.clip(places - places[:, None], -K, K) + K
+assert (rows == relative_rows(L, L, K)).all()
+R = table[rows]
 probs = rng.dirichlet(np.ones(L), size=(N, L))
 
 key_term, _ = relative_key(query, table, L)
@@ -286,14 +293,17 @@ del R
 # %% [markdown]
 # ## 4. The shift, on three tokens
 #
-# How does "each key pick its own"? Indexing with an array of L × L indices would do, but it
-# copies element by element. There is a neater way. Take three tokens and the five
+# How does "each key pick its own"? By indices: key j of query i reads column `rows[i, j]`, as above.
+# To *add up* by indices is slow, though: keys with equal row go to one place, so they are added one
+# after the other. There is a neater way, for all keys at once. Take three tokens and the five
 # distances −2 … 2; let the entry "query i, distance δ" be named by a number: hundreds for the
 # query (1, 2, 3), the rest is 50 + δ.
 
 # %%
 columns = 100 * np.arange(1, 4)[:, None] + 50 + np.arange(-2, 3)
 print(columns)
+picked = np.take_along_axis(columns, relative_rows(3, 3, 2), axis=1)  # what each key is to get
+print(picked)
 
 # %% [markdown]
 # Key j of query i is at distance j − i. So query 0 needs the columns of distance 0, 1, 2;
@@ -312,13 +322,13 @@ by_key = shifted[:, :3]
 print("the first three columns, one for each key:", by_key, sep="\n")
 
 assert np.shares_memory(by_key, spare)  # nothing was copied
-assert all(by_key[i, j] == columns[i, (j - i) + 2] for i in range(3) for j in range(3))
+assert (by_key == picked).all()
 
 # %% [markdown]
 # In general, with L tokens and stride S, element (i, j) of the shifted view lies at
 # (L − 1) + i·(S − 1) + j = i·S + (j − i + L − 1): row i, column "distance j − i". That is
-# the function `_by_key`. And `relative_key` does just this after its one product: with the unit
-# matrix for queries and our numbers for a table, it returns the same.
+# the function `_by_key` in `minizha/kernels/relative_position.py`. `relative_key` returns just this
+# after its one product, with the unit matrix for queries and our numbers for a table:
 
 # %%
 unit = np.eye(3)
@@ -326,8 +336,10 @@ assert (relative_key(unit, columns.T.astype(float), length_k=3)[0] == by_key).al
 
 # %% [markdown]
 # The value term goes the other way: weights come by key and are put into columns, one for each
-# distance. Same view, but now written to. With the unit matrix for a table, the buckets
-# themselves come out:
+# distance. Same view, but now written to, and this is where it pays. So `relative_value` exists
+# twice: as it is defined, key by key, in `minizha/ops/relative_position.py`, and with the shift as a
+# *kernel*, which float arrays run. `.plain` calls the former. With the unit matrix for a table, the
+# buckets themselves come out:
 
 # %%
 weights = np.array([[0.5, 0.3, 0.2], [0.1, 0.6, 0.3], [0.4, 0.4, 0.2]])
@@ -335,6 +347,7 @@ buckets, _ = relative_value(weights, np.eye(5))
 print("weights by key:", weights, sep="\n")
 print("weights by distance −2 … 2:", buckets, sep="\n")
 assert (buckets == [[0, 0, 0.5, 0.3, 0.2], [0, 0.1, 0.6, 0.3, 0], [0.4, 0.4, 0.2, 0, 0]]).all()
+assert (buckets == relative_value.plain(weights, np.eye(5))[0]).all()
 
 # %% [markdown]
 # The two are each other's transpose: ⟨to keys(a), b⟩ = ⟨a, to columns(b)⟩. So the value term run

@@ -416,7 +416,7 @@ for name, gradient in right.items():
 
 # %%
 def flipped(dscores, cache):
-    return relative_key_backward(dscores, cache._replace(rows=cache.rows[::-1]))
+    return relative_key_backward(dscores, cache._replace(table=cache.table[::-1]))
 
 
 with mock.patch.object(attention_file, "relative_key_backward", flipped):

@@ -1,44 +1,35 @@
-"""Fast twins of a few operations, for one array library each.
+"""Faster pairs for a few operations, in the place of the plain ones of :mod:`minizha.ops`.
 
-A kernel computes what the plain operation of :mod:`minizha.ops` computes, from the same
-arguments, by other means; its cache may hold something else, so forward and backward are chosen
-together. A property test holds each to its plain twin. To read the mathematics, stay in ops.
+A kernel computes what the plain operation computes, from the same arguments, by other means; its
+cache is of another type, so forward and backward are chosen together. The operation itself
+chooses (:mod:`minizha.ops.replaceable`): float arrays run the kernel, complex ones the plain
+functions. A property test holds each kernel to the plain pair. To read the mathematics, stay in ops.
 """
 
-from __future__ import annotations
+from minizha.kernels import embedding, gelu, relative_position
+from minizha.ops.replaceable import KERNELS, Kernel
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+_GELU = Kernel(gelu.gelu, gelu.gelu_backward, gelu.SlopeCache)
+_EMBEDDING = Kernel(embedding.embedding, embedding.embedding_backward, embedding.SortedRowsCache)
+_RELATIVE_KEY = Kernel(
+    relative_position.relative_key,
+    relative_position.relative_key_backward,
+    relative_position.ShiftCache,
+)
+_RELATIVE_VALUE = Kernel(
+    relative_position.relative_value,
+    relative_position.relative_value_backward,
+    relative_position.ShiftCache,
+)
 
-import numpy as np
-
-from minizha.kernels import gelu as numpy_gelu
-
-
-class Kernel(NamedTuple):
-    """A pair, and the type of the cache by which its backward pass is recognised."""
-
-    forward: Callable[..., tuple[Any, Any]]
-    backward: Callable[..., Any]
-    cache: type
-
-
-NUMPY_KERNELS = {
-    "gelu": Kernel(numpy_gelu.gelu, numpy_gelu.gelu_backward, numpy_gelu.SlopeCache),
-}
-
-
-def with_kernel(
-    name: str, plain: Callable[..., tuple[Any, Any]], plain_backward: Callable[..., Any]
-) -> tuple[Callable[..., tuple[Any, Any]], Callable[..., Any]]:
-    """The pair that takes the kernel for real NumPy arrays and the plain operation for all else."""
-    kernel = NUMPY_KERNELS[name]
-
-    def forward(x: Any, *arguments: Any) -> tuple[Any, Any]:
-        fast = isinstance(x, np.ndarray) and x.dtype.kind == "f"
-        return (kernel.forward if fast else plain)(x, *arguments)
-
-    def backward(dy: Any, cache: Any) -> Any:
-        return (kernel.backward if isinstance(cache, kernel.cache) else plain_backward)(dy, cache)
-
-    return forward, backward
+KERNELS.update(
+    {
+        ("gelu", "numpy"): _GELU,
+        ("embedding", "numpy"): _EMBEDDING,
+        ("embedding", "cupy"): _EMBEDDING,
+        ("relative_key", "numpy"): _RELATIVE_KEY,
+        ("relative_key", "cupy"): _RELATIVE_KEY,
+        ("relative_value", "numpy"): _RELATIVE_VALUE,
+        ("relative_value", "cupy"): _RELATIVE_VALUE,
+    }
+)

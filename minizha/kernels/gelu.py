@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minizha.ops.gelu import FAR, HART
+
 BLOCK = 16384  # float32 elements: what a block touches, half a MiB, fits in a second-level cache
 
 # Φ(−z) = exp(−z²/2) · P(z) / Q(z), highest power first. For float32 a shorter quotient does,
@@ -21,16 +23,6 @@ _SHORT = (
     (0.00993635398919, 0.0864656672099, 0.297783956093, 0.49999999974),
     (0.0249880657769, 0.2152388265, 0.784746470454, 1.39345241661, 1.0),
 )
-# Hart et al., Computer Approximations (1968), no. 5666. P and Q are positive, and the quotient of
-# their leading coefficients is 1/√(2π), so that far out, where Φ(−z) tends to φ(z)/z, the form
-# stays right to a few parts in a million of that tiny value.
-HART = (
-    (0.0352624965998911, 0.700383064443688, 6.37396220353165, 33.912866078383,
-     112.079291497871, 221.213596169931, 220.206867912376),
-    (0.0883883476483184, 1.75566716318264, 16.064177579207, 86.7807322029461,
-     296.564248779674, 637.333633378831, 793.826512519948, 440.413735824752),
-)  # fmt: skip
-FAR = 40.0  # exp(−40²/2) is 0 even in float64
 
 
 class SlopeCache(NamedTuple):

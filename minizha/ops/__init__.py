@@ -1,7 +1,8 @@
 """The mathematics: one operation a file, forward and backward on one screen.
 
 Read relative_position, softmax, dropout, attention; then linear, layer_norm, gelu, activation,
-embedding, cross_entropy.
+embedding, cross_entropy. ``@replaceable`` marks the pairs that :mod:`minizha.kernels` has faster forms
+of; what is written here is complete without them.
 
 Every operation is a pair of pure functions. ``y, cache = op(x, …)`` computes; the cache is a
 NamedTuple that keeps what the way back needs. ``dx, … = op_backward(dy, cache)`` takes the

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from minizha.backend import Array, namespace
-from minizha.kernels import with_kernel
 from minizha.ops.gelu import gelu, gelu_backward, gelu_new, gelu_new_backward
 
 
@@ -105,7 +104,7 @@ class Activation(NamedTuple):
 
 
 ACTIVATIONS = {
-    "gelu": Activation(*with_kernel("gelu", gelu, gelu_backward)),
+    "gelu": Activation(gelu, gelu_backward),
     "gelu_new": Activation(gelu_new, gelu_new_backward),
     "relu": Activation(relu, relu_backward),
     "silu": Activation(silu, silu_backward),

@@ -14,8 +14,7 @@ import numpy as np
 from minizha.backend import Array
 from minizha.ops.dropout import DropoutCache, dropout, dropout_backward
 from minizha.ops.relative_position import (
-    RelativeKeyCache,
-    RelativeValueCache,
+    RelativeCache,
     relative_key,
     relative_key_backward,
     relative_value,
@@ -31,13 +30,13 @@ class AttentionCache(NamedTuple):
     scaled_query: Array
     key: Array
     value: Array
-    relative_key: RelativeKeyCache
+    relative_key: RelativeCache
     scores: Array
     softmax: SoftmaxCache
     dropout: DropoutCache
     head_mask: Array | None
     weights: Array
-    relative_value: RelativeValueCache
+    relative_value: RelativeCache
 
 
 def attention(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from minizha.backend import Array, add_rows
+from minizha.backend import Array, namespace
+from minizha.ops.replaceable import replaceable
 
 
 class EmbeddingCache(NamedTuple):
@@ -15,6 +16,7 @@ class EmbeddingCache(NamedTuple):
     padding_idx: int | None
 
 
+@replaceable
 def embedding(
     ids: Array, weight: Array, padding_idx: int | None = None
 ) -> tuple[Array, EmbeddingCache]:
@@ -31,16 +33,20 @@ def embedding(
     return weight[ids], EmbeddingCache(ids, weight.shape[0], padding_idx)
 
 
+@replaceable
 def embedding_backward(dy: Array, cache: EmbeddingCache) -> Array:
     """``dweight[r] = Σ_{t : ids[t] = r} dy[t]``, except ``dweight[padding_idx] = 0``
 
     In the forward pass this was ``y[t] = weight[ids[t]]``: reading is a product with a one-hot
-    matrix, so the gradient is a product with its transpose: rows that were read together are
-    added together, and rows that nobody read stay exactly 0.
+    matrix, so the gradient is a product with its transpose. Gradients of rows that were read
+    with one id are added together, and rows that were not read get exactly 0.
 
     Shapes: dy (…, D) → dweight (V, D).
     """
-    dweight = add_rows(cache.ids.reshape(-1), dy.reshape(-1, dy.shape[-1]), cache.rows)
+    xp = namespace(cache.ids, dy)
+    dweight = xp.zeros((cache.rows, dy.shape[-1]), dtype=dy.dtype)
+    # dweight[ids] += dy would be wrong: of all rows with one id, it adds a single one
+    xp.add.at(dweight, cache.ids, dy)
     if cache.padding_idx is not None:
         dweight[cache.padding_idx] = 0
     return dweight

@@ -1,20 +1,24 @@
 """Functional relative positions: a fixed sinusoid of the distance between query and key.
 
-NEZHA's embeddings know nothing of places. Attention does: with ``R[i, j]`` a vector that
-depends on ``j − i`` alone, it adds ``query[i] · R[i, j]`` to each score (the key term) and
-``Σ_j weights[i, j] · R[i, j]`` to each context (the value term).
+NEZHA's embeddings do not depend on places. Its attention depends on distances: it adds
+``query[i] · R[i, j]`` to each score (the key term) and ``Σ_j weights[i, j] · R[i, j]`` to each
+context (the value term), where ::
 
-R takes only 2K+1 different values, the rows of a table, so no array of size L × L × d is made.
-Both terms go through *columns*, one for each distance, and a shift of the rows against each
-other turns columns into keys (or back)::
+    R[i, j] = T[clip(j − (offset + i), −K, K) + K]
 
-    columns, one per distance j − i        scores, one per key j
-    i=0   −2 −1 [0  1  2]                  j−i:  0  1  2
-    i=1   −2 [−1  0  1] 2        ──►            −1  0  1
-    i=2   [−2 −1  0] 1  2                       −2 −1  0
+is a row of the table T, chosen by the distance from query i to key j. For K = 2 and four tokens
+these are the rows::
 
-The bracket of each row starts one column to the left of the one above. In memory that is a
-plain reshape: see :func:`_by_key`.
+            j = 0  1  2  3
+    i = 0       2  3  4  4
+    i = 1       1  2  3  4
+    i = 2       0  1  2  3
+    i = 3       0  0  1  2
+
+R as an array would take Lq · Lk · d numbers. It is not made, since it has only 2K + 1 different
+vectors: the key term takes the product of each query with each of them, and each key reads the one
+of its row; the value term sums the weights of keys with equal row, then takes one product. (Float
+models run :mod:`minizha.kernels.relative_position`, where the sum is a shift in memory.)
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minizha.backend import Array, namespace
+from minizha.ops.replaceable import replaceable
 
 
 def relative_table(
@@ -51,91 +56,69 @@ def relative_table(
     return xp.asarray(table, dtype=dtype)
 
 
-class _Span(NamedTuple):
-    """The distances ``j − (offset + i)`` that Lq queries and Lk keys meet, in rising order: the
-    first ``left`` are clipped to the lowest table row in use, the next ``width`` read the
-    rows ``start`` onwards, the rest is clipped to the highest. ``total`` = Lq + Lk − 1."""
+def relative_rows(
+    length_q: int, length_k: int, max_relative_position: int, offset: int = 0, xp: ModuleType = np
+) -> Array:
+    """``rows[i, j] = clip(j − (offset + i), −K, K) + K``
 
-    left: int
-    start: int
-    width: int
-    total: int
+    Shapes: → rows (Lq, Lk) integers.
 
+    Convention: query i is at position offset + i, key j at position j; offset ≥ 0. Distances
+    beyond K share the last row, those beyond −K the first.
 
-def _span(length_q: int, length_k: int, offset: int, table_rows: int) -> _Span:
-    k = table_rows // 2
-    first, last = -(length_q - 1) - offset, length_k - 1 - offset
-    lowest, highest = max(-k, min(k, first)), max(-k, min(k, last))
-    total = last - first + 1
-    # where all distances lie beyond −K, the last of them stands for the one row in use
-    left = min(lowest - first, total - 1)
-    return _Span(left, lowest + k, highest - lowest + 1, total)
-
-
-def _by_key(columns: Array, length_k: int) -> Array:
-    """The view ``view[…, i, j] = columns[…, i, j − i + Lq − 1]`` of a contiguous array with one
-    spare column: ``(…, Lq, Lq + Lk)`` in, ``(…, Lq, Lk)`` out, memory shared.
-
-    Reading the same memory in rows that are one element shorter starts each row one element
-    earlier than the row above: that is the shift.
+    Source: Shaw et al. 2018 (clipping); NezhaRelativePositionsEncoding.
     """
-    *lead, length_q, stride = columns.shape
-    flat = columns.reshape(*lead, length_q * stride)
-    first = length_q - 1
-    shifted = flat[..., first : first + length_q * (stride - 1)]
-    return shifted.reshape(*lead, length_q, stride - 1)[..., :length_k]
+    distance = xp.arange(length_k) - (offset + xp.arange(length_q))[:, None]
+    return xp.clip(distance, -max_relative_position, max_relative_position) + max_relative_position
 
 
-def _columns_to_keys(columns: Array, span: _Span, length_k: int) -> Array:
-    """``out[…, i, j] = columns[…, i, clip(j − i − offset)]``: each key reads its distance."""
-    lead, width = columns.shape[:-1], span.width
-    every = namespace(columns).empty((*lead, span.total + 1), dtype=columns.dtype)
-    every[..., : span.left] = columns[..., :1]
-    every[..., span.left : span.left + width] = columns
-    every[..., span.left + width :] = columns[..., -1:]
-    return _by_key(every, length_k)
+def _columns_to_keys(columns: Array, rows: Array) -> Array:
+    """``out[…, i, j] = columns[…, i, rows[i, j]]``"""
+    queries = namespace(rows).arange(rows.shape[0])
+    return columns[..., queries[:, None], rows]
 
 
-def _keys_to_columns(values: Array, span: _Span) -> Array:
-    """``out[…, i, c] = Σ values[…, i, j]`` over the keys j whose distance is clipped to c: the
-    transpose of :func:`_columns_to_keys`, line by line."""
-    lead, length_k = values.shape[:-1], values.shape[-1]
-    every = namespace(values).zeros((*lead, span.total + 1), dtype=values.dtype)
-    _by_key(every, length_k)[...] = values
-    columns = every[..., span.left : span.left + span.width]
-    columns[..., :1] += every[..., : span.left].sum(axis=-1, keepdims=True)
-    columns[..., -1:] += every[..., span.left + span.width :].sum(axis=-1, keepdims=True)
+def _keys_to_columns(values: Array, rows: Array, count: int) -> Array:
+    """``out[…, i, r] = Σ values[…, i, j]`` over the keys j with ``rows[i, j] = r``: the transpose
+    of :func:`_columns_to_keys`."""
+    xp = namespace(values)
+    queries = xp.arange(rows.shape[0])
+    columns = xp.zeros((*values.shape[:-1], count), dtype=values.dtype)
+    for j in range(values.shape[-1]):  # all keys at once would be wrong: += adds to a place once
+        columns[..., queries, rows[:, j]] += values[..., j]
     return columns
 
 
-class RelativeKeyCache(NamedTuple):
-    """The table rows in use; the query is not needed, since the table gets no gradient."""
+class RelativeCache(NamedTuple):
+    """The table, and its row for each query and key. Neither query nor weights are needed, since
+    the table gets no gradient."""
 
+    table: Array
     rows: Array
-    span: _Span
 
 
+@replaceable
 def relative_key(
     query: Array, table: Array, length_k: int, offset: int = 0
-) -> tuple[Array, RelativeKeyCache]:
-    """``y[…, i, j] = query[…, i] · R[i, j]``, ``R[i, j] = T[clip(j − (offset + i), −K, K) + K]``
+) -> tuple[Array, RelativeCache]:
+    """``y[…, i, j] = query[…, i] · R[i, j]``, ``R[i, j] = T[rows[i, j]]``
 
-    Computed as ``y[…, i, j] = (query[…, i] · Tᵀ)[clip(j − (offset + i)) + K]``: one product
-    with the table rows in use, at most min(2K+1, Lq+Lk−1) of them, then one shift.
+    Computed as ``y[…, i, j] = (query[…, i] · Tᵀ)[rows[i, j]]``: one product with the table, a
+    column for each of its rows, then each key reads its column.
 
     Shapes: query (…, Lq, d), table (2K+1, d) → y (…, Lq, Lk).
 
-    Convention: unscaled; attention divides by √d. Query i stands at position offset + i, key j
-    at position j; offset ≥ 0.
+    Convention: unscaled; attention divides by √d. For the rows see :func:`relative_rows`.
 
     Source: Wei et al. 2019, equation 2 (the term ``x_i W^Q (a^K_ij)ᵀ``, after Shaw et al. 2018).
     """
-    span = _span(query.shape[-2], length_k, offset, table.shape[0])
-    rows = table[span.start : span.start + span.width]
-    return _columns_to_keys(query @ rows.T, span, length_k), RelativeKeyCache(rows, span)
+    xp, length_q = namespace(query, table), query.shape[-2]
+    rows = relative_rows(length_q, length_k, table.shape[0] // 2, offset, xp)
+    return _columns_to_keys(query @ table.T, rows), RelativeCache(table, rows)
 
 
-def relative_key_backward(dy: Array, cache: RelativeKeyCache) -> Array:
+@replaceable
+def relative_key_backward(dy: Array, cache: RelativeCache) -> Array:
     """``dquery[…, i] = Σ_j dy[…, i, j] · R[i, j]``
 
     In the forward pass this was a product with Tᵀ, then each key read its column; so now the
@@ -143,24 +126,16 @@ def relative_key_backward(dy: Array, cache: RelativeKeyCache) -> Array:
 
     Shapes: dy (…, Lq, Lk) → dquery (…, Lq, d).
     """
-    return _keys_to_columns(dy, cache.span) @ cache.rows
+    table, rows = cache
+    return _keys_to_columns(dy, rows, table.shape[0]) @ table
 
 
-class RelativeValueCache(NamedTuple):
-    """The table rows in use; the weights are not needed, since the table gets no gradient."""
+@replaceable
+def relative_value(weights: Array, table: Array, offset: int = 0) -> tuple[Array, RelativeCache]:
+    """``y[…, i] = Σ_j weights[…, i, j] · R[i, j]``, ``R[i, j] = T[rows[i, j]]``
 
-    rows: Array
-    span: _Span
-    length_k: int
-
-
-def relative_value(
-    weights: Array, table: Array, offset: int = 0
-) -> tuple[Array, RelativeValueCache]:
-    """``y[…, i] = Σ_j weights[…, i, j] · R[i, j]``, ``R[i, j] = T[clip(j − (offset + i), −K, K) + K]``
-
-    Computed as ``y[…, i] = Σ_c (sum of weights[…, i, j] over the j at distance c) · T[c + K]``: one
-    shift, then one product. It is the way back of the key term, walked forward.
+    Computed as ``y[…, i] = Σ_r (sum of weights[…, i, j] over the keys j with rows[i, j] = r) · T[r]``:
+    keys are summed into columns, one for each row of the table, then one product.
 
     Shapes: weights (…, Lq, Lk), table (2K+1, d) → y (…, Lq, d).
 
@@ -168,13 +143,13 @@ def relative_value(
 
     Source: Wei et al. 2019, equation 1 (the term ``α_ij a^V_ij``, after Shaw et al. 2018).
     """
-    length_q, length_k = weights.shape[-2:]
-    span = _span(length_q, length_k, offset, table.shape[0])
-    rows = table[span.start : span.start + span.width]
-    return _keys_to_columns(weights, span) @ rows, RelativeValueCache(rows, span, length_k)
+    xp, (length_q, length_k) = namespace(weights, table), weights.shape[-2:]
+    rows = relative_rows(length_q, length_k, table.shape[0] // 2, offset, xp)
+    return _keys_to_columns(weights, rows, table.shape[0]) @ table, RelativeCache(table, rows)
 
 
-def relative_value_backward(dy: Array, cache: RelativeValueCache) -> Array:
+@replaceable
+def relative_value_backward(dy: Array, cache: RelativeCache) -> Array:
     """``dweights[…, i, j] = dy[…, i] · R[i, j]``
 
     In the forward pass this was keys summed into columns, then a product with T; so now a
@@ -182,4 +157,5 @@ def relative_value_backward(dy: Array, cache: RelativeValueCache) -> Array:
 
     Shapes: dy (…, Lq, d) → dweights (…, Lq, Lk).
     """
-    return _columns_to_keys(dy @ cache.rows.T, cache.span, cache.length_k)
+    table, rows = cache
+    return _columns_to_keys(dy @ table.T, rows)

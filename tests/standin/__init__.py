@@ -34,6 +34,7 @@ from typing import Any
 import numpy as np
 
 from .array import (
+    add_at,
     array_operand,
     count_synchronisations,
     ndarray,
@@ -115,6 +116,7 @@ def _result_type(*arrays_and_dtypes: Any) -> np.dtype:
 
 
 _OWN = {
+    "add.at": add_at,
     "array": _array,
     "asarray": _asarray,
     "asnumpy": _asnumpy,
@@ -209,7 +211,8 @@ def _build() -> ModuleType:
     for name in CONSTANTS.split():
         setattr(module, name, getattr(np, name))
     for name, row in FUNCTIONS.items():
-        setattr(module, name, _function(name, row))
+        owner, _, last = name.rpartition(".")  # "add.at" is a method of the function add
+        setattr(getattr(module, owner) if owner else module, last, _function(name, row))
     for name in METHODS.split():
         setattr(ndarray, name, getattr(module, name))
     ndarray.clip = lambda self, min=None, max=None: module.clip(self, min, max)

@@ -230,6 +230,17 @@ def _scatter(host: np.ndarray, key: tuple[Any, ...], value: Any) -> None:
     host.flat[np.ravel(places)[::-1]] = np.ravel(values)[::-1]
 
 
+_ATOMIC = "iILQefd"
+"""The dtypes that CuPy's threads can add in one step; complex numbers are not among them."""
+
+
+def add_at(host: np.ndarray, key: Any, value: Any) -> None:
+    """``cupy.add.at``, without its order of additions, which changes from run to run."""
+    if host.dtype.char not in _ATOMIC:
+        raise TypeError(f"cupy.add.at does not support {host.dtype}")
+    np.add.at(host, _index(host.shape, key)[0], np.asarray(value).astype(host.dtype))
+
+
 def _waiting(name: str, convert: Callable) -> Callable:
     def method(self: ndarray) -> Any:
         synchronise(name)

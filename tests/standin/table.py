@@ -23,6 +23,7 @@ _UFUNCS = {
 UFUNCS = {name: row for row, names in _UFUNCS.items() for name in names.split()}
 
 FUNCTIONS = UFUNCS | {
+    "add.at": "@a ?indices ~b /",
     # creation
     "arange": "start stop step / * dtype",
     "array": "?obj / dtype * copy order",

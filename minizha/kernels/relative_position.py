@@ -1,0 +1,118 @@
+"""The two relative terms, where the sum over keys is a shift in memory.
+
+Both terms go through *columns*, one for each distance. The plain operation adds the keys to their
+columns one by one. A shift of the rows against each other does it for all keys at once::
+
+    values, one per key j           columns, one per distance j − i
+    j−i:  0  1  2                   i=0   −2 −1 [0  1  2]
+         −1  0  1          ──►      i=1   −2 [−1  0  1] 2
+         −2 −1  0                   i=2   [−2 −1  0] 1  2
+
+The bracket of each row starts one column to the left of the one above. In memory that is a
+plain reshape: see :func:`_by_key`. From columns to keys, the kernel reads by indices like the plain
+operation, for there a shift is slower. Only the table rows that occur are multiplied, at most
+min(2K+1, Lq+Lk−1) of them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from minizha.backend import Array, namespace
+from minizha.ops.relative_position import relative_rows
+
+
+class _Span(NamedTuple):
+    """The distances ``j − (offset + i)`` that Lq queries and Lk keys meet, in rising order: the
+    first ``left`` are clipped to the lowest table row in use, the next ``width`` read the
+    rows ``start`` onwards, the rest is clipped to the highest. ``total`` = Lq + Lk − 1."""
+
+    left: int
+    start: int
+    width: int
+    total: int
+
+
+class ShiftCache(NamedTuple):
+    """The table, which of its rows are in use, the number of keys, and the place of query 0."""
+
+    table: Array
+    span: _Span
+    length_k: int
+    offset: int
+
+    @property
+    def used(self) -> Array:
+        """The table rows in use."""
+        return self.table[self.span.start : self.span.start + self.span.width]
+
+
+def relative_key(
+    query: Array, table: Array, length_k: int, offset: int = 0
+) -> tuple[Array, ShiftCache]:
+    """``y[…, i, j] = query[…, i] · R[i, j]``: one product with the rows in use, then each key reads."""
+    cache = _cache(table, query.shape[-2], length_k, offset)
+    return _columns_to_keys(query @ cache.used.T, cache), cache
+
+
+def relative_key_backward(dy: Array, cache: ShiftCache) -> Array:
+    """``dquery[…, i] = Σ_j dy[…, i, j] · R[i, j]``"""
+    return _keys_to_columns(dy, cache.span) @ cache.used
+
+
+def relative_value(weights: Array, table: Array, offset: int = 0) -> tuple[Array, ShiftCache]:
+    """``y[…, i] = Σ_j weights[…, i, j] · R[i, j]``: one shift, then one product."""
+    cache = _cache(table, *weights.shape[-2:], offset)
+    return _keys_to_columns(weights, cache.span) @ cache.used, cache
+
+
+def relative_value_backward(dy: Array, cache: ShiftCache) -> Array:
+    """``dweights[…, i, j] = dy[…, i] · R[i, j]``"""
+    return _columns_to_keys(dy @ cache.used.T, cache)
+
+
+def _cache(table: Array, length_q: int, length_k: int, offset: int) -> ShiftCache:
+    k = table.shape[0] // 2
+    first, last = -(length_q - 1) - offset, length_k - 1 - offset
+    lowest, highest = max(-k, min(k, first)), max(-k, min(k, last))
+    total = last - first + 1
+    # where all distances are beyond −K, the last of them represents the one row in use
+    left = min(lowest - first, total - 1)
+    span = _Span(left, lowest + k, highest - lowest + 1, total)
+    return ShiftCache(table, span, length_k, offset)
+
+
+def _columns_to_keys(columns: Array, cache: ShiftCache) -> Array:
+    """``out[…, i, j] = columns[…, i, rows[i, j] − start]``; one index into query and column
+    together is faster than two."""
+    xp, (*lead, length_q, width) = namespace(columns), columns.shape
+    k = cache.table.shape[0] // 2
+    rows = relative_rows(length_q, cache.length_k, k, cache.offset, xp) - cache.span.start
+    places = width * xp.arange(length_q)[:, None] + rows
+    return columns.reshape(*lead, length_q * width).take(places, axis=-1)
+
+
+def _keys_to_columns(values: Array, span: _Span) -> Array:
+    """``out[…, i, c] = Σ values[…, i, j]`` over the keys j whose distance is clipped to c: the
+    transpose of :func:`_columns_to_keys`."""
+    lead, length_k = values.shape[:-1], values.shape[-1]
+    every = namespace(values).zeros((*lead, span.total + 1), dtype=values.dtype)
+    _by_key(every, length_k)[...] = values
+    columns = every[..., span.left : span.left + span.width]
+    columns[..., :1] += every[..., : span.left].sum(axis=-1, keepdims=True)
+    columns[..., -1:] += every[..., span.left + span.width :].sum(axis=-1, keepdims=True)
+    return columns
+
+
+def _by_key(columns: Array, length_k: int) -> Array:
+    """The view ``view[…, i, j] = columns[…, i, j − i + Lq − 1]`` of a contiguous array with one
+    spare column: ``(…, Lq, Lq + Lk)`` in, ``(…, Lq, Lk)`` out, memory shared.
+
+    Reading the same memory in rows that are one element shorter starts each row one element
+    earlier than the row above: that is the shift.
+    """
+    *lead, length_q, stride = columns.shape
+    flat = columns.reshape(*lead, length_q * stride)
+    first = length_q - 1
+    shifted = flat[..., first : first + length_q * (stride - 1)]
+    return shifted.reshape(*lead, length_q, stride - 1)[..., :length_k]
