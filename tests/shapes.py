@@ -3,11 +3,12 @@
     Shapes: x (…, I), weight (O, I), bias (O) → y (…, O)
 
 Left of the arrow stand arguments, right of it results, in order (a cache is no result). An axis
-is a symbol that means the same number throughout one call, an expression like ``2K+1``, ``P+L``
-or ``N·d``, a choice like ``D or F``, or ``…`` for any number of axes. Of the words behind an item
+is a symbol that means the same number throughout one call, an expression like ``2K+1``, ``P+L``,
+``N·d`` or ``d/2``, a choice like ``D or F``, or ``…`` for any number of axes. Of the words behind an item
 three are read: ``integers``, ``of x's dtype``, and ``or None`` for a result that may be missing.
 An item may be a named tuple of arrays that all have its shape; where the result as a whole is a
-named tuple, the line names its fields.
+named tuple, the line names its fields. A dotted name is a field of a named tuple, ``inputs.past
+(B, N, P, d)``; a field that is None has no shape.
 """
 
 import functools
@@ -26,12 +27,20 @@ from minizha.ops import activation
 # whole numbers among the arguments that are sizes
 SIZES = {"length_q": "Lq", "length_k": "Lk", "max_relative_position": "K", "head_size": "d"}
 
-ITEM = re.compile(r"(?P<name>\w+) \((?P<axes>[^()]*)\)(?P<words>(?: [^\s,;.()→]++(?! \())*)")
-TERM = re.compile(r"(?P<number>\d*)(?P<symbols>(?:[A-Za-z]\w*(?:·[A-Za-z]\w*)*)?)")
+ITEM = re.compile(
+    r"(?P<name>\w+(?:\.\w+)*) \((?P<axes>[^()]*)\)(?P<words>(?: [^\s,;.()→]++(?! \())*)"
+)
+TERM = re.compile(
+    r"(?P<number>\d*)(?P<symbols>(?:[A-Za-z]\w*(?:·[A-Za-z]\w*)*)?)(?:/(?P<divisor>[1-9]\d*))?"
+)
 
 
 class ShapeError(AssertionError):
     """Documentation and call differ, or the line can't be read."""
+
+
+class TwoUnknownsError(ShapeError):
+    """A sum or product of symbols of which two have no size yet."""
 
 
 class Item(NamedTuple):
@@ -63,8 +72,7 @@ def parse(text: str) -> Line:
     items = []
     for side in sides:
         found = tuple(
-            Item(m["name"], tuple(re.findall(r"[^,\s][^,]*", m["axes"])), m["words"].strip())
-            for m in ITEM.finditer(side)
+            Item(m["name"], axes_of(m["axes"]), m["words"].strip()) for m in ITEM.finditer(side)
         )
         if len(found) != len(re.findall(r"\([^()]*\)", side)):
             raise ShapeError(f"expected every (…) behind a name: {text}")
@@ -72,6 +80,11 @@ def parse(text: str) -> Line:
     if not items[1]:
         raise ShapeError(f"expected a result behind the arrow: {text}")
     return Line(*items)
+
+
+def axes_of(text: str) -> tuple[str, ...]:
+    """The axes between two brackets."""
+    return tuple(re.findall(r"[^,\s][^,]*", text))
 
 
 # --- comparing ------------------------------------------------------------------------------------
@@ -83,45 +96,84 @@ def check(function: Callable, arguments: dict, result: Any, known: dict | None =
     for name, value in arguments.items():
         if name in SIZES:
             _fit_axis(SIZES[name], value, sizes, f"{name} = {value}")
-    for item in line.arguments:
-        if item.name not in arguments:
-            raise ShapeError(f"{function.__name__} has no argument {item.name}")
-        if arguments[item.name] is not None:  # an optional one that was not given
-            _fit(function, item, arguments[item.name], sizes, arguments)
-    results = _results(function, line, result)
-    if len(results) != len(line.results):
-        raise ShapeError(f"{function.__name__}: {len(line.results)} results, found {len(results)}")
-    for item, value in zip(line.results, results, strict=True):
+    given = [(item, argument(function, item.name, arguments)) for item in line.arguments]
+    found = [(item, value) for item, value in given if value is not None]  # None: was not given
+    found += zip(line.results, _results(function, line, result), strict=True)
+    later = []
+    for item, value in found:
+        try:
+            _fit(function, item, value, sizes, arguments)
+        except TwoUnknownsError:  # P+S of an argument, where results tell P and S
+            later.append((item, value))
+    for item, value in later:
         _fit(function, item, value, sizes, arguments)
     return sizes
 
 
+def argument(function: Callable, name: str, arguments: dict) -> Any:
+    """The argument, or with a dotted name its field."""
+    if _head(name) not in arguments:
+        raise ShapeError(f"{function.__name__} has no argument {_head(name)}")
+    return _field(function, name, arguments[_head(name)])
+
+
 def _results(function: Callable, line: Line, result: Any) -> list:
-    if hasattr(result, "_fields"):
-        if {item.name for item in line.results} != set(result._fields):
-            raise ShapeError(f"{function.__name__}: expected the results {result._fields}")
-        return [getattr(result, item.name) for item in line.results]
-    if type(result) is not tuple:
-        return [result]
-    return [value for value in result if not type(value).__name__.endswith("Cache")]
+    """What the items of the results stand for."""
+    names = list(dict.fromkeys(_head(item.name) for item in line.results))
+    fields = getattr(result, "_fields", ())
+    if fields and line.results[0].name != names[0] not in fields:
+        fields = ()  # the result has a name of its own, and the line names fields of it
+    if fields and set(names) != set(fields):
+        raise ShapeError(f"{function.__name__}: expected the results {fields}")
+    if fields:
+        values = [getattr(result, name) for name in names]
+    elif type(result) is tuple:
+        values = [value for value in result if not type(value).__name__.endswith("Cache")]
+    else:
+        values = [result]
+    if len(values) != len(names):
+        raise ShapeError(f"{function.__name__}: {len(names)} results, found {len(values)}")
+    by_name = dict(zip(names, values, strict=True))
+    return [_field(function, item.name, by_name[_head(item.name)]) for item in line.results]
+
+
+def _head(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _field(function: Callable, name: str, value: Any) -> Any:
+    """``value`` itself, or what the fields behind the first dot of ``name`` lead to."""
+    for field in name.split(".")[1:]:
+        if value is None:
+            return None
+        if field not in getattr(value, "_fields", ()):
+            raise ShapeError(f"{function.__name__}: {name}: no field {field}")
+        value = getattr(value, field)
+    return value
 
 
 def _fit(function: Callable, item: Item, value: Any, sizes: dict, arguments: dict) -> None:
     if value is None:
-        if not item.words.startswith("or None"):
+        if "." not in item.name and not item.words.startswith("or None"):
             raise ShapeError(f"{function.__name__}: {item.name}: found None")
         return
     if hasattr(value, "_fields"):
         for part in value:
             _fit(function, item, part, sizes, arguments)
         return
-    shape = getattr(value, "shape", ())  # a Python number has no axes
-    what = f"{function.__name__}: {item.name} ({', '.join(item.axes)}), found {tuple(shape)}"
+    shape = tuple(getattr(value, "shape", ()))  # a Python number has no axes
+    what = f"{function.__name__}: {item.name} ({', '.join(item.axes)}), found {shape}"
     what += f" where {sizes}"
-    axes = list(item.axes)
+    fit_shape(item.axes, shape, sizes, what)
+    _fit_dtype(item.words, value, arguments, what)
+
+
+def fit_shape(axes: tuple[str, ...], shape: tuple[int, ...], sizes: dict, what: str) -> None:
+    """Compare a shape with axes; a symbol that ``sizes`` does not have yet is put there."""
+    axes = list(axes)
     if "…" in axes:
         place, rest = axes.index("…"), len(axes) - 1
-        lead = tuple(shape[place : len(shape) - (rest - place)])
+        lead = shape[place : len(shape) - (rest - place)]
         if len(shape) < rest or sizes.setdefault("…", lead) != lead:
             raise ShapeError(what)
         axes[place : place + 1] = [str(n) for n in lead]
@@ -129,7 +181,6 @@ def _fit(function: Callable, item: Item, value: Any, sizes: dict, arguments: dic
         raise ShapeError(what)
     for axis, size in zip(axes, shape, strict=True):
         _fit_axis(axis, size, sizes, what)
-    _fit_dtype(item.words, value, arguments, what)
 
 
 def _fit_axis(axis: str, size: int, sizes: dict, what: str) -> None:
@@ -138,23 +189,36 @@ def _fit_axis(axis: str, size: int, sizes: dict, what: str) -> None:
             raise ShapeError(what)
         return
     total = 0
-    for number, symbols in _unknown_last(axis, sizes, what):
+    for number, symbols, divisor in _unknown_last(axis, sizes, what):
         *known, last = symbols or [None]
-        product = int(number or 1) * math.prod(sizes[symbol] for symbol in known)
-        total += product * (sizes.setdefault(last, (size - total) // product) if last else 1)
+        product = number * math.prod(sizes[symbol] for symbol in known)
+        if last is not None:
+            product *= sizes.setdefault(last, (size - total) * divisor // product)
+        total += product / divisor
     if size != total:
         raise ShapeError(what)
 
 
-def _unknown_last(axis: str, sizes: dict, what: str) -> list[tuple[str, list[str]]]:
-    """Number and symbols of each term of a sum; the one symbol that may be unknown is the last."""
+class Term(NamedTuple):
+    number: int
+    symbols: list[str]
+    divisor: int
+
+
+def _unknown_last(axis: str, sizes: dict, what: str) -> list[Term]:
+    """The terms of a sum; the one symbol that may be unknown is the last."""
     found = [TERM.fullmatch(term) if term else None for term in axis.split("+")]
-    terms = [(m["number"], m["symbols"].split("·") if m["symbols"] else []) for m in found if m]
-    unknown = [symbol for _, symbols in terms for symbol in symbols if symbol not in sizes]
-    if None in found or len(unknown) > 1:
+    if None in found:
         raise ShapeError(f"{what}: can't read the axis {axis!r}")
-    terms = [(number, sorted(symbols, key=unknown.count)) for number, symbols in terms]
-    return sorted(terms, key=lambda term: sum(map(unknown.count, term[1])))
+    symbols = [m["symbols"].split("·") if m["symbols"] else [] for m in found]
+    unknown = [symbol for names in symbols for symbol in names if symbol not in sizes]
+    if len(unknown) > 1:
+        raise TwoUnknownsError(f"{what}: can't read the axis {axis!r}")
+    terms = [
+        Term(int(m["number"] or 1), sorted(names, key=unknown.count), int(m["divisor"] or 1))
+        for m, names in zip(found, symbols, strict=True)
+    ]
+    return sorted(terms, key=lambda term: sum(map(unknown.count, term.symbols)))
 
 
 def _fit_dtype(words: str, value: Any, arguments: dict, what: str) -> None:

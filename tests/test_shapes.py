@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minizha.model
-from minizha import (
-    NezhaConfig,
-    NezhaForMaskedLM,
-    NezhaForPreTraining,
-    NezhaForSequenceClassification,
-    NezhaModel,
-)
 from minizha.backend import get_backend
 from minizha.ops.activation import ACTIVATIONS
+from model_steps import (
+    Sizes,
+    classifying_step,
+    decoding_step,
+    generating_step,
+    pretraining_step,
+)
 from op_cases import (
     BACKWARDS,
     CASES,
@@ -39,49 +39,11 @@ MODEL = {
 }
 
 # pairwise different, and all but K, P and d odd (d must be even)
-B, L, N, d, K, V, F, TYPES, C, P, S = 5, 7, 3, 10, 4, 19, 11, 17, 23, 2, 13
-D = N * d
-LEGEND = {"B": B, "L": L, "N": N, "d": d, "K": K, "V": V, "F": F, "D": D, "C": C}
-CONFIG = NezhaConfig(
-    vocab_size=V, hidden_size=D, num_hidden_layers=2, num_attention_heads=N, intermediate_size=F,
-    max_relative_position=K, type_vocab_size=TYPES, num_labels=C,
+SIZES = Sizes(
+    B=5, L=7, N=3, d=10, K=4, V=19, F=11, C=23, P=2, S=13, M=15, kept=2, types=17, chunk=3
 )  # fmt: skip
-DECODER = CONFIG.replace(is_decoder=True, add_cross_attention=True)
-
-
-def whole_step(hidden_act, backend):
-    model = NezhaForPreTraining(CONFIG.replace(hidden_act=hidden_act), backend=backend).train()
-    rng = np.random.default_rng(0)
-    labels = rng.integers(0, V, (B, L))
-    labels[rng.random((B, L)) < 0.6] = -100
-    out = model(
-        input_ids=rng.integers(1, V, (B, L)),
-        attention_mask=rng.integers(0, 2, (B, L)),
-        token_type_ids=rng.integers(0, TYPES, (B, L)),
-        head_mask=rng.random((2, N)),
-        labels=labels,
-        next_sentence_label=[0, 1, 1, -100, 0],
-    )
-    out.backward()
-    out.backward(loss=2.0, prediction_logits=np.ones((B, L, V)))
-
-
-def classifying_step(problem, labels, backend):
-    model = NezhaForSequenceClassification(CONFIG.replace(problem_type=problem), backend=backend)
-    model(np.ones((B, L), int), labels=labels).backward()
-
-
-def decoding_step(arrays, backend):
-    """With a past of 2 or of 4 ``arrays`` a layer; of 4, two are keys and values of the encoder."""
-    rng, model = np.random.default_rng(0), NezhaModel(DECODER, backend=backend)
-    shapes = [(B, N, P, d)] * 2 + [(B, N, S, d)] * (arrays - 2)
-    out = model(
-        rng.integers(1, V, (B, L)),
-        past_key_values=[[rng.standard_normal(shape) for shape in shapes]] * 2,
-        encoder_hidden_states=rng.standard_normal((B, S, D)),
-        record=True,
-    )
-    out.backward(last_hidden_state=rng.standard_normal((B, L, D)))
+LEGEND = SIZES.legend()
+B, L, C = SIZES.B, SIZES.L, SIZES.C
 
 
 def call(function, *args, **kwargs):
@@ -173,13 +135,13 @@ def test_a_training_step_of_the_whole_model(plain, backend, request):
         request.getfixturevalue("plain_ops")
     with watching(FUNCTIONS) as ops, watching(MODEL, LEGEND) as functions:
         for hidden_act in ACTIVATIONS:
-            whole_step(hidden_act, backend)
-        classifying_step("regression", np.ones((B, C)), backend)
-        classifying_step("multi_label_classification", np.ones((B, C)), backend)
+            pretraining_step(SIZES, backend, hidden_act=hidden_act)
+        classifying_step(SIZES, backend, "regression", np.ones((B, C)))
+        classifying_step(SIZES, backend, "multi_label_classification", np.ones((B, C)))
         for arrays in (2, 4):
-            decoding_step(arrays, backend)
+            decoding_step(SIZES, backend, arrays)
     with watching(MODEL, LEGEND | {"L": 1}) as generating:
-        NezhaForMaskedLM(DECODER, backend=backend).generate(np.ones((B, 1), int), max_new_tokens=2)
+        generating_step(SIZES, backend)
     assert functions | generating == MODEL.keys()
     if plain:
         assert FUNCTIONS.keys() == ops
@@ -270,10 +232,13 @@ X, Y = np.ones(3), np.ones(5)
         "x (3), y (K+2) → z (K, O); K = 3.",
         "x (I), y (O) → z (I or O, O)",
         "x (…), y (O) → z (…, O)",
+        "x (I/2), y (O) → z (I/2, O); I = 6.",
+        "x (I), y (O+1) → z (I·O/4, O+1); O = 4.",
         "x (I), y (I+J) → z (I, J+I)",
         "x (I), y (J+2I+0) → z (I, O); J = -1.",
         "x (I), y (O) → z (I, I·J+2)",
         "x (I), y (O) → z (I, O) or None",
+        "x (I+J), y (O) → z (I, O); read twice, as I is told by the result.",
     ],
 )
 def test_right_lines(line):
@@ -300,8 +265,12 @@ def test_right_lines(line):
         ("x (I), y (O) → the product", "a result behind the arrow"),
         ("x (I), y: (O) → z (I, O)", "behind a name"),
         ("x (I), y (O) → z (I·1, O)", "can't read the axis"),
-        ("x (I+J), y (O) → z (I, O)", r"can't read the axis 'I\+J'"),
-        ("x (I·J), y (O) → z (I, O)", "can't read the axis 'I·J'"),
+        ("x (I+J), y (O) → z (J+I, O)", r"can't read the axis 'I\+J'"),
+        ("x (J+O), y (O) → z (J, O)", r"x \(J\+O\), found \(3,\)"),
+        ("x (I·J), y (O) → z (I·J, O)", "can't read the axis 'I·J'"),
+        ("x (I), y (O) → z (O/2, O)", r"z \(O/2, O\), found \(3, 5\)"),
+        ("x (I), y (O) → z (I, I+O/2)", r"z \(I, I\+O/2\), found \(3, 5\)"),
+        ("x (I), y (O) → z (I/0, O)", "can't read the axis 'I/0'"),
         ("x (I+), y (O) → z (I, O)", r"can't read the axis 'I\+'"),
         ("x (I), y (O) → z (I, I·O)", r"z \(I, I·O\), found \(3, 5\)"),
         ("x (I), y (O) → z (I, I+O)", r"z \(I, I\+O\), found \(3, 5\)"),
@@ -349,6 +318,61 @@ def test_results_with_names(line, text):
         checked(apart, set())(X, Y)
 
 
+class Given(NamedTuple):
+    x: np.ndarray
+    pair: Pair | None
+
+
+def of_fields(given, y):
+    return Given(given.x + 1.0, given.pair), None
+
+
+WHOLE = Given(X, Pair(Y, Y))
+
+
+@pytest.mark.parametrize(
+    ("line", "given", "text"),
+    [
+        (
+            "given.x (I), y (O), given.pair.first (O) → z.x (I), z.pair (O), w (O) or None",
+            WHOLE,
+            None,
+        ),
+        ("given.x (I), given.pair (O) → z.pair.second (O), w (O) or None", WHOLE, None),
+        ("given.x (I), given.pair (J) → z.pair (O), w (O) or None", Given(X, None), None),
+        ("given.pair.first (J), y (O) → z.x (I), w (O) or None", Given(X, None), None),
+        ("given.x (I), y (I) → z.x (I), w (O) or None", WHOLE, r"y \(I\), found \(5,\)"),
+        ("given.x (O), y (O) → z.x (I), w (O) or None", WHOLE, "of_fields: y"),
+        ("given.pair.first (I), y (O) → z.x (I), w (O) or None", WHOLE, "of_fields: z.x"),
+        ("given.x (I), y (O) → z.pair.first (I), w (O) or None", WHOLE, r"z.pair.first \(I\)"),
+        ("given.z (I), y (O) → z.x (I), w (O) or None", WHOLE, "given.z: no field z"),
+        ("given.x.z (I), y (O) → z.x (I), w (O) or None", WHOLE, "given.x.z: no field z"),
+        ("given.x (I), y (O) → z.y (I), w (O) or None", WHOLE, "z.y: no field y"),
+        ("giving.x (I), y (O) → z.x (I), w (O) or None", WHOLE, "no argument giving"),
+        ("given.x (I), y (O) → z.x (I), z.pair (O)", WHOLE, "1 results, found 2"),
+        ("given.x (I), y (O) → z.x (I), w (O)", WHOLE, "w: found None"),
+    ],
+)
+def test_dotted_names_are_fields(line, given, text):
+    of_fields.__doc__ = f"Shapes: {line}."
+    if text is None:
+        checked(of_fields, set())(given, Y)
+        return
+    with pytest.raises(ShapeError, match=text):
+        checked(of_fields, set())(given, Y)
+
+
+def test_a_result_with_fields_may_have_a_name_of_its_own():
+    def named(x, y):
+        """Shapes: x (I), y (O) → d.x (I), d.pair.first (O)."""
+        return Given(x, Pair(y, x))
+
+    checked(named, set())(X, Y)
+    named.__doc__ = "Shapes: x (I), y (O) → d.x (I), d.pair.first (I)."
+    with pytest.raises(ShapeError, match=r"named: d.pair.first \(I\), found \(5,\)"):
+        checked(named, set())(X, Y)
+
+
 def test_another_dtype_is_found():
     outer.__doc__ = "Shapes: x (I), y (O) → z (I, O) of x's dtype."
     with pytest.raises(ShapeError, match="expected float32, found float64"):
@@ -359,7 +383,7 @@ def test_the_legend_of_the_model_binds(backend):
     """Negative control: were B and L exchanged in the legend, the model's functions would say so."""
     exchanged = LEGEND | {"B": L, "L": B}
     with watching(MODEL, exchanged), pytest.raises(ShapeError):
-        whole_step("gelu", backend)
+        pretraining_step(SIZES, backend)
 
 
 def test_the_watch_ends():

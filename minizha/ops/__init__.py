@@ -11,5 +11,7 @@ gradient of a scalar loss with respect to y and returns that with respect to eac
 
 Axes, here and everywhere: B batch, L length (Lq queries, Lk keys), D hidden, N heads, d head
 size, K max relative position, V vocabulary, F intermediate, M labelled tokens; I and O are a
-linear map's inputs and outputs, T any number of rows.
+linear map's inputs and outputs, T any number of rows, C the columns of a classifier; a decoder has
+read P tokens before, and S tokens of another text. At the end of a line, ``# (B, L, D)`` is the shape of
+what the line assigns.
 """

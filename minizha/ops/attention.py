@@ -70,7 +70,9 @@ def attention(
     Source: Vaswani et al. 2017, equation 1; Wei et al. 2019, equations 1 and 2.
     """
     scaled_query = query * (1.0 / math.sqrt(query.shape[-1]))  # L·d products instead of L·L
-    key_term, relative_key_cache = relative_key(scaled_query, table, key.shape[-2], offset)
+    key_term, relative_key_cache = relative_key(
+        scaled_query, table, key.shape[-2], offset
+    )  # (B, N, Lq, Lk)
     scores = scaled_query @ key.swapaxes(-1, -2) + key_term
     probs, softmax_cache = softmax(scores if mask is None else scores + mask)
     weights, dropout_cache = dropout(probs, dropout_rate, rng)
@@ -103,8 +105,8 @@ def attention_backward(
 
     Shapes: dcontext (B, N, Lq, d) → dquery (B, N, Lq, d), dkey (B, N, Lk, d), dvalue (B, N, Lk, d).
     """
-    dvalue = cache.weights.swapaxes(-1, -2) @ dcontext
-    from_context = dcontext @ cache.value.swapaxes(-1, -2)
+    dvalue = cache.weights.swapaxes(-1, -2) @ dcontext  # (B, N, Lk, d)
+    from_context = dcontext @ cache.value.swapaxes(-1, -2)  # (B, N, Lq, Lk)
     from_context += relative_value_backward(dcontext, cache.relative_value)
     dweights = from_context if dweights is None else from_context + dweights
 

@@ -35,7 +35,7 @@ def binary_cross_entropy(logits: Array, targets: Array) -> tuple[Array, BinaryCr
     # log, not log1p: CuPy has that for real numbers only, and next to z its digits are lost
     softplus = logits * positive + xp.log(1.0 + small)
     wide = xp.complex128 if logits.dtype.kind == "c" else xp.float64
-    loss = (softplus - targets * logits).sum(dtype=wide) / max(logits.size, 1)
+    loss = (softplus - targets * logits).sum(dtype=wide) / max(logits.size, 1)  # ()
     probs = xp.where(positive, xp.ones_like(small), small) / (1.0 + small)
     return xp.asarray(loss, dtype=logits.dtype), BinaryCrossEntropyCache(probs, targets)
 

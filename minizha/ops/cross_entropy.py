@@ -33,7 +33,7 @@ def labelled_rows(labels: Array) -> tuple[np.ndarray, np.ndarray]:
     looked at there; a CuPy array of labels is copied back, which waits for the device.
     """
     labels = to_host(labels)
-    rows = np.flatnonzero(labels != IGNORED)
+    rows = np.flatnonzero(labels != IGNORED)  # (M)
     return rows, labels[rows]
 
 
@@ -53,17 +53,17 @@ def cross_entropy(
     Source: ``torch.nn.CrossEntropyLoss``, reduction "mean".
     """
     xp, shape = namespace(logits), logits.shape
-    rows, labels = (to_backend(a, xp) for a in labelled_rows(labels))
+    rows, labels = (to_backend(a, xp) for a in labelled_rows(labels))  # (M), (M)
     if rows.shape[0] < shape[0]:
-        logits = logits[rows]
+        logits = logits[rows]  # (M, V)
     count = max(rows.shape[0], 1) if count is None else count
     shifted = logits - logits.real.max(axis=-1, keepdims=True)
     exponentials = xp.exp(shifted)
-    total = exponentials.sum(axis=-1, keepdims=True)
+    total = exponentials.sum(axis=-1, keepdims=True)  # (M, 1)
     right = shifted[xp.arange(logits.shape[0]), labels]
     surprise = xp.log(total[:, 0]) - right
     wide = xp.complex128 if surprise.dtype.kind == "c" else xp.float64
-    loss = surprise.sum(dtype=wide) / count
+    loss = surprise.sum(dtype=wide) / count  # ()
     cache = CrossEntropyCache(exponentials / total, labels, rows, count, shape)
     return xp.asarray(loss, dtype=logits.dtype), cache
 
@@ -77,13 +77,13 @@ def cross_entropy_backward(dloss: Array | float, cache: CrossEntropyCache) -> Ar
 
     Shapes: dloss () → dlogits (T, V).
     """
-    probs, labels, rows, count, shape = cache
+    probs, labels, rows, count, shape = cache  # (M, V), (M), (M)
     xp = namespace(probs)
     dkept = probs.copy()
     dkept[xp.arange(probs.shape[0]), labels] -= 1.0
     dkept *= dloss / count
     if rows.shape[0] == shape[0]:
         return dkept
-    dlogits = xp.zeros(shape, dtype=probs.dtype)
+    dlogits = xp.zeros(shape, dtype=probs.dtype)  # (T, V)
     dlogits[rows] = dkept
     return dlogits

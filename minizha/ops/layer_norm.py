@@ -28,7 +28,7 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array,
     xp = namespace(x)
     centred = x - x.mean(axis=-1, keepdims=True)
     # written as a product, not with var(): that takes |·|², which complex steps can't cross
-    variance = (centred * centred).mean(axis=-1, keepdims=True)
+    variance = (centred * centred).mean(axis=-1, keepdims=True)  # (…, 1)
     inverse_std = 1.0 / xp.sqrt(variance + eps)
     normalised = centred * inverse_std
     return normalised * weight + bias, LayerNormCache(normalised, inverse_std, weight)
@@ -51,7 +51,7 @@ def layer_norm_backward(dy: Array, cache: LayerNormCache) -> tuple[Array, Array,
 
     Shapes: dy (…, D) → dx (…, D), dweight (D), dbias (D).
     """
-    n, inverse_std, weight = cache
+    n, inverse_std, weight = cache  # (…, D), (…, 1), (D)
     lead = tuple(range(dy.ndim - 1))
     dbias = dy.sum(axis=lead)
     dweight = (dy * n).sum(axis=lead)

@@ -23,8 +23,8 @@ def linear(x: Array, weight: Array, bias: Array) -> tuple[Array, LinearCache]:
 
     Source: ``torch.nn.Linear``; every ``query``, ``key``, ``value`` and ``dense`` of the model.
     """
-    rows = x.reshape(-1, x.shape[-1])  # one large product instead of B small ones
-    y = rows @ weight.T + bias
+    rows = x.reshape(-1, x.shape[-1])  # (T, I): one large product instead of B small ones
+    y = rows @ weight.T + bias  # (T, O)
     return y.reshape(*x.shape[:-1], weight.shape[0]), LinearCache(x, weight)
 
 
@@ -38,10 +38,10 @@ def linear_backward(dy: Array, cache: LinearCache) -> tuple[Array, Array, Array]
 
     Shapes: dy (…, O) → dx (…, I), dweight (O, I), dbias (O).
     """
-    x, weight = cache
-    dy_rows = dy.reshape(-1, dy.shape[-1])
-    x_rows = x.reshape(-1, x.shape[-1])
+    x, weight = cache  # (…, I), (O, I)
+    dy_rows = dy.reshape(-1, dy.shape[-1])  # (T, O)
+    x_rows = x.reshape(-1, x.shape[-1])  # (T, I)
     dx = (dy_rows @ weight).reshape(x.shape)
     dweight = dy_rows.T @ x_rows
-    dbias = dy_rows.sum(axis=0)
+    dbias = dy_rows.sum(axis=0)  # (O)
     return dx, dweight, dbias

@@ -42,5 +42,5 @@ def softmax_backward(dprobs: Array, cache: SoftmaxCache) -> Array:
     Shapes: dprobs (…, L) → dscores (…, L).
     """
     probs = cache.probs
-    mean = (dprobs * probs).sum(axis=-1, keepdims=True)
+    mean = (dprobs * probs).sum(axis=-1, keepdims=True)  # (…, 1)
     return probs * (dprobs - mean)

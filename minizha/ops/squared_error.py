@@ -25,7 +25,7 @@ def squared_error(y: Array, targets: Array) -> tuple[Array, SquaredErrorCache]:
     """
     xp, difference = namespace(y), y - targets
     wide = xp.complex128 if difference.dtype.kind == "c" else xp.float64
-    loss = (difference * difference).sum(dtype=wide) / max(difference.size, 1)
+    loss = (difference * difference).sum(dtype=wide) / max(difference.size, 1)  # ()
     return xp.asarray(loss, dtype=y.dtype), SquaredErrorCache(difference)
 
 
