@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from minizha.config import NezhaConfig as NezhaConfig
     from minizha.errors import MinizhaError as MinizhaError
     from minizha.model.fine_tuning import NezhaForMultipleChoice as NezhaForMultipleChoice
+    from minizha.model.fine_tuning import NezhaForQuestionAnswering as NezhaForQuestionAnswering
     from minizha.model.fine_tuning import (
         NezhaForSequenceClassification as NezhaForSequenceClassification,
     )
@@ -21,9 +22,8 @@ if TYPE_CHECKING:
         NezhaForNextSentencePrediction as NezhaForNextSentencePrediction,
     )
     from minizha.model.pretraining import NezhaForPreTraining as NezhaForPreTraining
-    from minizha.model.question_answering import (
-        NezhaForQuestionAnswering as NezhaForQuestionAnswering,
-    )
+    from minizha.predict import fill_mask as fill_mask
+    from minizha.predict import next_sentence_probability as next_sentence_probability
     from minizha.text.tokenizer import NezhaTokenizer as NezhaTokenizer
 
 __version__ = "0.1.0"
@@ -35,11 +35,13 @@ _HOMES = {
     "NezhaForMultipleChoice": "minizha.model.fine_tuning",
     "NezhaForNextSentencePrediction": "minizha.model.pretraining",
     "NezhaForPreTraining": "minizha.model.pretraining",
-    "NezhaForQuestionAnswering": "minizha.model.question_answering",
+    "NezhaForQuestionAnswering": "minizha.model.fine_tuning",
     "NezhaForSequenceClassification": "minizha.model.fine_tuning",
     "NezhaForTokenClassification": "minizha.model.fine_tuning",
     "NezhaModel": "minizha.model.nezha",
     "NezhaTokenizer": "minizha.text.tokenizer",
+    "fill_mask": "minizha.predict",
+    "next_sentence_probability": "minizha.predict",
 }
 
 __all__ = [*_HOMES, "crosscheck"]

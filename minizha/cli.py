@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import NoReturn
 
+from minizha.checks import integer
 from minizha.errors import MinizhaError
 
 # NumPy is imported inside the commands: how many threads its products take is read at import
@@ -151,8 +152,7 @@ def _pretrain(options: argparse.Namespace) -> int:
     settings = PretrainOptions(
         **{f.name: getattr(options, f.name) for f in fields(PretrainOptions)}
     )
-    if options.workers is not None and options.workers < 1:
-        raise MinizhaError(f"--workers: expected at least 1, found {options.workers}")
+    integer("--workers", options.workers, 1, optional=True)
     # the parts of a batch run side by side, so each product gets one thread: with two of them on
     # two cores, the products of one part would wait for those of the other
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -165,7 +165,7 @@ def _pretrain(options: argparse.Namespace) -> int:
 
 def _fill_mask(options: argparse.Namespace) -> int:
     from minizha.model.pretraining import NezhaForMaskedLM
-    from minizha.training.evaluation import fill_mask, load_for_text
+    from minizha.predict import fill_mask, load_for_text
 
     model, tokenizer = load_for_text(NezhaForMaskedLM, _model(options), options.backend)
     for number, guesses in enumerate(fill_mask(model, tokenizer, options.text, options.top_k), 1):
@@ -177,25 +177,25 @@ def _fill_mask(options: argparse.Namespace) -> int:
 
 def _next_sentence(options: argparse.Namespace) -> int:
     from minizha.model.pretraining import NezhaForNextSentencePrediction
-    from minizha.training.evaluation import follows, load_for_text
+    from minizha.predict import load_for_text, next_sentence_probability
 
     model, tokenizer = load_for_text(
         NezhaForNextSentencePrediction, _model(options), options.backend
     )
-    probability = follows(model, tokenizer, options.first, options.second)
+    probability = next_sentence_probability(model, tokenizer, options.first, options.second)
     print(f"B continues A\t{probability:.4f}\nB is random\t{1 - probability:.4f}")
     return 0
 
 
 def _info(options: argparse.Namespace) -> int:
-    from minizha.model.info import describe_folder
+    from minizha.info import describe_folder
 
     print(describe_folder(options.folder))
     return 0
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from minizha.model.convert import convert
+    from minizha.convert import convert
 
     print(f"{options.target}: {convert(options.source, options.target)}")
     return 0

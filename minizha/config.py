@@ -79,9 +79,9 @@ class NezhaConfig:
             default = f.default_factory() if callable(f.default_factory) else f.default
             value = given.get(name, default)
             try:
-                value = CHECKS[name](value)
-            except ValueError as error:
-                faults.append(f"{name}: expected {error}, found {reprlib.repr(value)}")
+                value = CHECKS[name](name, value)
+            except ArgumentError as error:
+                faults.append(str(error))
             object.__setattr__(self, name, value)
         object.__setattr__(self, "extra", extra)
         if not faults:
@@ -176,9 +176,9 @@ class NezhaConfig:
                 faults.append(f"id2label: expected a label for each of 0, 1, 2, …, found {found}")
                 return
             try:
-                CHECKS["num_labels"](len(names))
-            except ValueError as error:
-                faults.append(f"id2label: expected as many labels as {error}, found {len(names)}")
+                CHECKS["num_labels"]("id2label: number of labels", len(names))
+            except ArgumentError as error:
+                faults.append(str(error))
                 return
             if "num_labels" in given and given["num_labels"] != len(names):
                 faults.append(

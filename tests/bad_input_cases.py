@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 from minizha import NezhaConfig
-from minizha.model.masked_lm import ItemsInBatch
+from minizha.model.pretraining import ItemsInBatch
 
 V, B, L, D, N, LAYERS = 11, 2, 5, 8, 2, 3
 CONFIG = NezhaConfig(
@@ -164,7 +164,9 @@ CASES |= {
 CASES |= {
     f"num_items_in_batch={value!r}": (
         {"num_items_in_batch": value},
-        "^num_items_in_batch: expected an ItemsInBatch of integers of at least 1 or None, found ",
+        "^num_items_in_batch: expected an ItemsInBatch or None, found "
+        if type(value) is not ItemsInBatch
+        else "^num_items_in_batch.labels: expected an integer of at least 1 or None, found ",
     )
     for value in (3, "3", (1, 2), *map(ItemsInBatch, (0, -1, 1.5, True, "x", float("nan"))))
 }

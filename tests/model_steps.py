@@ -73,7 +73,7 @@ class Sizes(NamedTuple):
 # 2K+1 and B·L; K reaches beyond the text, ends within it, and ends at its first token
 SIZES = (
     Sizes(B=7, L=10, N=5, d=6, K=9, V=34, F=22, C=4, P=3, S=11, M=15, kept=2, types=9, chunk=4),
-    Sizes(B=2, L=9, N=4, d=8, K=14, V=23, F=25, C=11, P=5, S=16, M=13, kept=3, types=7, chunk=2),
+    Sizes(B=10, L=9, N=4, d=8, K=14, V=23, F=25, C=11, P=5, S=16, M=13, kept=3, types=7, chunk=2),
     Sizes(B=5, L=11, N=3, d=8, K=4, V=27, F=30, C=23, P=4, S=13, M=12, kept=2, types=7, chunk=3),
     Sizes(B=6, L=7, N=5, d=8, K=1, V=30, F=24, C=19, P=2, S=10, M=20, kept=4, types=14, chunk=4),
     Sizes(B=4, L=8, N=5, d=10, K=6, V=29, F=28, C=17, P=11, S=15, M=16, kept=3, types=9, chunk=3),

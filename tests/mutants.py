@@ -25,7 +25,7 @@ import mutant_seeds
 from minizha import NezhaConfig, NezhaForMaskedLM, NezhaForPreTraining, NezhaModel, NezhaTokenizer
 from minizha.checkpoint.folder import stored_weights
 from minizha.errors import CheckpointWarning, MinizhaError
-from minizha.model.info import describe_folder
+from minizha.info import describe_folder
 from mutations import mutate
 from torch_files import SECONDS
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from minizha.model import attention as blocks
-from minizha.model import embeddings, encoder, nezha
-from minizha.model.attention import AddAndNormCache, AttentionBlockCache
+from minizha.nezha import attention as blocks
+from minizha.nezha import body, embeddings, encoder
+from minizha.nezha.attention import AddAndNormCache, AttentionBlockCache
 from minizha.ops import attention as ops
 from minizha.ops.activation import (
     ACTIVATIONS,
@@ -151,7 +151,7 @@ def dropout_before_norm(monkeypatch):
         x, drawn["cache"] = dropout(x, drawn["rate"], drawn["rng"])
         return (x, *rest)
 
-    replaced(monkeypatch, nezha, "embeddings", wrong)
+    replaced(monkeypatch, body, "embeddings", wrong)
     fed(monkeypatch, embeddings, "layer_norm", dropped)
     monkeypatch.setattr(embeddings, "dropout", lambda x, *_: (x, drawn["cache"]))
 

@@ -4,29 +4,16 @@ import math
 
 import numpy as np
 
-from minizha.model import attention as blocks
-from minizha.model import (
-    embeddings,
-    encoder,
-    feed_forward,
-    fine_tuning,
-    heads,
-    masked_lm,
-    nezha,
-    pretraining_heads,
-    question_answering,
-)
-from minizha.model.parameters import Tree
+from minizha.nezha import attention as blocks
+from minizha.nezha import body, embeddings, encoder, feed_forward, heads, losses
+from minizha.nezha.parameters import Tree
 from minizha.ops import attention as ops
 from minizha.ops.activation import ACTIVATIONS
 from minizha.ops.gelu import gelu_new, gelu_new_backward
 from minizha.ops.layer_norm import layer_norm_backward
 from seeding import NORMS, Seed, changed_back, fed, replaced
 
-EVERYWHERE = (
-    embeddings, blocks, feed_forward, encoder, nezha, heads, masked_lm, pretraining_heads,
-    fine_tuning, question_answering,
-)  # fmt: skip
+EVERYWHERE = (embeddings, blocks, feed_forward, encoder, body, heads, losses)
 
 
 def root(d):

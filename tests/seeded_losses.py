@@ -4,13 +4,14 @@ import math
 
 import numpy as np
 
-from minizha.model import fine_tuning, heads, masked_lm, pretraining_heads, question_answering
+from minizha.model import call, fine_tuning, pretraining
+from minizha.nezha import heads, losses
 from minizha.ops.activation import relu_backward
 from seeded_blocks import identity
-from seeding import Seed, at, changed, fed, grafted, replaced
+from seeding import Seed, at, changed, changed_loss, fed, grafted, replaced
 from tiny_models import IGNORED
 
-PREDICTING = (masked_lm, pretraining_heads)
+HEAD, SINGLE = "cls.predictions.", "single_label_classification"
 
 # --- masked words ---------------------------------------------------------------------------------
 
@@ -27,28 +28,29 @@ def mlm_no_activation(monkeypatch):
 
 def in_predictions(name, change):
     def make(monkeypatch):
-        fed(monkeypatch, PREDICTING, "predictions", lambda p, *rest: (change(p), *rest))
+        fed(monkeypatch, losses, "predictions", lambda p, *rest: (change(p), *rest))
 
     make.__name__ = name
     return make
 
 
 def without(name):
-    return lambda p: grafted(p, name, 0.0 * at(p, name))
+    return lambda p: grafted(p, HEAD + name, 0.0 * at(p, HEAD + name))
 
 
 def turned(name):
-    return lambda p: grafted(p, name, at(p, name).T)
+    return lambda p: grafted(p, HEAD + name, at(p, HEAD + name).T)
 
 
 def another_loss(name, change):
     """``change(labels, V)`` gives the labels and what the sum is divided by."""
 
     def make(monkeypatch):
-        def arguments(p, config, hidden, weight, labels, count):
-            return (p, config, hidden, weight, *change(labels, config.vocab_size))
+        def arguments(p, config, hidden, labels, rng):
+            wrong = losses.Labels(*change(labels.values, config.vocab_size))
+            return p, config, hidden, wrong, rng
 
-        fed(monkeypatch, pretraining_heads, "masked_lm_loss", arguments)
+        fed(monkeypatch, pretraining, "masked_words", arguments)
 
     make.__name__ = name
     return make
@@ -80,15 +82,15 @@ def loss_mean_of_rows(monkeypatch):
     """The mean over the examples of the mean over their tokens, which are not equally many."""
 
     def wrong(right):
-        def masked_lm_loss(p, config, hidden, weight, labels, count):
-            _, cache = right(p, config, hidden, weight, labels, count)
-            rows = zip(hidden, labels, strict=True)
-            means = [right(p, config, h[None], weight, y[None])[0] for h, y in rows]
-            return np.mean(means), cache
+        def masked_words(p, config, hidden, labels, rng):
+            scores, cache = right(p, config, hidden, labels, rng)
+            rows = zip(hidden, labels.values, strict=True)
+            each = [right(p, config, h[None], losses.Labels(y[None]), rng)[0] for h, y in rows]
+            return scores._replace(loss=np.mean([one.loss for one in each])), cache
 
-        return masked_lm_loss
+        return masked_words
 
-    replaced(monkeypatch, pretraining_heads, "masked_lm_loss", wrong)
+    replaced(monkeypatch, pretraining, "masked_words", wrong)
 
 
 def loss_log_epsilon(monkeypatch):
@@ -96,14 +98,12 @@ def loss_log_epsilon(monkeypatch):
         probs = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
         return -np.log(probs[np.arange(len(labels)), labels] + 1e-8).mean()
 
-    changed(monkeypatch, masked_lm, "cross_entropy", surprise)
+    changed(monkeypatch, losses, "cross_entropy", surprise)
 
 
 def loss_base_2(monkeypatch):
-    changed(
-        monkeypatch, (masked_lm, pretraining_heads), "cross_entropy",
-        lambda loss, *_: loss / math.log(2.0),
-    )  # fmt: skip
+    changed(monkeypatch, losses, "cross_entropy", lambda loss, *_: loss / math.log(2.0))
+    changed_loss(monkeypatch, SINGLE, lambda loss, *_: loss / math.log(2.0))
 
 
 # --- next sentences -------------------------------------------------------------------------------
@@ -111,10 +111,10 @@ def loss_base_2(monkeypatch):
 
 def another_next_sentence(name, change):
     def make(monkeypatch):
-        def arguments(logits, labels, count):
-            return logits, change(labels), count
+        def arguments(p, config, pooled, labels, rng):
+            return p, config, pooled, labels._replace(values=change(labels.values)), rng
 
-        fed(monkeypatch, pretraining_heads, "cross_entropy", arguments)
+        fed(monkeypatch, pretraining, "next_sentence", arguments)
 
     make.__name__ = name
     return make
@@ -134,7 +134,7 @@ def another_sum(name, sum_):
 
             return add
 
-        replaced(monkeypatch, pretraining_heads, "add", wrong)
+        replaced(monkeypatch, call, "add", wrong)
 
     make.__name__ = name
     return make
@@ -144,24 +144,24 @@ def another_sum(name, sum_):
 
 
 def qa_columns_swapped(monkeypatch):
-    changed(monkeypatch, question_answering, "linear", lambda logits, *_: logits[..., ::-1])
+    changed(monkeypatch, losses, "linear", lambda logits, *_: logits[..., ::-1])
 
 
 def qa_positions_swapped(monkeypatch):
     """The starts are compared with the ends that were asked for."""
 
     def wrong(right):
-        def call(self, *arguments, start_positions, end_positions, **options):
+        def swapped(self, *arguments, start_positions, end_positions, **options):
             places = {"start_positions": end_positions, "end_positions": start_positions}
             return right(self, *arguments, **places, **options)
 
-        return call
+        return swapped
 
-    replaced(monkeypatch, question_answering.NezhaForQuestionAnswering, "__call__", wrong)
+    replaced(monkeypatch, fine_tuning.NezhaForQuestionAnswering, "__call__", wrong)
 
 
 def qa_loss_sum(monkeypatch):
-    changed(monkeypatch, question_answering, "cross_entropy", lambda loss, *_: 2.0 * loss)
+    changed_loss(monkeypatch, SINGLE, lambda loss, *_: 2.0 * loss)
 
 
 def multi_label_softmax(monkeypatch):
@@ -169,18 +169,17 @@ def multi_label_softmax(monkeypatch):
         logs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
         return -(targets * logs).sum() / logits.shape[0]
 
-    changed(monkeypatch, fine_tuning, "binary_cross_entropy", surprise)
+    changed_loss(monkeypatch, "multi_label_classification", surprise)
 
 
 def multi_label_sum(monkeypatch):
-    changed(
-        monkeypatch, fine_tuning, "binary_cross_entropy",
-        lambda loss, logits, _: loss * logits.shape[1],
-    )  # fmt: skip
+    changed_loss(
+        monkeypatch, "multi_label_classification", lambda loss, logits, _: loss * logits.shape[1]
+    )
 
 
 def regression_half(monkeypatch):
-    changed(monkeypatch, fine_tuning, "squared_error", lambda loss, *_: 0.5 * loss)
+    changed_loss(monkeypatch, "regression", lambda loss, *_: 0.5 * loss)
 
 
 LM, NEXT = "masked_lm_loss", "next_sentence_loss"

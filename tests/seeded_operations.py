@@ -1,5 +1,6 @@
 """Each wrong way back of one operation, in a model that goes that way."""
 
+from minizha.nezha.losses import LOSSES
 from minizha.ops import attention
 from minizha.ops.activation import ACTIVATIONS
 from minizha.ops.replaceable import KERNELS
@@ -60,6 +61,9 @@ def installed(op, what):
             monkeypatch.setitem(KERNELS, (op, "numpy"), wrong)
         if op in ACTIVATIONS and op != "tanh":
             monkeypatch.setitem(ACTIVATIONS, op, ACTIVATIONS[op]._replace(backward=backward))
+        for problem_type, pair in LOSSES.items():
+            if pair.forward.__name__ == op:
+                monkeypatch.setitem(LOSSES, problem_type, pair._replace(backward=backward))
         replaced(monkeypatch, (*EVERYWHERE, attention), op + "_backward", lambda right: backward)
 
     make.__name__ = f"{op}: {what}"

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from minizha.model import embeddings, encoder, heads, nezha
-from minizha.model.parameters import Tree
+from minizha.nezha import body, embeddings, encoder, heads
+from minizha.nezha.parameters import Tree
 from seeded_scores import sinusoid
 from seeding import ATTENTION, KEY, QUERY, VALUE, Seed, at, changed, fed, grafted, replaced
 
@@ -90,7 +90,7 @@ def layers_in_reverse(monkeypatch):
         layers = Tree(zip(names, [p.layer[n] for n in reversed(names)], strict=True))
         return (Tree(p, layer=layers), *rest)
 
-    fed(monkeypatch, nezha, "encoder", reversed_)
+    fed(monkeypatch, body, "encoder", reversed_)
 
 
 def one_layer_for_all(monkeypatch):
@@ -99,7 +99,7 @@ def one_layer_for_all(monkeypatch):
     def shared(p, *rest):
         return (Tree(p, layer=Tree(dict.fromkeys(p.layer, p.layer["0"]))), *rest)
 
-    fed(monkeypatch, nezha, "encoder", shared)
+    fed(monkeypatch, body, "encoder", shared)
 
 
 def without_bias(name):
@@ -115,14 +115,14 @@ def pooler_no_tanh(monkeypatch):
 
 
 def pooler_last_token(monkeypatch):
-    fed(monkeypatch, nezha, "pooler", lambda p, hidden: (p, hidden[:, ::-1]))
+    fed(monkeypatch, body, "pooler", lambda p, hidden: (p, hidden[:, ::-1]))
 
 
 def pooler_mean(monkeypatch):
     def mean(p, hidden):
         return p, np.broadcast_to(hidden.mean(axis=1, keepdims=True), hidden.shape)
 
-    fed(monkeypatch, nezha, "pooler", mean)
+    fed(monkeypatch, body, "pooler", mean)
 
 
 NORM, INNER = "embeddings.LayerNorm", "encoder.layer.0.intermediate"

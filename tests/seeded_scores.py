@@ -5,10 +5,11 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from minizha.model import attention as blocks
-from minizha.model import base, encoder
+from minizha.model import base
+from minizha.nezha import attention as blocks
+from minizha.nezha import encoder
 from minizha.ops import attention as ops
-from seeding import BODY, SCORES, Seed, changed, fed, replaced, stash
+from seeding import BODY, SCORES, Seed, changed, fed, fed_options, replaced, stash
 
 D, REACH = BODY["hidden_size"], 16  # farther apart than REACH no two tokens here are
 
@@ -106,25 +107,27 @@ def relative_by_key(monkeypatch):
 
 
 def offset_forgotten(monkeypatch):
-    fed(monkeypatch, blocks, "attention", lambda *a: (*a[:6], 0))
+    fed_options(monkeypatch, blocks, "attention", offset=0)
 
 
 def cross_offset_forgotten(monkeypatch):
     """A block whose source is not its own x is one of cross-attention."""
     fed(
         monkeypatch, encoder, "attention_block",
-        lambda *a: a if a[3] is a[2] else (*a[:7], 0, *a[8:]),
+        lambda *a: a if a[3] is a[2] else (*a[:4], a[4]._replace(offset=0), a[5]),
     )  # fmt: skip
 
 
 def offset_from_the_end(monkeypatch):
-    fed(monkeypatch, blocks, "attention", lambda q, k, *a: (q, k, *a[:4], k.shape[2] - q.shape[2]))
+    fed_options(monkeypatch, blocks, "attention", offset=lambda q, k, *_: k.shape[2] - q.shape[2])
 
 
 def no_cross_relative(monkeypatch):
     fed(
         monkeypatch, encoder, "attention_block",
-        lambda *a: a if a[3] is a[2] else (*a[:4], 0.0 * a[4], *a[5:]),
+        lambda *a: a
+        if a[3] is a[2]
+        else (*a[:4], a[4]._replace(table=0.0 * a[4].table), a[5]),
     )  # fmt: skip
 
 

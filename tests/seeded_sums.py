@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from minizha.model import attention as blocks
-from minizha.model import embeddings, encoder, masked_lm, pretraining_heads
-from minizha.model.parameters import Tree
+from minizha.nezha import attention as blocks
+from minizha.nezha import embeddings, encoder, heads, losses
+from minizha.nezha.parameters import Tree
 from seeded_gradients import EVERYWHERE, OF_ATTENTION
-from seeding import Seed, changed_back, fed, replaced
+from seeding import Seed, changed_back, replaced
 
-PREDICTING = (masked_lm, pretraining_heads)
+PAD = 0
 
 # --- sums over ways -------------------------------------------------------------------------------
 
@@ -38,23 +38,27 @@ def gradients_of_the_last_use(monkeypatch):
 
 
 def tied_decoder_gradient_lost(monkeypatch):
-    fed(
-        monkeypatch, PREDICTING, "predictions_backward",
-        lambda d, cache, config, g, decoder: (d, cache, config, g, Tree(weight=None)),
-    )  # fmt: skip
+    def wrong(right):
+        def decoder(tree):
+            found = right(tree)  # in a tree of gradients, there is none yet
+            return Tree(weight=None) if found.weight is None else found
+
+        return decoder
+
+    replaced(monkeypatch, heads, "decoder", wrong)
 
 
 def pad_row_zeroed(monkeypatch):
     def wrong(right):
-        def predictions_backward(d, cache, config, g, decoder):
-            dhidden = right(d, cache, config, g, decoder)
+        def predictions_backward(d, cache, g):
+            dhidden, decoder = right(d, cache, g), heads.decoder(g)
             decoder["weight"] = decoder["weight"].copy()
-            decoder["weight"][config.pad_token_id] = 0.0
+            decoder["weight"][PAD] = 0.0
             return dhidden
 
         return predictions_backward
 
-    replaced(monkeypatch, PREDICTING, "predictions_backward", wrong)
+    replaced(monkeypatch, losses, "predictions_backward", wrong)
 
 
 # --- embeddings -----------------------------------------------------------------------------------
@@ -93,7 +97,7 @@ def another_loss(name, change):
     """``change(dlogits, dloss, cache)``"""
 
     def make(monkeypatch):
-        changed_back(monkeypatch, masked_lm, "cross_entropy_backward", change)
+        changed_back(monkeypatch, losses, "cross_entropy_backward", change)
 
     make.__name__ = name
     return make

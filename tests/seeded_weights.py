@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 
 from minizha.crosscheck import sites
-from minizha.model import attention as blocks
 from minizha.model import inputs
+from minizha.nezha import attention as blocks
 from minizha.ops import attention as ops
 from minizha.ops.dropout import DropoutCache
 from minizha.ops.softmax import SoftmaxCache
-from seeding import CONTEXT, PROBS, WEIGHTS, Seed, changed, fed, replaced, stash
+from seeding import CONTEXT, PROBS, WEIGHTS, Seed, changed, fed, fed_options, replaced, stash
 
 # --- from scores to weights -----------------------------------------------------------------------
 
@@ -20,7 +20,12 @@ def another_mask(name, change):
     """``change(visible)`` of the mask before it is made into what is added."""
 
     def make(monkeypatch):
-        fed(monkeypatch, inputs.Door, "added", lambda door, visible: (door, change(visible)))
+        fed(
+            monkeypatch,
+            inputs.ArgumentChecker,
+            "added",
+            lambda door, visible: (door, change(visible)),
+        )
 
     make.__name__ = name
     return make
@@ -37,7 +42,7 @@ def another_addend(name, change):
 
             return added
 
-        replaced(monkeypatch, inputs.Door, "added", wrong)
+        replaced(monkeypatch, inputs.ArgumentChecker, "added", wrong)
 
     make.__name__ = name
     return make
@@ -62,14 +67,14 @@ def turned(visible):
 
 def mask_after_softmax(monkeypatch):
     meant = {}
-    fed(monkeypatch, blocks, "attention", lambda *a: (*a[:4], None, *a[5:]))
-    replaced(monkeypatch, blocks, "attention", stash(meant, "mask", 4))
+    fed_options(monkeypatch, blocks, "attention", mask=None)
+    replaced(monkeypatch, blocks, "attention", stash(meant, "mask", "mask"))
     fresh(monkeypatch, lambda probs: probs * (meant["mask"] >= 0))
 
 
 def masked_row_zero(monkeypatch):
     meant = {}
-    replaced(monkeypatch, blocks, "attention", stash(meant, "mask", 4))
+    replaced(monkeypatch, blocks, "attention", stash(meant, "mask", "mask"))
     fresh(monkeypatch, lambda probs: probs * (meant["mask"] >= 0).any(axis=-1, keepdims=True))
 
 
@@ -114,23 +119,23 @@ def triangle(name, tri):
 
 
 def head_mask_ignored(monkeypatch):
-    fed(monkeypatch, blocks, "attention", lambda *a: (*a[:5], None, *a[6:]))
+    fed_options(monkeypatch, blocks, "attention", head_mask=None)
 
 
 def head_mask_inverted(monkeypatch):
-    fed(monkeypatch, inputs.Door, "head_masks", lambda door, value: (door, 1.0 - value))
+    fed(monkeypatch, inputs.ArgumentChecker, "head_masks", lambda door, value: (door, 1.0 - value))
 
 
 def head_mask_before_softmax(monkeypatch):
     meant = {}
     head_mask_ignored(monkeypatch)
-    replaced(monkeypatch, blocks, "attention", stash(meant, "heads", 5))
+    replaced(monkeypatch, blocks, "attention", stash(meant, "heads", "head_mask"))
     fed(monkeypatch, ops, "softmax", lambda scores: (scores * meant["heads"],))
 
 
 def head_mask_other_layer(monkeypatch):
     replaced(
-        monkeypatch, inputs.Door, "head_masks",
+        monkeypatch, inputs.ArgumentChecker, "head_masks",
         lambda right: lambda door, value: right(door, value)[::-1],
     )  # fmt: skip
 
@@ -149,9 +154,9 @@ def dropout_on_scores(monkeypatch):
         return softmax
 
     def attention(right):
-        def forward(*arguments, dropout_rate, rng):
-            drawn.update(rate=dropout_rate, rng=rng)
-            return right(*arguments, dropout_rate=dropout_rate, rng=rng)
+        def forward(*arguments, **options):
+            drawn.update(rate=options["dropout_rate"], rng=options["rng"])
+            return right(*arguments, **options)
 
         return forward
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minizha.model import attention, embeddings, heads
-from minizha.model.parameters import Tree
+from minizha.nezha import attention, embeddings, heads
+from minizha.nezha.losses import LOSSES
+from minizha.nezha.parameters import Tree
 from tiny_heads import TinyHead
 from tiny_models import DECODERS, IGNORED, Tiny
 
@@ -107,11 +108,11 @@ def replaced(monkeypatch, places, name, wrong):
 
 
 def stash(meant, name, place):
-    """A wrapper that remembers the argument at a place and calls the function."""
+    """A wrapper that remembers the argument at a place, or of a name, and calls the function."""
 
     def wrong(right):
         def forward(*arguments, **options):
-            meant[name] = arguments[place]
+            meant[name] = options[place] if isinstance(place, str) else arguments[place]
             return right(*arguments, **options)
 
         return forward
@@ -150,6 +151,30 @@ def fed(monkeypatch, places, name, change):
         monkeypatch, places, name,
         lambda right: lambda *arguments, **options: right(*change(*arguments), **options),
     )  # fmt: skip
+
+
+def fed_options(monkeypatch, places, name, **changes):
+    """The function gets other values, or functions of the positional ones, for these keywords."""
+
+    def wrong(right):
+        def forward(*arguments, **options):
+            new = {n: c(*arguments) if callable(c) else c for n, c in changes.items()}
+            return right(*arguments, **(options | new))
+
+        return forward
+
+    replaced(monkeypatch, places, name, wrong)
+
+
+def changed_loss(monkeypatch, problem_type, change):
+    """The loss of a problem type goes through ``change(loss, logits, labels, …)``."""
+    pair = LOSSES[problem_type]
+
+    def forward(*arguments):
+        loss, cache = pair.forward(*arguments)
+        return change(loss, *arguments), cache
+
+    monkeypatch.setitem(LOSSES, problem_type, pair._replace(forward=forward))
 
 
 def grafted(tree, name, leaf):

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from minizha.nezha import losses
 from minizha.ops import activation
 
 # whole numbers among the arguments that are sizes
@@ -264,8 +265,8 @@ def watching(functions: dict[str, Callable], known: dict | None = None) -> Itera
             for name, value in list(vars(module).items()):
                 if is_watched(value):
                     patch.setattr(module, name, twin(value))
-        for name, pair in activation.ACTIVATIONS.items():
-            if is_watched(pair.forward):
-                twins = activation.Activation(*map(twin, pair))
-                patch.setitem(activation.ACTIVATIONS, name, twins)
+        for table in (activation.ACTIVATIONS, losses.LOSSES):
+            for name, pair in table.items():
+                if is_watched(pair.forward):
+                    patch.setitem(table, name, type(pair)(*map(twin, pair)))
         yield called

@@ -15,11 +15,14 @@ ROOT = Path(minizha.__file__).parent
 LAYERS = (
     {"cli", "__main__"},
     {"", "training", "crosscheck"},  # "" is minizha itself: the public names
+    {"predict", "convert", "info"},
     {"model", "text", "checkpoint"},
+    {"nezha"},
     {"kernels"},
     {"ops"},
     {"backend"},
     {"config", "config_checks", "files", "saving"},
+    {"checks"},
     {"errors"},
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

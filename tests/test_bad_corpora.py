@@ -60,7 +60,7 @@ def test_a_corpus_that_is_no_file(tmp_path):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"steps": 0}, r"^steps: expected an integer in \[1, 1e\+09\], found 0$"),
+        ({"steps": 0}, r"^steps: expected an integer in \[1, 1000000000\], found 0$"),
         ({"steps": 1.0}, r"^steps: expected an integer in .*, found 1\.0$"),
         ({"steps": True}, "^steps: expected an integer in .*, found True$"),
         ({"seed": -1}, "^seed: expected an integer of at least 0, found -1$"),
@@ -76,7 +76,10 @@ def test_a_corpus_that_is_no_file(tmp_path):
         ({"rate": float("nan")}, r"^rate: expected a number in \[0, 1\], found nan$"),
         ({"rate": "0.1"}, r"^rate: expected a number in \[0, 1\], found '0\.1'$"),
         ({"rate": 1e300}, r"^rate: expected a number in \[0, 1\], found 1e\+300$"),
-        ({"max_norm": float("inf")}, "^max_norm: expected a number of at least .*, found inf$"),
+        (
+            {"max_norm": float("inf")},
+            "^max_norm: expected a finite number of at least .*, found inf$",
+        ),
         ({"dropout": 1.0}, r"^dropout: expected a number in \[0, 0\.9\], found 1\.0$"),
         ({"warmup": -0.1}, r"^warmup: expected a number in \[0, 1\], found -0\.1$"),
         ({"held_out": 1}, "^held_out: expected an integer of at least 2, found 1$"),

@@ -9,9 +9,9 @@ import pytest
 from safetensors.numpy import save
 
 from minizha import NezhaConfig, NezhaForPreTraining, NezhaModel, NezhaTokenizer
+from minizha.convert import convert
 from minizha.errors import ArgumentError, FileError, MinizhaError
-from minizha.model.convert import convert
-from minizha.model.info import describe_folder
+from minizha.info import describe_folder
 from minizha.text.vocabulary import SPECIAL_TOKENS
 
 CONFIG = NezhaConfig(

@@ -15,7 +15,7 @@ BAD = {
     ),
     "top_k": ([0, -1, 1.5, "3", True, [1]], "an integer of at least 1 or None"),
     "top_p": ([0, 0.0, -0.1, 1.1, np.nan, "1", True, [0.5]], r"a number in \(0, 1\] or None"),
-    "eos_token_id": ([-2, V, 2.0, "3", True, [1]], r"an integer in \[0, 17\), None, or -1"),
+    "eos_token_id": ([-2, V, 2.0, "3", True, [1]], r"an integer in \[-1, 16\] or None"),
     "seed": ([-1, 1.5, "1", None, True], "an integer of at least 0"),
     "do_sample": (["yes", 1, []], "True, False or None"),
     "use_cache": (["yes", 0, []], "True, False or None"),

@@ -13,7 +13,7 @@ import test_text_vocabulary
 import test_torch_files
 from hostile_torch_files import HOSTILE
 from minizha import NezhaForPreTraining, NezhaTokenizer
-from minizha.model.info import describe_folder
+from minizha.info import describe_folder
 from mutant_seeds import TOKENS, config_json, packed, parameters, tokenizer_files
 from torch_files import ROOM, SECONDS, measured
 
@@ -57,7 +57,7 @@ CONFIGS = {
     "a layer to prune that is none": (config(pruned_heads={"1": [0]}), "pruned_heads: expected he"),
     "heads to prune in a dict": (config(pruned_heads={"0": 5}), "pruned_heads: expected heads in"),
     "a function that is none": (config(hidden_act="import os"), "hidden_act: expected one of"),
-    "no dropout": (config(hidden_dropout_prob=1.0), "hidden_dropout_prob: expected a probability"),
+    "no dropout": (config(hidden_dropout_prob=1.0), "hidden_dropout_prob: expected a number in"),
     "a boolean in words": (config(is_decoder="false"), "is_decoder: expected True or False"),
 }  # fmt: skip
 # describe_folder lists another model, and says that it can't be loaded

@@ -18,8 +18,8 @@ from minizha import (
 )
 from minizha.backend import to_host
 from minizha.errors import ArgumentError, CheckpointWarning, FileError, MinizhaError
+from minizha.predict import fill_mask
 from minizha.text.vocabulary import SPECIAL_TOKENS
-from minizha.training.evaluation import fill_mask
 from minizha.training.optimizer import AdamW
 
 CONFIG = NezhaConfig(

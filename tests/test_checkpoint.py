@@ -17,7 +17,7 @@ from minizha import (
 )
 from minizha.backend import to_host
 from minizha.errors import CheckpointWarning, FileError
-from minizha.model.parameters import initialise
+from minizha.model.initialisation import initialise
 
 RECORDED = Path(__file__).parent / "data" / "hf-4.37.2-tiny-pretraining"
 CLASSES = (NezhaModel, NezhaForPreTraining, NezhaForMaskedLM, NezhaForNextSentencePrediction)

@@ -10,7 +10,7 @@ import pytest
 
 import minizha
 from minizha import NezhaConfig
-from minizha.model.convert import convert
+from minizha.convert import convert
 from minizha.ops.relative_position import relative_table
 
 torch = pytest.importorskip("torch", reason="the peers extra is not installed")

@@ -97,12 +97,15 @@ def test_the_stand_in_for_a_gpu(trained, capsys, backend):
         ("pretrain --steps", "argument --steps: expected one argument (see minizha pretrain --he"),
         ("pretrain --steps ten", "argument --steps: invalid int value: 'ten'"),
         ("pretrain --steps 1.5", "argument --steps: invalid int value: '1.5'"),
-        ("pretrain --steps 0", "steps: expected an integer in [1, 1e+09], found 0"),
-        ("pretrain --steps 0 --rate -1", "steps: expected an integer in [1, 1e+09], found 0; rate"),
+        ("pretrain --steps 0", "steps: expected an integer in [1, 1000000000], found 0"),
+        (
+            "pretrain --steps 0 --rate -1",
+            "steps: expected an integer in [1, 1000000000], found 0; rate",
+        ),
         ("pretrain --heads 0", "heads: expected an integer in [1, 1024], found 0"),
         ("pretrain --heads 3", "hidden_size / heads: expected an even whole number"),
         ("pretrain --rate nan", "rate: expected a number in [0, 1], found nan"),
-        ("pretrain --workers 0", "--workers: expected at least 1, found 0"),
+        ("pretrain --workers 0", "--workers: expected an integer of at least 1 or None, found 0"),
         ("pretrain --size 3", "unrecognized arguments: --size 3"),
         ("pretrain --corpus missing.txt", "missing.txt: can't be read: No such file"),
         ("pretrain --corpus .", ".: expected a file, found a folder"),
@@ -117,15 +120,21 @@ def test_the_stand_in_for_a_gpu(trained, capsys, backend):
         ("fill-mask", "the following arguments are required: TEXT (see minizha fill-mask --help)"),
         (
             "fill-mask 一二三 --model M",
-            "text: expected [MASK] where a word is to be guessed, found",
+            "text: expected [MASK] where a token is to be predicted, found",
         ),
         (
             "fill-mask [mask] --model M",
-            "text: expected [MASK] where a word is to be guessed, found",
+            "text: expected [MASK] where a token is to be predicted, found",
         ),
-        ("fill-mask [MASK] --model M --top-k 0", "top_k: expected 1 to 35, found 0"),
-        ("fill-mask [MASK] --model M --top-k -1", "top_k: expected 1 to 35, found -1"),
-        ("fill-mask [MASK] --model M --top-k 36", "top_k: expected 1 to 35, found 36"),
+        ("fill-mask [MASK] --model M --top-k 0", "top_k: expected an integer in [1, 35], found 0"),
+        (
+            "fill-mask [MASK] --model M --top-k -1",
+            "top_k: expected an integer in [1, 35], found -1",
+        ),
+        (
+            "fill-mask [MASK] --model M --top-k 36",
+            "top_k: expected an integer in [1, 35], found 36",
+        ),
         ("fill-mask [MASK] --model M --top-k x", "argument --top-k: invalid int value: 'x'"),
         ("fill-mask [MASK] --model M --backend tpu", "backend: expected one of numpy, cupy, found"),
         ("fill-mask [MASK] --model nowhere", "nowhere: no such folder, and found no vocab.txt"),
@@ -182,7 +191,7 @@ def test_ctrl_c_elsewhere(monkeypatch, capsys):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("minizha.model.info.describe_folder", interrupt)
+    monkeypatch.setattr("minizha.info.describe_folder", interrupt)
     assert main(["info", "."]) == 130
     assert capsys.readouterr().err == "minizha: interrupted\n"
 
@@ -191,5 +200,5 @@ def test_too_little_memory_is_one_line(monkeypatch, failed):
     def full(*_):
         raise MemoryError("Unable to allocate 9 TiB")
 
-    monkeypatch.setattr("minizha.model.info.describe_folder", full)
+    monkeypatch.setattr("minizha.info.describe_folder", full)
     assert failed("info", ".") == "not enough memory for these sizes: Unable to allocate 9 TiB"

@@ -80,8 +80,8 @@ def test_two_ways_back_from_one_output(backend):
 def test_the_record_keeps_nothing_that_is_f_wide(backend):
     _, chunked = run("NezhaModel", backend, 2)
     _, whole = run("NezhaModel", backend, 0)
-    assert type(chunked.encoder[0].feed_forward)._fields == ("x", "p", "chunk")
-    assert whole.encoder[0].feed_forward.intermediate.x.shape == (3, L, 12)
+    assert type(chunked.nezha.encoder[0].feed_forward)._fields == ("x", "p", "hidden_act", "chunk")
+    assert whole.nezha.encoder[0].feed_forward.intermediate.x.shape == (3, L, 12)
 
 
 def peak(model, inputs, learning):

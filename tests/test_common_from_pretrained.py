@@ -127,7 +127,7 @@ def test_a_constructors_option_belongs_to_its_class(kind, backend, tmp_path):
         ({"num_labels": 0}, "num_labels: expected an integer in"),
         ({"problem_type": "guess"}, "problem_type: expected one of"),
         ({"output_attentions": 1}, "output_attentions: expected True or False"),
-        ({"hidden_dropout_prob": 1.0}, "hidden_dropout_prob: expected a probability"),
+        ({"hidden_dropout_prob": 1.0}, "hidden_dropout_prob: expected a number in"),
         ({"id2label": {}}, "id2label: expected a label"),
         ({"id2label": ["a", "b"]}, "id2label: expected a mapping"),
         ({"num_attention_heads": 5}, "hidden_size: expected a multiple of num_attention_heads"),

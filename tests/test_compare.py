@@ -238,7 +238,7 @@ def test_unusable(ours, other, text):
 @pytest.mark.parametrize("value", [-1e-3, math.nan, math.inf, "1e-3", True])
 @pytest.mark.parametrize("name", ["rtol", "atol"])
 def test_odd_tolerances(ours, name, value):
-    with pytest.raises(ArgumentError, match=f"{name}: expected a number"):
+    with pytest.raises(ArgumentError, match=f"{name}: expected a finite number"):
         compare(ours, ours, **{name: value})
 
 

@@ -17,10 +17,10 @@ from minizha.checkpoint.folder import stored_weights
 from minizha.checkpoint.safetensors_file import to_safetensors
 from minizha.checkpoint.stored import StoredTensor
 from minizha.cli import main
+from minizha.convert import convert
 from minizha.errors import CheckpointWarning, FileError
+from minizha.info import describe_folder
 from minizha.model.auto import CLASSES, class_of
-from minizha.model.convert import convert
-from minizha.model.info import describe_folder
 from minizha.text.vocabulary import SPECIAL_TOKENS
 from port_names import CONFIG, SCHEMES, parameters
 from torch_files import legacy_of, zip_of

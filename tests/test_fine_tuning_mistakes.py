@@ -8,13 +8,15 @@ from typing import NamedTuple
 import pytest
 
 from minizha import crosscheck
+from minizha.nezha.losses import LOSSES
 from tiny_heads import HEADS
 from wrong_backwards import WRONG
 
 
 class Mistake(NamedTuple):
-    """``wrong(right)`` takes the place of ``right``, the function called ``target``, in a case of
-    HEADS; ``blames`` is a pattern of the parameter that the report must name."""
+    """``wrong(right)`` takes the place of ``right``, the function called ``target``, or the backward
+    half of the loss of that problem type, in a case of HEADS; ``blames`` is a pattern of the
+    parameter that the report must name."""
 
     target: str
     wrong: Callable
@@ -80,10 +82,9 @@ def end_forgotten(dlogits):
     return kept
 
 
-CROSS_ENTROPY = "fine_tuning.cross_entropy_backward"
-SEVERAL = "fine_tuning.binary_cross_entropy_backward"
-SQUARES = "fine_tuning.squared_error_backward"
-POSITIONS = "question_answering.cross_entropy_backward"
+CROSS_ENTROPY = POSITIONS = "single_label_classification"
+SEVERAL = "multi_label_classification"
+SQUARES = "regression"
 BELOW = r"^nezha\."
 MISTAKES = {
     "loss scaled": Mistake(CROSS_ENTROPY, upstream(lambda d: 1.1 * d), "single label"),
@@ -108,10 +109,10 @@ MISTAKES = {
     ),
     "squares summed": Mistake(SQUARES, of_op("squared_error", "summed"), "regression of three"),
     "dropout forgotten": Mistake(
-        "fine_tuning.classifier_backward", dropout_forgotten, "tokens, dropout", BELOW
+        "losses.classifier_backward", dropout_forgotten, "tokens, dropout", BELOW
     ),
     "weight learns from what was dropped": Mistake(
-        "fine_tuning.classifier",
+        "losses.classifier",
         weight_learns_from_what_was_dropped,
         "single label, dropout",
         r"^classifier\.weight$",
@@ -123,24 +124,22 @@ MISTAKES = {
         r"^(classifier|nezha\.pooler\.dense)\.bias$",
     ),
     "columns of the classifier exchanged": Mistake(
-        "fine_tuning.classifier_backward", upstream(lambda d: d[:, ::-1]), "multi label"
+        "losses.classifier_backward", upstream(lambda d: d[:, ::-1]), "multi label"
     ),
     "choices not reshaped": Mistake(
-        "fine_tuning.classifier_backward", result(choices_before_examples), "choice", BELOW
+        "losses.classifier_backward", result(choices_before_examples), "choice", BELOW
     ),
     "softmax over the examples, not the choices": Mistake(
         CROSS_ENTROPY, softmax_over_the_examples, "choice"
     ),
     "pooler of the last token": Mistake(
-        "nezha.pooler_backward", result(lambda d: d[:, ::-1]), "choice, inputs_embeds", BELOW
+        "body.pooler_backward", result(lambda d: d[:, ::-1]), "choice, inputs_embeds", BELOW
     ),
     "half forgotten": Mistake(POSITIONS, upstream(lambda d: 2.0 * d), "answer"),
-    "end forgotten": Mistake(
-        "question_answering.linear_backward", upstream(end_forgotten), "answer"
-    ),
+    "end forgotten": Mistake("losses.linear_backward", upstream(end_forgotten), "answer"),
     "end learns from the start": Mistake(POSITIONS, end_learns_from_the_start, "answer"),
     "start and end exchanged": Mistake(
-        "question_answering.linear_backward", upstream(lambda d: d[..., ::-1]), "answer, dropout"
+        "losses.linear_backward", upstream(lambda d: d[..., ::-1]), "answer, dropout"
     ),
     "positions outside learn": Mistake(
         POSITIONS, of_op("cross_entropy", "ignored rows learn"), "answer, partly outside"
@@ -151,9 +150,14 @@ MISTAKES = {
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_found_and_named(name, backend, monkeypatch):
     mistake = MISTAKES[name]
-    module, function = mistake.target.split(".")
-    module = importlib.import_module(f"minizha.model.{module}")
-    monkeypatch.setattr(module, function, mistake.wrong(getattr(module, function)))
+    if mistake.target in LOSSES:
+        pair = LOSSES[mistake.target]
+        pair = pair._replace(backward=mistake.wrong(pair.backward))
+        monkeypatch.setitem(LOSSES, mistake.target, pair)
+    else:
+        module, function = mistake.target.split(".")
+        module = importlib.import_module(f"minizha.nezha.{module}")
+        monkeypatch.setattr(module, function, mistake.wrong(getattr(module, function)))
     head = HEADS[mistake.head]
     report = crosscheck.gradcheck(head.model(backend), head.inputs(), entries=3)
     assert not report.ok

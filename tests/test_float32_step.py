@@ -7,7 +7,7 @@ import pytest
 
 from minizha import NezhaConfig, NezhaForPreTraining
 from minizha.backend import to_host
-from minizha.model.parameters import tree_map
+from minizha.nezha.parameters import tree_map
 from minizha.ops.activation import ACTIVATIONS
 from minizha.ops.layer_norm import layer_norm
 from minizha.ops.linear import linear

@@ -131,7 +131,7 @@ def test_without_labels_there_is_nothing_to_check(backend):
 
 
 def test_a_nan_is_never_ok(backend, monkeypatch):
-    from minizha.model import heads
+    from minizha.nezha import heads
 
     right = heads.linear_backward
     monkeypatch.setattr(

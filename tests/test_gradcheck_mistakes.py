@@ -10,7 +10,7 @@ import pytest
 
 from minizha import crosscheck
 from minizha.backend import namespace
-from minizha.model.parameters import Tree
+from minizha.nezha.parameters import Tree
 from minizha.ops.activation import ACTIVATIONS, Activation
 from minizha.ops.gelu import gelu
 from tiny_models import TWO_LAYERS, Tiny
@@ -40,6 +40,13 @@ def of_op(op, mistake):
     return lambda right: WRONG[op][mistake]
 
 
+def of_classes(mistake):
+    """The table of losses with a wrong cross-entropy."""
+    wrong = WRONG["cross_entropy"][mistake]
+    single = "single_label_classification"
+    return lambda table: table | {single: table[single]._replace(backward=wrong)}
+
+
 def layer_without_its_residual(right):
     def add_and_norm_backward(dy, cache, g):
         dx, dresidual = right(dy, cache, g)
@@ -49,10 +56,11 @@ def layer_without_its_residual(right):
 
 
 def tied_decoder_dropped(right):
-    def predictions_backward(dlogits, cache, config, g, g_decoder):
-        return right(dlogits, cache, config, g, Tree(weight=None))
+    def decoder(tree):
+        found = right(tree)  # in a tree of gradients, there is none yet
+        return Tree(weight=None) if found.weight is None else found
 
-    return predictions_backward
+    return decoder
 
 
 def overwriting(right):
@@ -70,17 +78,18 @@ def pooler_of_the_last_token(right):
 
 
 def labelled_rows_one_off(right):
-    def masked_lm_loss_backward(dloss, cache, *rest):
-        rows = (cache.rows + 1) % (cache.shape[0] * cache.shape[1])
-        return right(dloss, cache._replace(rows=rows), *rest)
+    def masked_words_backward(d, cache, g):
+        labelled = cache.labelled
+        rows = (labelled.rows + 1) % (labelled.shape[0] * labelled.shape[1])
+        return right(d, cache._replace(labelled=labelled._replace(rows=rows)), g)
 
-    return masked_lm_loss_backward
+    return masked_words_backward
 
 
 def layers_from_the_bottom(right):
-    def encoder_backward(dhidden_states, upstream, caches, config, g):
+    def encoder_backward(d, caches, g):
         swapped = Tree(layer=Tree({"0": g.layer["1"], "1": g.layer["0"]}))
-        return right(dhidden_states, upstream, caches, config, swapped)
+        return right(d, caches, swapped)
 
     return encoder_backward
 
@@ -116,23 +125,23 @@ TWO = replace(EVERYTHING, config=TWO_LAYERS)
 BELOW = r"embeddings|layer\.\d"
 MISTAKES = {
     "residual dropped": Mistake(
-        "model.encoder.add_and_norm_backward", layer_without_its_residual, BELOW
+        "nezha.encoder.add_and_norm_backward", layer_without_its_residual, BELOW
     ),
     "layer normalised without the mean": Mistake(
-        "model.attention.layer_norm_backward", of_op("layer_norm", "mean not subtracted"), BELOW
+        "nezha.attention.layer_norm_backward", of_op("layer_norm", "mean not subtracted"), BELOW
     ),
     "unbiased variance in the embeddings": Mistake(
-        "model.embeddings.layer_norm_backward",
+        "nezha.embeddings.layer_norm_backward",
         of_op("layer_norm", "unbiased variance"),
         "embeddings",
     ),
     "repeated words lost": Mistake(
-        "model.embeddings.embedding_backward",
+        "nezha.embeddings.embedding_backward",
         of_op("embedding", "repeated ids lost"),
         r"(word|token_type)_embeddings\.weight",
     ),
     "dropout forgotten": Mistake(
-        "model.attention.dropout_backward", of_op("dropout", "not applied"), BELOW
+        "nezha.attention.dropout_backward", of_op("dropout", "not applied"), BELOW
     ),
     "dropout of the probabilities not scaled": Mistake(
         "ops.attention.dropout_backward", of_op("dropout", "not scaled"), BELOW
@@ -149,36 +158,33 @@ MISTAKES = {
     "distance i − j": Mistake(
         "ops.attention.relative_key_backward", of_op("relative_key", "distance i − j"), BELOW
     ),
-    "heads exchanged": Mistake("model.attention.attention_backward", heads_in_another_order, BELOW),
-    "query scaled twice": Mistake("model.attention.attention_backward", query_scaled_twice, BELOW),
-    "key bias learns": Mistake("model.attention.attention_backward", key_hears_a_constant, BELOW),
-    "layers exchanged": Mistake("model.nezha.encoder_backward", layers_from_the_bottom, BELOW, TWO),
+    "heads exchanged": Mistake("nezha.attention.attention_backward", heads_in_another_order, BELOW),
+    "query scaled twice": Mistake("nezha.attention.attention_backward", query_scaled_twice, BELOW),
+    "key bias learns": Mistake("nezha.attention.attention_backward", key_hears_a_constant, BELOW),
+    "layers exchanged": Mistake("nezha.body.encoder_backward", layers_from_the_bottom, BELOW, TWO),
     "tied decoder dropped": Mistake(
-        "model.masked_lm.predictions_backward", tied_decoder_dropped, r"word_embeddings\.weight$"
+        "nezha.heads.decoder", tied_decoder_dropped, r"word_embeddings\.weight$"
     ),
     "gradients overwritten": Mistake(
-        "model.embeddings.accumulate", overwriting, r"word_embeddings\.weight$"
+        "nezha.embeddings.accumulate", overwriting, r"word_embeddings\.weight$"
     ),
     "pooler reads the last token": Mistake(
-        "model.nezha.pooler_backward", pooler_of_the_last_token, BELOW
+        "nezha.body.pooler_backward", pooler_of_the_last_token, BELOW
     ),
     "bias averaged in the heads": Mistake(
-        "model.heads.linear_backward",
+        "nezha.heads.linear_backward",
         of_op("linear", "bias averaged over the rows"),
         r"(pooler\.dense|predictions(\.transform\.dense)?)\.bias$",
     ),
     "labelled rows one off": Mistake(
-        "model.pretraining_heads.masked_lm_loss_backward", labelled_rows_one_off, BELOW
+        "model.pretraining.masked_words_backward", labelled_rows_one_off, BELOW
     ),
     "labels summed, not averaged": Mistake(
-        "model.masked_lm.cross_entropy_backward", of_op("cross_entropy", "summed")
+        "nezha.losses.cross_entropy_backward", of_op("cross_entropy", "summed")
     ),
-    "mean over all rows": Mistake(
-        "model.pretraining_heads.cross_entropy_backward",
-        of_op("cross_entropy", "mean over all rows"),
-    ),
+    "mean over all rows": Mistake("nezha.losses.LOSSES", of_classes("mean over all rows")),
     "rows of the next sentence's weight exchanged": Mistake(
-        "model.pretraining_heads.linear_backward",
+        "nezha.losses.linear_backward",
         result(lambda dx, dweight, dbias: (dx, dweight[::-1], dbias)),
         r"^cls\.seq_relationship\.weight$",
     ),

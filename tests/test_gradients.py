@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from minizha.backend import to_host
-from minizha.model import masked_lm, pretraining_heads
-from minizha.model.masked_lm import ItemsInBatch
+from minizha.model.pretraining import ItemsInBatch
+from minizha.nezha import losses
 from minizha.ops.cross_entropy import cross_entropy_backward
 from tiny_models import IGNORED, TINY, UNTIED, Tiny, assert_close, gradients_of, host_gradients
 
@@ -35,8 +35,10 @@ def test_dlogits_sum_to_0_over_the_vocabulary(name, backend, monkeypatch):
         seen.append(cross_entropy_backward(dloss, cache))
         return seen[-1]
 
-    for module in (masked_lm, pretraining_heads):  # the loss of words, the loss of pairs
-        monkeypatch.setattr(module, "cross_entropy_backward", watched)
+    monkeypatch.setattr(losses, "cross_entropy_backward", watched)  # the loss of words
+    single = "single_label_classification"  # the loss of pairs
+    pair = losses.LOSSES[single]._replace(backward=watched)
+    monkeypatch.setitem(losses.LOSSES, single, pair)
     found = gradients_of(TINY[name], backend)
     assert len(seen) == 2
     for dlogits in seen:

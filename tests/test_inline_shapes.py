@@ -10,7 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-import minizha.model
+import minizha.nezha
 import minizha.ops
 from inline_faults import comments_of, faults, fitted
 from inline_shapes import loose_comments, plain, read, watching_lines
@@ -19,24 +19,14 @@ from model_steps import SIZES, every_step
 from op_cases import BACKWARDS, CASES, FORWARDS, FUNCTIONS, TYPICAL, typical_case, upstream
 from shapes import parse, shapes_line
 
-NETWORK = minizha.model
+NETWORK = minizha.nezha
 PACKAGES = (minizha.ops, NETWORK)
-# their lines are of another form, or no step of a model calls them
-LEFT_OUT = {"encoder", "nezha", "next_tokens"}
-# TO DO, to be empty in the end: what has no inline shapes yet
-WITHOUT = {
-    "minizha.ops.activation", "minizha.ops.embedding", "minizha.ops.gelu",
-    "minizha.ops.relative_position", *(f"minizha.model.{name}" for name in (
-        "attention", "embeddings", "encoder", "feed_forward", "heads", "masked_lm", "nezha",
-    )),
-}  # fmt: skip
-
 # axes of the operations: in each row pairwise different, but for K, whose 2K+1 is
 _NAMES = ("B", "T", "K", "C", "I", "O", "V", "D", "L", "N", "Lq", "Lk", "d", "offset")
 OP_SIZES = [TYPICAL] + [
     TYPICAL | {"lead": lead} | dict(zip(_NAMES, row, strict=True))
     for lead, row in (
-        ((6,), (3, 11, 2, 7, 13, 9, 9, 8, 10, 2, 7, 12, 4, 0)),  # clipped on both sides
+        ((6,), (3, 11, 2, 7, 13, 9, 9, 8, 10, 2, 7, 12, 14, 0)),  # clipped on both sides
         ((7, 2, 3), (5, 14, 13, 4, 11, 6, 9, 10, 5, 6, 9, 4, 8, 2)),  # nothing is clipped
         ((3, 13), (2, 17, 4, 8, 7, 10, 5, 4, 6, 3, 10, 5, 6, 30)),  # all keys come first
         ((11,), (7, 19, 4, 5, 6, 4, 8, 3, 7, 5, 3, 13, 10, 0)),  # clipped on the right
@@ -56,7 +46,7 @@ def with_shapes(package: ModuleType) -> list:
     for module in modules(package):
         for function in vars(module).values():
             own = inspect.isfunction(function) and function.__module__ == module.__name__
-            if own and shapes_line(function) and function.__name__ not in LEFT_OUT:
+            if own and shapes_line(function):
                 found.append(plain(function))
     return found
 
@@ -89,6 +79,7 @@ def call_ops(sizes: dict, xp: ModuleType) -> None:
     x, labels = xp.ones(sizes["lead"]), np.arange(sizes["T"])
     labels[::3] = -100
     plain(FUNCTIONS["relative_table"])(sizes["K"], sizes["d"], xp)
+    plain(FUNCTIONS["relative_rows"])(sizes["Lq"], sizes["Lk"], sizes["K"], sizes["offset"], xp)
     plain(FUNCTIONS["labelled_rows"])(xp.asarray(labels))
     plain(FUNCTIONS["normal_cdf"])(x)
     plain(FUNCTIONS["normal_pdf"])(x)
@@ -99,13 +90,9 @@ def keywords(case) -> dict:
     return case.variables | case.constants | rng
 
 
-def finished(watched) -> bool:
-    return watched.function.__module__ not in WITHOUT
-
-
 def inline_count(backend: str = "numpy") -> tuple[int, int]:
     """How many shapes stand at ends of lines, and at how many sizes the least tried one was."""
-    done = [w for w in noted(backend) if finished(w)]
+    done = noted(backend)
     shapes = [shape for w in done for shapes in comments_of(w).values() for shape in shapes]
     sizes = [
         len(found)
@@ -120,12 +107,7 @@ def inline_count(backend: str = "numpy") -> tuple[int, int]:
 
 
 def test_every_new_shape_is_at_the_end_of_its_line_and_holds_at_five_sizes(backend):
-    found = [fault for w in noted(backend) if finished(w) for fault in faults(w)]
-    assert not found, "\n".join(found)
-
-
-def test_every_assignment_is_reached_by_a_case(backend):
-    found = [fault for w in noted(backend) for fault in faults(w) if "no case reaches" in fault]
+    found = [fault for w in noted(backend) for fault in faults(w)]
     assert not found, "\n".join(found)
 
 
@@ -162,7 +144,7 @@ def test_the_axes_of_a_model_differ(sizes):
 def test_no_axis_of_any_comment_could_be_another():
     """Exchanged, left out, put twice, or another number: each is found, in every comment."""
     changed = 0
-    for w in filter(finished, noted("numpy")):
+    for w in noted("numpy"):
         comments = comments_of(w)
         for line, shapes in comments.items():
             for k, axes in enumerate(shapes):
@@ -180,7 +162,8 @@ def wrong_axes(axes):
         yield axes[: k + 1] + axes[k:]
         yield (*axes[:k], "97", *axes[k + 1 :])
         for j in range(k):
-            yield (*axes[:j], axes[k], *axes[j + 1 : k], axes[j], *axes[k + 1 :])
+            if axes[j] != axes[k]:
+                yield (*axes[:j], axes[k], *axes[j + 1 : k], axes[j], *axes[k + 1 :])
     yield (*axes, "Z")
 
 

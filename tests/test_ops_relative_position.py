@@ -244,7 +244,7 @@ def test_a_fully_masked_row_attends_to_all_keys_alike(dtype, xp):
     query, key, value = case.values
     mask = np.zeros((query.shape[0], 1, query.shape[2], key.shape[2]), dtype)
     mask[1, :, 3] = np.finfo(dtype).min
-    y, cache = attention(query, key, value, case.constants["table"], to_backend(mask, xp))
+    y, cache = attention(query, key, value, case.constants["table"], mask=to_backend(mask, xp))
     weights = to_host(cache.weights)
     assert (weights[1, :, 3] == weights[1, 0, 3, 0]).all()
     agree(weights[1, :, 3], 1.0 / key.shape[2], 1e-6)
@@ -257,7 +257,7 @@ def test_a_masked_key_gets_no_weight_and_no_gradient(xp):
     query, key, value = case.values
     mask = np.zeros((1, 1, 1, key.shape[2]))
     mask[..., [2, 5]] = np.finfo("float64").min
-    y, cache = attention(query, key, value, case.constants["table"], to_backend(mask, xp))
+    y, cache = attention(query, key, value, case.constants["table"], mask=to_backend(mask, xp))
     assert (to_host(cache.weights)[..., [2, 5]] == 0.0).all()
     _, dkey, dvalue = (to_host(d) for d in attention_backward(upstream(y), cache))
     assert (dkey[:, :, [2, 5]] == 0.0).all()

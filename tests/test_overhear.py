@@ -7,7 +7,7 @@ import pytest
 
 from minizha.crosscheck import trace
 from minizha.crosscheck.overhear import overhear
-from minizha.model import embeddings
+from minizha.nezha import embeddings
 from tiny_models import TINY
 
 

@@ -12,9 +12,10 @@ import pytest
 from minizha import NezhaForPreTraining, NezhaModel, NezhaTokenizer
 from minizha.backend import to_host
 from minizha.errors import MinizhaError
+from minizha.predict import fill_mask
 from minizha.text.vocabulary import SPECIAL_TOKENS
 from minizha.training import run as run_module
-from minizha.training.evaluation import evaluate, figures, fill_mask
+from minizha.training.evaluation import evaluate, figures
 from minizha.training.options import PretrainOptions
 from minizha.training.pretrain import new_model, prepare, train
 from minizha.training.run import run

@@ -7,19 +7,10 @@ from hypothesis import Phase, given, settings
 from minizha import NezhaModel
 from minizha.backend import namespace, to_backend
 from minizha.checkpoint import safetensors_file
-from minizha.model import attention as model_attention
-from minizha.model import (
-    door,
-    embeddings,
-    encoder,
-    feed_forward,
-    heads,
-    inputs,
-    nezha,
-    outputs,
-    pretraining_heads,
-)
-from minizha.model.parameters import unflatten
+from minizha.model import arguments, call, inputs, pretraining
+from minizha.nezha import attention as model_attention
+from minizha.nezha import body, embeddings, encoder, feed_forward, heads, losses
+from minizha.nezha.parameters import unflatten
 from minizha.ops import attention, dropout
 from tests import test_properties_heads as of_heads
 from tests import test_properties_inputs as of_inputs
@@ -89,10 +80,10 @@ def a_square_mask_read_as_key_by_query(monkeypatch):
 def a_mask_that_hides_its_last_key_too(monkeypatch):
     original = inputs._attention_mask
 
-    def wrong(door, value, B, L, past):
+    def wrong(checker, value, shape, past):
         value = np.array(value)
-        value[..., -1] = L == 1
-        return original(door, value, B, L, past)
+        value[..., -1] = shape[1] == 1
+        return original(checker, value, shape, past)
 
     monkeypatch.setattr(inputs, "_attention_mask", wrong)
 
@@ -101,8 +92,8 @@ def a_mask_that_hides_its_last_key_too(monkeypatch):
 def a_mask_in_which_one_hides(monkeypatch):
     original = inputs._attention_mask
 
-    def wrong(door, value, B, L, past):
-        return original(door, None if value is None else 1 - np.array(value), B, L, past)
+    def wrong(checker, value, shape, past):
+        return original(checker, 1 - np.array(value), shape, past)
 
     monkeypatch.setattr(inputs, "_attention_mask", wrong)
 
@@ -141,7 +132,7 @@ def an_embedding_of_the_absolute_place(monkeypatch):
         ramp = to_backend(np.arange(1.0, y.shape[1] + 1.0), namespace(y))
         return y * ramp[:, None], cache
 
-    changed(monkeypatch, nezha, "embeddings", place)
+    changed(monkeypatch, body, "embeddings", place)
 
 
 @must_fail(
@@ -150,7 +141,9 @@ def an_embedding_of_the_absolute_place(monkeypatch):
     of_heads.test_a_head_that_is_masked_gets_no_gradient,
 )
 def a_head_mask_that_is_not_read(monkeypatch):
-    changed(monkeypatch, door.Door, "head_masks", lambda masks, *_: (None,) * len(masks))
+    changed(
+        monkeypatch, arguments.ArgumentChecker, "head_masks", lambda masks, *_: (None,) * len(masks)
+    )
 
 
 @must_fail(of_heads.test_the_order_of_the_heads_does_not_matter)
@@ -176,17 +169,18 @@ def an_encoder_that_mixes_the_batch(monkeypatch):
 
 @must_fail(of_inputs.test_changing_an_input_after_the_call_does_not_change_the_gradients)
 def an_input_that_is_not_copied(monkeypatch):
-    def shared(door, name, value, *_, **__):
-        return door.xp.asarray(value)
+    def shared(checker, name, value, *_, **__):
+        return checker.xp.asarray(value)
 
-    monkeypatch.setattr(door.Door, "integers", shared)
+    monkeypatch.setattr(arguments.ArgumentChecker, "integers", shared)
 
 
 @must_fail(of_inputs.test_embeddings_may_come_in_place_of_ids)
 def an_embedding_gradient_in_another_order(monkeypatch):
-    changed(
-        monkeypatch, pretraining_heads, "nezha_backward", lambda d, *_: d._replace(x=d.x[:, ::-1])
-    )
+    def turned(d, *_):
+        return d._replace(inputs_embeds=d.inputs_embeds[:, ::-1])
+
+    changed(monkeypatch, call, "nezha_backward", turned)
 
 
 @must_fail(of_inputs.test_a_second_backward_adds_the_same_gradients_again)
@@ -194,20 +188,20 @@ def gradients_that_replace_each_other(monkeypatch):
     def replace(gradients, **contributions):
         gradients.update(contributions)
 
-    for place in (embeddings, model_attention, feed_forward, heads, pretraining_heads):
+    for place in (embeddings, model_attention, feed_forward, heads, losses):
         monkeypatch.setattr(place, "accumulate", replace)
 
 
 @must_fail(of_losses.test_a_tied_gradient_is_the_sum_of_the_two_untied_ones)
 def a_decoder_that_forgets_its_gradient(monkeypatch):
-    original = pretraining_heads.PreTrainingHeads._decoder
+    original = heads.decoder
 
-    def wrong(model, tree):
-        if model.config.tie_word_embeddings and tree is model._gradients:
-            return type(tree)(weight=None)
-        return original(model, tree)
+    def wrong(tree):
+        found = original(tree)  # in a tree of gradients, there is none yet
+        tied = "decoder" not in tree.cls.predictions
+        return type(tree)(weight=None) if tied and found.weight is None else found
 
-    monkeypatch.setattr(pretraining_heads.PreTrainingHeads, "_decoder", wrong)
+    monkeypatch.setattr(heads, "decoder", wrong)
 
 
 @must_fail(
@@ -216,30 +210,38 @@ def a_decoder_that_forgets_its_gradient(monkeypatch):
 )
 def a_mean_over_all_places(monkeypatch):
     def diluted(result, *arguments):
-        (loss, cache), labels = result, arguments[4]
-        return loss * ((labels != -100).sum().item() / labels.size), cache
+        (scores, cache), labels = result, arguments[3]
+        if labels is None:
+            return scores, cache
+        share = (labels.values != -100).sum().item() / labels.values.size
+        return scores._replace(loss=scores.loss * share), cache
 
-    changed(monkeypatch, pretraining_heads, "masked_lm_loss", diluted)
+    changed(monkeypatch, pretraining, "masked_words", diluted)
 
 
 @must_fail(of_losses.test_the_gradient_of_the_loss_is_that_of_all_logits_by_hand)
 def a_loss_gradient_without_its_mean(monkeypatch):
-    changed(monkeypatch, pretraining_heads, "cross_entropy_backward", lambda d, *_: d * 2.0)
+    changed(monkeypatch, losses, "loss_of_backward", lambda d, *_: None if d is None else d * 2.0)
 
 
 @must_fail(of_losses.test_logits_read_late_are_those_of_the_forward_pass)
 def logits_of_the_parameters_of_the_day(monkeypatch):
-    def late(model, p, body):
-        hidden = body.last_hidden_state
+    models = []
 
-        def compute():
-            p = model.parameters
-            weight = model._decoder(p).weight
-            return pretraining_heads.predictions(p.cls.predictions, model.config, hidden, weight)
+    def late(result, p, config, hidden, *_):
+        def logits():
+            return losses.predictions(models[-1].parameters, config, hidden)[0]
 
-        return outputs.Deferred(compute)
+        scores, cache = result
+        return scores._replace(logits=logits), cache
 
-    monkeypatch.setattr(pretraining_heads.PreTrainingHeads, "_all_predictions", late)
+    original = pretraining.begin
+    monkeypatch.setattr(
+        pretraining,
+        "begin",
+        lambda model, *a, **o: models.append(model) or original(model, *a, **o),
+    )
+    changed(monkeypatch, pretraining, "masked_words", late)
 
 
 @must_fail(of_outputs.test_attention_is_a_distribution_over_the_keys)

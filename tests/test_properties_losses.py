@@ -10,7 +10,7 @@ from minizha import (
     NezhaForPreTraining,
 )
 from minizha.backend import to_host
-from minizha.model.masked_lm import ItemsInBatch
+from minizha.model.pretraining import ItemsInBatch
 from tests.properties import assert_close, assert_equal, backward, fields, on_host, recorded, run
 from tests.strategies import cases, holds_for
 

@@ -15,7 +15,8 @@ from minizha import (
     NezhaModel,
 )
 from minizha.backend import to_host
-from minizha.model.parameters import body_shapes, linear_head_shapes, prediction_shapes, unflatten
+from minizha.model.initialisation import body_shapes, linear_shapes, prediction_shapes
+from minizha.nezha.parameters import unflatten
 from tests.properties import assert_close, assert_equal, forward, on_host, run
 from tests.strategies import CLASSES, cases, holds_for
 
@@ -75,14 +76,15 @@ def test_names_and_shapes_are_those_of_the_checkpoints(case, backend):
 
 
 BASE = NezhaConfig()
-PREFIXED = {f"nezha.{name}": shape for name, shape in body_shapes(BASE, True).items()}
-WITHOUT_POOLER = {f"nezha.{name}": shape for name, shape in body_shapes(BASE, False).items()}
+PREFIXED = body_shapes(BASE, pooler=True)
+WITHOUT_POOLER = body_shapes(BASE, pooler=False)
+NEXT = linear_shapes("cls.seq_relationship", 2, 768)
 COUNTS = {
-    "NezhaModel": (101_874_432, 198, body_shapes(BASE, True), NezhaModel),
+    "NezhaModel": (101_874_432, 198, body_shapes(BASE, pooler=True, prefix=""), NezhaModel),
     "NezhaForPreTraining": (
         102_489_226,
         205,
-        PREFIXED | prediction_shapes(BASE) | linear_head_shapes(BASE, "cls.seq_relationship", 2),
+        PREFIXED | prediction_shapes(BASE) | NEXT,
         NezhaForPreTraining,
     ),
     "NezhaForMaskedLM": (
@@ -94,7 +96,7 @@ COUNTS = {
     "NezhaForNextSentencePrediction": (
         101_875_970,
         200,
-        PREFIXED | linear_head_shapes(BASE, "cls.seq_relationship", 2),
+        PREFIXED | NEXT,
         NezhaForNextSentencePrediction,
     ),
 }

@@ -8,11 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import minizha.model
+import minizha.nezha
+import minizha.nezha.attention
 from minizha.backend import get_backend
 from minizha.ops.activation import ACTIVATIONS
 from model_steps import (
     Sizes,
+    answering_step,
+    choosing_step,
     classifying_step,
     decoding_step,
     generating_step,
@@ -30,12 +33,10 @@ from op_cases import (
 from op_cases import upstream as random_upstream
 from shapes import Line, ShapeError, check, checked, parse, shapes_line, watching
 
-# prose of another form: tuples of hidden states, and ids inside of ``inputs``
-OTHER_FORM = {"encoder", "nezha"}
 MODEL = {
     name: function
-    for name, function in public_functions(minizha.model).items()
-    if shapes_line(function) and name not in OTHER_FORM
+    for name, function in public_functions(minizha.nezha).items()
+    if shapes_line(function)
 }
 
 # pairwise different, and all but K, P and d odd (d must be even)
@@ -140,9 +141,13 @@ def test_a_training_step_of_the_whole_model(plain, backend, request):
         classifying_step(SIZES, backend, "multi_label_classification", np.ones((B, C)))
         for arrays in (2, 4):
             decoding_step(SIZES, backend, arrays)
+        answering_step(SIZES, backend)
     with watching(MODEL, LEGEND | {"L": 1}) as generating:
         generating_step(SIZES, backend)
-    assert functions | generating == MODEL.keys()
+    without = {name: size for name, size in LEGEND.items() if name not in "BC"}
+    with watching(MODEL, without) as choosing:
+        choosing_step(SIZES, backend)
+    assert functions | generating | choosing == MODEL.keys()
     if plain:
         assert FUNCTIONS.keys() == ops
     else:
@@ -388,5 +393,5 @@ def test_the_legend_of_the_model_binds(backend):
 
 def test_the_watch_ends():
     with watching(FUNCTIONS):
-        assert minizha.model.attention.linear is not FUNCTIONS["linear"]
-    assert minizha.model.attention.linear is FUNCTIONS["linear"]
+        assert minizha.nezha.attention.linear is not FUNCTIONS["linear"]
+    assert minizha.nezha.attention.linear is FUNCTIONS["linear"]

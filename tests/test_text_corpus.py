@@ -120,7 +120,9 @@ def test_character_vocabulary_order():
     documents = [Document("题题题", ("中中国。", "国中。天")), Document("", ("天地",))]
     assert character_vocabulary(documents, 1) == [*SPECIAL_TOKENS, *"中。国天地"]
     assert character_vocabulary(documents, 2) == [*SPECIAL_TOKENS, *"中。国天"]
-    with pytest.raises(ArgumentError, match="min_count: expected at least 1, found 0"):
+    with pytest.raises(
+        ArgumentError, match="min_count: expected an integer of at least 1, found 0"
+    ):
         character_vocabulary(documents, 0)
 
 
@@ -152,5 +154,5 @@ def test_hold_out(count, every):
 def test_hold_out_arguments():
     with pytest.raises(ArgumentError, match=r"documents: expected at least 2.*found 1"):
         hold_out([Document("", ("一",))])
-    with pytest.raises(ArgumentError, match="every: expected at least 2, found 1"):
+    with pytest.raises(ArgumentError, match="every: expected an integer of at least 2, found 1"):
         hold_out([Document("", ("一",))] * 5, 1)

@@ -231,7 +231,7 @@ def test_tokenize_documents():
         ([[[5], [6]], [[7], []]], 16, "found 1"),
         ([[[5], [6]], [[7], [8.0]]], 16, "each sentence as an .* array of integers"),
         ([[[5], [6]], [[7], [[8]]]], 16, "each sentence as an .* array of integers"),
-        ([[[5], [6]], [[7], [8]]], 4, "max_length: expected at least 5, found 4"),
+        ([[[5], [6]], [[7], [8]]], 4, "max_length: expected an integer of at least 5, found 4"),
         ([[[5], [6]], [[7], [8]]], 16.0, "max_length: expected an integer"),
     ],
 )
@@ -244,7 +244,7 @@ def test_bad_calls():
     s = sampler([[[5], [6]], [[7], [8]]], 5)
     rng = np.random.default_rng(0)
     for call, message in (
-        (lambda: s.batch(0, rng), "batch_size: expected at least 1, found 0"),
+        (lambda: s.batch(0, rng), "batch_size: expected an integer of at least 1, found 0"),
         (lambda: s.batch(1.5, rng), "batch_size: expected an integer"),
         (lambda: s.batch(2, 0), "rng: expected a numpy.random.Generator"),
         (lambda: s.all(None), "rng: expected"),

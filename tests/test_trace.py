@@ -8,7 +8,7 @@ import pytest
 from minizha.backend import to_host
 from minizha.crosscheck import names, trace
 from minizha.crosscheck.names import DROPOUT, without_prefix
-from minizha.model import embeddings, feed_forward
+from minizha.nezha import embeddings, feed_forward
 from tiny_heads import HEADS
 from tiny_models import CROSS, TINY, TWO_LAYERS, Tiny
 from wrong_decoders import changed

@@ -247,7 +247,7 @@ def test_an_unknown_argument_is_pythons_error(backend):
 
 
 def test_a_trace_is_of_a_whole_batch(backend):
-    from minizha.model.masked_lm import ItemsInBatch
+    from minizha.model.pretraining import ItemsInBatch
 
     model, inputs = of(TINY["plain"], backend)
     with pytest.raises(ArgumentError, match="num_items_in_batch"):

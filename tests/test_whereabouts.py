@@ -25,7 +25,9 @@ def where(name, shape, wrong, visible=None, **inputs):
     ours = np.asarray(np.random.default_rng(0).standard_normal(shape))
     theirs = np.array(ours * (1 + 1e-15))
     theirs[wrong] += 0.5
-    return whereabouts(name, ours, theirs, (0.0, 1e-9), 2.0, visible, trace(**inputs))
+    return whereabouts(
+        name, ours, theirs, (0.0, 1e-9), scale=2.0, visible=visible, trace=trace(**inputs)
+    )
 
 
 def lines(name, shape, wrong, **options):
@@ -219,7 +221,7 @@ def test_a_cell_holds_the_largest_error_of_its_entries(L, J, seed, size):
     visible = rng.random((2, 1, L, J)) < 0.7
     with pytest.MonkeyPatch.context() as monkeypatch:
         monkeypatch.setattr(module, "blocks", lambda shape: blocks(shape, size * L))
-        found = whereabouts(SCORES, ours, theirs, (0.0, 1.0), 2.0, visible)
+        found = whereabouts(SCORES, ours, theirs, (0.0, 1.0), scale=2.0, visible=visible)
     off = np.where(visible, abs(ours - theirs) / 2.0, -1.0).max((0, 1))
     rows, columns = min(L, 48), min(J, 48)
     assert (len(found.heat), len(found.heat[0])) == (rows, columns)
@@ -237,7 +239,7 @@ def test_numbers_that_are_none_are_seen():
     theirs = ours.copy()
     theirs[0, 1] = np.nan
     theirs[0, 3, 0] = ours[0, 3, 0] = np.nan  # on both sides: equal
-    found = whereabouts(HIDDEN, ours, theirs, (0.0, 1e-9), 1.0)
+    found = whereabouts(HIDDEN, ours, theirs, (0.0, 1e-9), scale=1.0)
     assert found.share == 0.1
     assert found.lines == ("rows of the batch: 1 of 2 (0)", "tokens: 1 of 5 (1)")
     assert max(map(max, found.heat)) == np.inf
@@ -245,5 +247,5 @@ def test_numbers_that_are_none_are_seen():
 
 def test_relative_tolerance():
     ours = np.array([[1.0, 100.0, 1.0, 1.0]])
-    found = whereabouts("x", ours, ours + 0.5, (0.01, 0.0), 1.0)
+    found = whereabouts("x", ours, ours + 0.5, (0.01, 0.0), scale=1.0)
     assert found.share == 0.75

@@ -3,15 +3,15 @@
 Those of the first half compute something else, those of the second walk back wrongly.
 """
 
-import itertools
 from types import SimpleNamespace
 
 import numpy as np
 
 from minizha.backend import namespace
-from minizha.model import attention as blocks
-from minizha.model import encoder, feed_forward, inputs, pretrained
-from minizha.model.attention import KeysAndValues
+from minizha.model import call, inputs
+from minizha.nezha import attention as blocks
+from minizha.nezha import body, encoder, feed_forward
+from minizha.nezha.attention import KeysAndValues
 from minizha.ops import attention
 from minizha.ops.softmax import SoftmaxCache
 
@@ -29,9 +29,19 @@ def changed(monkeypatch, place, name, change):
 def changed_layers(monkeypatch, change):
     """``change(layer)`` of what each layer reads."""
     changed(
-        monkeypatch, pretrained, "read_inputs",
+        monkeypatch, call, "read_inputs",
         lambda found, *_: found._replace(layers=tuple(map(change, found.layers))),
     )  # fmt: skip
+
+
+def in_both(layer, **changes):
+    """What a layer reads, with the same change in self- and in cross-attention."""
+    return changed_cross(layer._replace(attention=layer.attention._replace(**changes)), **changes)
+
+
+def changed_cross(layer, **changes):
+    cross = layer.crossattention
+    return layer if cross is None else layer._replace(crossattention=cross._replace(**changes))
 
 
 def nothing(arrays):
@@ -42,14 +52,14 @@ def nothing(arrays):
 
 
 def positions_that_start_anew_in_each_call(monkeypatch):
-    changed_layers(monkeypatch, lambda layer: layer._replace(offset=0))
+    changed_layers(monkeypatch, lambda layer: in_both(layer, offset=0))
 
 
 def cross_attention_from_the_start_in_each_call(monkeypatch):
     def wrong(right):
-        def attention_block(p, config, x, source, table, mask, head_mask, offset, past, rng):
-            place = offset if source is x else 0
-            return right(p, config, x, source, table, mask, head_mask, place, past, rng)
+        def attention_block(p, config, x, source, inputs, rng):
+            inputs = inputs if source is x else inputs._replace(offset=0)
+            return right(p, config, x, source, inputs, rng)
 
         return attention_block
 
@@ -80,18 +90,19 @@ def a_mask_that_is_not_low_enough(monkeypatch):
     def clipped(mask, *_):
         return None if mask is None else mask.clip(-3.0, 0.0)
 
-    changed(monkeypatch, inputs.Door, "added", clipped)
+    changed(monkeypatch, inputs.ArgumentChecker, "added", clipped)
 
 
 def the_encoders_mask_forgotten(monkeypatch):
-    changed_layers(monkeypatch, lambda layer: layer._replace(encoder_mask=None))
+    changed_layers(monkeypatch, lambda layer: changed_cross(layer, mask=None))
 
 
 def the_encoders_mask_forgotten_once_its_keys_are_kept(monkeypatch):
-    changed_layers(
-        monkeypatch,
-        lambda layer: layer if layer.cross_past is None else layer._replace(encoder_mask=None),
-    )
+    def change(layer):
+        cross = layer.crossattention
+        return changed_cross(layer, mask=None) if cross and cross.past is not None else layer
+
+    changed_layers(monkeypatch, change)
 
 
 def the_new_alone_handed_on(monkeypatch):
@@ -99,20 +110,20 @@ def the_new_alone_handed_on(monkeypatch):
         past = cache.attention.self.past_length or 0
         return (*(array[:, :, past:] for array in kept[:2]), *kept[2:])
 
-    changed(monkeypatch, encoder, "_keys_and_values", cut)
+    changed(monkeypatch, encoder, "keys_and_values", cut)
 
 
 def the_head_mask_of_the_wrong_heads(monkeypatch):
     """Of those that were not pruned: as many of the mask's, from the first on."""
 
-    def first(kept, door, head_mask, layer):
-        return None if kept is None else head_mask[:, : kept.shape[1]]
+    def first(left, checker, head_mask, layer):
+        return head_mask[:, : left.shape[1]]
 
-    changed(monkeypatch, inputs, "_kept", first)
+    changed(monkeypatch, inputs, "_unpruned", first)
 
 
 def values_handed_on_as_keys(monkeypatch):
-    changed(monkeypatch, encoder, "_keys_and_values", lambda kept, _: (kept[1], kept[0], *kept[2:]))
+    changed(monkeypatch, encoder, "keys_and_values", lambda kept, _: (kept[1], kept[0], *kept[2:]))
 
 
 def the_new_before_the_past(monkeypatch):
@@ -185,18 +196,23 @@ def a_source_that_hears_nothing(monkeypatch):
 
 
 def the_last_layer_alone_asks_the_encoder(monkeypatch):
-    def wrong(right):
-        count = itertools.count()
+    layers = []
 
-        def layer_backward(dy, cache, config, *rest):
-            d, top = right(dy, cache, config, *rest), next(count) % config.num_hidden_layers == 0
-            if top or d.encoder_hidden_states is None:
-                return d
-            return d._replace(encoder_hidden_states=0.0 * d.encoder_hidden_states)
+    def counting(right):
+        def encoder_backward(d, caches, g):
+            layers[:] = range(len(caches))
+            return right(d, caches, g)
 
-        return layer_backward
+        return encoder_backward
 
-    replaced(monkeypatch, encoder, "layer_backward", wrong)
+    def silent(d, *_):
+        last = layers.pop(0) == 0  # the backward pass meets it first
+        if last or d.encoder_hidden_states is None:
+            return d
+        return d._replace(encoder_hidden_states=0.0 * d.encoder_hidden_states)
+
+    replaced(monkeypatch, body, "encoder_backward", counting)
+    changed(monkeypatch, encoder, "layer_backward", silent)
 
 
 def forgetting_the_offset(monkeypatch, op, place):
@@ -231,16 +247,23 @@ def a_hidden_key_that_hears_something(monkeypatch):
 
 
 def what_is_asked_of_keys_and_values_forgotten(monkeypatch):
-    changed_upstream(monkeypatch, present=None, cross_present=None)
+    changed_upstream(monkeypatch, lambda u: u._replace(present=KeysAndValues()))
 
 
 def what_is_asked_of_cross_attentions_forgotten(monkeypatch):
-    changed_upstream(monkeypatch, cross_attentions=None)
+    changed_upstream(monkeypatch, lambda u: u, lambda u: u._replace(weights=None))
 
 
-def changed_upstream(monkeypatch, **fields):
+def changed_upstream(monkeypatch, change, change_cross=None):
+    """Of self-attention and of cross-attention."""
+
     def wrong(right):
-        return lambda *a: right(*a[:-1], a[-1]._replace(**fields))
+        def layer_backward(dy, cache, g, upstream):
+            own, cross = upstream
+            changed = change(own), (change_cross or change)(cross)
+            return right(dy, cache, g, type(upstream)(*changed))
+
+        return layer_backward
 
     replaced(monkeypatch, encoder, "layer_backward", wrong)
 

@@ -26,13 +26,14 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 
-from minizha import NezhaForPreTraining
+from minizha import NezhaForPreTraining, fill_mask, next_sentence_probability
 from minizha.ops.layer_norm import layer_norm
 from minizha.ops.linear import linear
 from minizha.ops.relative_position import relative_key, relative_value
 from minizha.ops.softmax import softmax
+from minizha.predict import load_for_text
 from minizha.text.masking import mask_tokens
-from minizha.training.evaluation import evaluate, figures, fill_mask, follows, load_for_text
+from minizha.training.evaluation import evaluate, figures
 from minizha.training.options import PretrainOptions
 from minizha.training.pretrain import new_model, prepare, train
 
@@ -410,7 +411,9 @@ print(
     f"B follows: {p_next[0, 0]:.3f}    B is random: {p_next[0, 1]:.3f}    loss {float(out.loss):.3f}"
 )
 assert np.isclose(float(out.loss), -np.log(p_next[0, 0]), atol=1e-5)
-assert np.isclose(follows(model, tokenizer, first, second), p_next[0, 0], atol=1e-5)
+assert np.isclose(
+    next_sentence_probability(model, tokenizer, first, second), p_next[0, 0], atol=1e-5
+)
 
 labels = np.full_like(pair["input_ids"], -100)
 labels[0, 1] = pair["input_ids"][0, 1]

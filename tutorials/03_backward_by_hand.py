@@ -536,7 +536,7 @@ assert by_broken[-1] < 0.05 * by_broken[0]
 # ## Where to go on
 #
 # * Each file of `minizha/ops/` has its derivation in the docstring of its backward function; read
-#   them in the order of the README's table. `minizha/model/attention.py` and `encoder.py` put the
+#   them in the order of the README's table. `minizha/nezha/attention.py` and `encoder.py` put the
 #   pieces together; there gradients also reach the past of a decoder, and an encoder.
 # * `minizha/crosscheck/gradient_checks.py` is the check of this page in full.
 #

@@ -16,6 +16,7 @@ from typing import Any
 
 from minizha.checkpoint.folder import INDEX_ENDING, WEIGHTS_NAMES, weight_map
 from minizha.checkpoint.repository import COMMIT, OutOfReachError, Repository
+from minizha.checks import flag
 from minizha.config import CONFIG_NAME
 from minizha.errors import ArgumentError, CheckpointWarning, FileError, MinizhaError, listed
 from minizha.files import folder_path
@@ -61,8 +62,7 @@ def local_folder(
     """
     path = folder_path(name)
     revision = _check_revision(revision)
-    if not isinstance(local_files_only, bool):
-        raise ArgumentError(f"local_files_only: expected True or False, found {local_files_only!r}")
+    local_files_only = flag("local_files_only", local_files_only)
     if cache_dir is not None:
         cache_dir = _check_cache(cache_dir)
     if os.path.isdir(path):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from minizha.checks import number
 from minizha.crosscheck.comparison.differences import Comparison, Difference, Whereabouts
 from minizha.crosscheck.comparison.matching import (
     Matched,
@@ -36,6 +37,7 @@ def compare(
     other: Arrays | str | PathLike[str],
     rtol: float | None = None,
     atol: float | None = None,
+    *,
     mapping: Mapping[str, Any] | str | PathLike[str] | None = None,
     diagnose: bool = True,
     progress: Callable[[int, int], None] | None = None,
@@ -74,7 +76,7 @@ def compare(
     """
     ours, theirs = _opened("trace", trace), _opened("other", other)
     for name, value in (("rtol", rtol), ("atol", atol)):
-        _check_tolerance(name, value)
+        number(f"compare: {name}", value, "[0, inf)", optional=True)
     walk = _Walk(ours, theirs, mapping, (rtol, atol))
     walk.run(progress or (lambda done, total: None))
     return walk.report(diagnose)
@@ -95,16 +97,6 @@ def _opened(argument: str, value: Any) -> Arrays:
     if odd is not None:
         raise ArgumentError(f"compare: {argument}: expected names, found {odd!r}")
     return value
-
-
-def _check_tolerance(name: str, value: Any) -> None:
-    if value is None:
-        return
-    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    if not number or not 0 <= value < math.inf:
-        raise ArgumentError(
-            f"compare: {name}: expected a number of at least 0 or None, found {value!r}"
-        )
 
 
 class _Walk:
@@ -296,4 +288,6 @@ class _Walk:
         allowed = self.entrywise or (0.0, self.allowed[first.name])
         scale = self.noise.scale(first.name)
         visible = self.visible(first.name, ours.shape)
-        return whereabouts(first.name, ours, theirs, allowed, scale, visible, self.ours)
+        return whereabouts(
+            first.name, ours, theirs, allowed, scale=scale, visible=visible, trace=self.ours
+        )

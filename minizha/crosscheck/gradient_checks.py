@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minizha.backend import is_array, to_host
+from minizha.checks import integer
 from minizha.crosscheck.nesting import flat, nested
 from minizha.errors import ArgumentError
 
@@ -75,8 +76,7 @@ def gradcheck(
     Raises:
         ArgumentError: the inputs give no loss.
     """
-    if entries is not None and (not isinstance(entries, int) or entries < 1):
-        raise ArgumentError(f"gradcheck: entries: expected at least 1 or None, found {entries}")
+    entries = integer("gradcheck: entries", entries, 1, optional=True)
     if not isinstance(inputs, Mapping):
         found = type(inputs).__name__
         raise ArgumentError(f"gradcheck: inputs: expected keyword arguments, found {found}")

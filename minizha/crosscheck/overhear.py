@@ -27,7 +27,6 @@ class Heard:
         self._y: dict[int, Any] = {}
         self._dy: dict[int, Any] = {}
         self._result: dict[int, Any] = {}
-        self._returned: list[tuple[Any, Any]] = []
         self._frames: dict[FrameType, Any] = {}
         self._kept: list[Any] = []  # a cache that is alive keeps its id
 
@@ -43,10 +42,6 @@ class Heard:
         """The gradient of the operation's first input; None likewise."""
         result = self._result.get(id(cache))
         return result[0] if isinstance(result, tuple) else result
-
-    def returned(self, kind: type) -> Any:
-        """The last ``kind`` of cache that any function returned beside a result; None if none did."""
-        return next((c for _, c in reversed(self._returned) if isinstance(c, kind)), None)
 
     def event(self, frame: FrameType, event: str, value: Any) -> None:
         """Called by Python at each call and return."""
@@ -70,10 +65,9 @@ class Heard:
         cache = self._frames.pop(frame, None)
         if cache is not None:
             self._result[id(cache)] = value  # again the outermost: it returns last
-        if type(value) is tuple and len(value) == 2 and _is_cache(value[1]) and is_array(value[0]):
-            self._returned.append(value)
-            if _of_an_operation(value[1]):
-                self._y[id(value[1])] = value[0]
+        two = type(value) is tuple and len(value) == 2
+        if two and is_array(value[0]) and _of_an_operation(value[1]):
+            self._y[id(value[1])] = value[0]
 
 
 @contextlib.contextmanager
@@ -104,9 +98,6 @@ def _arguments(frame: FrameType) -> list[Any]:
     return values
 
 
-def _is_cache(value: Any) -> bool:
-    return isinstance(value, tuple) and hasattr(value, "_fields")
-
-
 def _of_an_operation(value: Any) -> bool:
-    return _is_cache(value) and type(value).__module__.startswith(_HOMES)
+    named = isinstance(value, tuple) and hasattr(value, "_fields")
+    return named and type(value).__module__.startswith(_HOMES)

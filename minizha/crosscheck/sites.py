@@ -19,14 +19,18 @@ from minizha.crosscheck.names import (
     Entry,
 )
 from minizha.crosscheck.overhear import Heard
-from minizha.model.attention import AttentionBlockCache, merge_heads
-from minizha.model.embeddings import EmbeddingsCache
-from minizha.model.encoder import LayerCache
-from minizha.model.fine_tuning import ClassificationCache
-from minizha.model.heads import PredictionsCache
-from minizha.model.masked_lm import LabelledPredictionsCache
-from minizha.model.pretraining_heads import PreTrainingCache
-from minizha.model.question_answering import QuestionAnsweringCache
+from minizha.model.call import ModelCache
+from minizha.nezha.attention import AttentionBlockCache, merge_heads
+from minizha.nezha.embeddings import EmbeddingsCache
+from minizha.nezha.encoder import LayerCache
+from minizha.nezha.heads import PredictionsCache
+from minizha.nezha.losses import (
+    ClassesCache,
+    LabelledCache,
+    MaskedWordsCache,
+    NextSentenceCache,
+    SpansCache,
+)
 
 
 class Site(NamedTuple):
@@ -39,12 +43,12 @@ class Site(NamedTuple):
     parameters: tuple[str, ...]
 
 
-def sites(record: Any, values: dict[str, Any], heard: Heard) -> Iterator[Site]:
+def sites(record: ModelCache, values: dict[str, Any], heard: Heard) -> Iterator[Site]:
     """The arrays of one forward pass, in execution order.
 
     ``values`` are those that no cache has: ``inputs_embeds`` and the losses.
     """
-    body = getattr(record, "nezha", record)
+    body = record.nezha
     yield from _embeddings(body.embeddings, values.get("inputs_embeds"), heard)
     for i, layer in enumerate(body.encoder):
         yield from _layer(f"encoder.layer.{i}", layer, heard)
@@ -53,17 +57,17 @@ def sites(record: Any, values: dict[str, Any], heard: Heard) -> Iterator[Site]:
         dense, activation, _ = body.pooler
         yield _result(table["pooler.dense"], dense, heard)
         yield _result(table["pooler"], activation, heard)
-    if isinstance(record, PreTrainingCache):
-        everything = heard.returned(PredictionsCache)
-        if everything is not None:
-            yield from _predictions(table, everything, record.masked_lm, heard)
-        if record.seq_relationship is not None:
-            yield _result(table["cls.seq_relationship"], record.seq_relationship, heard)
-    if isinstance(record, ClassificationCache):
-        yield from _factor("classifier", record.classifier.dropout)
-        yield _result(table["classifier"], record.classifier.dense, heard)
-    if isinstance(record, QuestionAnsweringCache):
-        yield _result(table["qa_outputs"], record.qa_outputs, heard)
+    for head in record.heads:
+        if isinstance(head, MaskedWordsCache):
+            _, everything = head.all_predictions()
+            yield from _predictions(table, everything, head.labelled, heard)
+        elif isinstance(head, NextSentenceCache):
+            yield _result(table["cls.seq_relationship"], head.seq_relationship, heard)
+        elif isinstance(head, ClassesCache):
+            yield from _factor("classifier", head.classifier.dropout)
+            yield _result(table["classifier"], head.classifier.dense, heard)
+        elif isinstance(head, SpansCache):
+            yield _result(table["qa_outputs"], head.qa_outputs, heard)
     for name in ("masked_lm_loss", "next_sentence_loss", "loss"):
         if values.get(name) is not None:
             yield Site(name, values[name], None, ())
@@ -129,7 +133,7 @@ def _attention(prefix: str, cache: AttentionBlockCache, heard: Heard) -> Iterato
 def _predictions(
     table: dict[str, Entry],
     everything: PredictionsCache,
-    labelled: LabelledPredictionsCache | None,
+    labelled: LabelledCache | None,
     heard: Heard,
 ) -> Iterator[Site]:
     """The values of all tokens; the gradients of those that a label, or someone above, asked for."""
@@ -144,7 +148,7 @@ def _predictions(
         yield _site(entry, heard.y(everything[step]), gradient)
 
 
-def _in_their_places(rows: Array, labelled: LabelledPredictionsCache) -> Array:
+def _in_their_places(rows: Array, labelled: LabelledCache) -> Array:
     B, L, _ = labelled.shape
     full = namespace(rows).zeros((B * L, rows.shape[-1]), dtype=rows.dtype)
     full[labelled.rows] = rows

@@ -17,6 +17,7 @@ from minizha.crosscheck.trace_file import Trace
 from minizha.errors import ArgumentError
 from minizha.model.base import ParameterisedModel
 from minizha.model.outputs import ModelOutput
+from minizha.nezha.losses import MaskedWordsCache, NextSentenceCache
 
 LOGITS = (
     "prediction_logits", "seq_relationship_logits", "logits", "start_logits", "end_logits",
@@ -118,8 +119,12 @@ def _values(model: Any, inputs: Mapping[str, Any], out: ModelOutput) -> dict[str
     if embeds is not None:
         embeds = to_backend(embeds, model.xp, dtype=model.dtype)
         embeds = embeds.reshape(-1, *embeds.shape[-2:])  # multiple choice: B·C rows
-    terms = ("masked_lm_loss", "next_sentence_loss")
-    losses = {name: getattr(out.record, name, None) for name in terms}
+    terms = {MaskedWordsCache: "masked_lm_loss", NextSentenceCache: "next_sentence_loss"}
+    losses = {
+        terms[type(cache)]: loss
+        for cache, loss in zip(out.record.heads, out.record.losses, strict=True)
+        if type(cache) in terms
+    }
     return {"inputs_embeds": embeds, "loss": getattr(out, "loss", None), **losses}
 
 

@@ -1,7 +1,4 @@
-"""Parameters and composition: how the operations of :mod:`minizha.ops` make NEZHA.
+"""What a user calls: the classes, their arguments and outputs, loading, saving and changing a model.
 
-Read in this order: parameters, embeddings, attention, encoder, heads, nezha, masked_lm,
-pretraining; then the plumbing: inputs, outputs, base, pretrained.
+The mathematics is in :mod:`minizha.nezha`.
 """
-
-import minizha.kernels  # noqa: F401 - from here on, operations on floats run the kernels

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from minizha.backend import Array, to_backend
+from minizha.checks import integer
 from minizha.config import NezhaConfig
 from minizha.errors import ArgumentError, MinizhaError
-from minizha.model.base import ParameterisedModel, check_seed
-from minizha.model.parameters import unflatten
+from minizha.model.arguments import ArgumentChecker
+from minizha.nezha.parameters import unflatten
 
 WORDS = "embeddings.word_embeddings.weight"
 DECODER, DECODER_BIAS = "cls.predictions.decoder.weight", "cls.predictions.bias"
 
 
-class AdaptableModel(ParameterisedModel):
-    """A model whose vocabulary and heads can be changed. Gradients of before are forgotten."""
+class Adaptable:
+    """The methods that change the vocabulary and the heads of a
+    :class:`~minizha.model.base.ParameterisedModel`; its gradients are forgotten."""
+
+    config: NezhaConfig
+    xp: Any
+    dtype: str
+    parameters: Any
+    state_dict: Callable[[], dict[str, Array]]
+    zero_grad: Callable[[], None]
 
     # Embeddings
 
@@ -64,7 +73,7 @@ class AdaptableModel(ParameterisedModel):
         """
         if new_num_tokens is not None:
             config = self._config("new_num_tokens", vocab_size=new_num_tokens)
-            rng = np.random.default_rng(check_seed(seed))
+            rng = np.random.default_rng(integer("seed", seed, 0))
             names = {self._words, DECODER, DECODER_BIAS}
             try:
                 arrays = {
@@ -89,7 +98,9 @@ class AdaptableModel(ParameterisedModel):
 
     def _set(self, name: str, what: str, value: Any) -> None:
         arrays = self.state_dict()
-        array = self._door.floats(what, value, arrays[name].shape)
+        array = ArgumentChecker(self.config, self.xp, self.dtype).floats(
+            what, value, arrays[name].shape
+        )
         if array.dtype != self.dtype:  # complex ones, in a model of real numbers
             raise ArgumentError(f"{what}: expected real numbers, found {array.dtype}")
         arrays[name] = array
@@ -160,6 +171,6 @@ class AdaptableModel(ParameterisedModel):
 
     def _become(self, config: NezhaConfig, arrays: dict[str, Array]) -> None:
         if config == self.config:
-            config = self.config  # outputs of before still have a way back
+            config = self.config  # earlier outputs keep their backward pass
         self.config, self.parameters = config, unflatten(arrays)
         self.zero_grad()

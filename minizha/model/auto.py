@@ -9,6 +9,7 @@ from minizha.checkpoint.names import canonical_names
 from minizha.config import NezhaConfig
 from minizha.model.fine_tuning import (
     NezhaForMultipleChoice,
+    NezhaForQuestionAnswering,
     NezhaForSequenceClassification,
     NezhaForTokenClassification,
 )
@@ -19,7 +20,6 @@ from minizha.model.pretraining import (
     NezhaForNextSentencePrediction,
     NezhaForPreTraining,
 )
-from minizha.model.question_answering import NezhaForQuestionAnswering
 
 CLASSES: tuple[type[NezhaPreTrainedModel], ...] = (
     NezhaModel,

@@ -5,16 +5,17 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from minizha.backend import Array, get_backend, to_backend
+from minizha.checks import flag, integer
 from minizha.config import NezhaConfig
 from minizha.errors import ArgumentError, MinizhaError
-from minizha.model.door import Door, flag
+from minizha.model.initialisation import DTYPES, Shapes, body_shapes, initialise
 from minizha.model.loading import Checkpoint, LoadingInfo, listed_faults, match
-from minizha.model.parameters import DTYPES, Shapes, Tree, flatten, initialise, tree_map, unflatten
+from minizha.nezha.parameters import Tree, flatten, tree_map, unflatten
 from minizha.ops.relative_position import relative_table
 
 
@@ -38,6 +39,11 @@ class ParameterisedModel:
         MinizhaError: the model does not fit into the memory.
     """
 
+    _pooled: ClassVar[bool]
+    """Whether the body has a pooler."""
+    _head_shapes: ClassVar[Callable[[NezhaConfig], Shapes]]
+    """Names and shapes of the head's parameters."""
+
     def __init__(
         self,
         config: NezhaConfig,
@@ -57,7 +63,7 @@ class ParameterisedModel:
         self._rng: np.random.Generator | None = None
         self._gradients: Tree | None = None
         self._warned_of_length = False
-        rng = np.random.default_rng(check_seed(seed))
+        rng = np.random.default_rng(integer("seed", seed, 0))
         shapes = self._own_shapes()
         stored = {} if checkpoint is None else checkpoint.readers(shapes)
         # one after the other: a file that is mapped need not be in memory as a whole
@@ -87,7 +93,7 @@ class ParameterisedModel:
     @classmethod
     def shapes(cls, config: NezhaConfig) -> Shapes:
         """Names and shapes of the parameters of a model of this class, in checkpoint order."""
-        raise NotImplementedError
+        return body_shapes(config, pooler=cls._pooled) | cls._head_shapes(config)
 
     def _own_shapes(self) -> Shapes:
         return self.shapes(self.config)
@@ -163,10 +169,6 @@ class ParameterisedModel:
         other._rng = copy.deepcopy(self._rng)
         return other
 
-    @property
-    def _door(self) -> Door:
-        return Door(self.config, self.xp, self.dtype)
-
     def _table(self, dtype: str) -> Array:
         c = self.config
         return relative_table(c.max_relative_position, c.head_size, self.xp, dtype)
@@ -175,7 +177,7 @@ class ParameterisedModel:
 
     def train(self, seed: int = 0) -> Self:
         """Switch dropout on, drawing from a generator seeded with ``seed``."""
-        self._rng = np.random.default_rng(check_seed(seed))
+        self._rng = np.random.default_rng(integer("seed", seed, 0))
         self.training = True
         return self
 
@@ -214,10 +216,3 @@ def _dtype_name(dtype: Any) -> str:
     if name not in DTYPES:
         raise ArgumentError(f"dtype: expected one of {', '.join(DTYPES)}, found {dtype!r}")
     return name
-
-
-def check_seed(seed: Any) -> int:
-    """``seed``; ArgumentError where it is no integer of at least 0."""
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ArgumentError(f"seed: expected an integer of at least 0, found {seed!r}")
-    return int(seed)

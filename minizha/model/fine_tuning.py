@@ -1,128 +1,46 @@
-"""The classes that classify: whole texts, one of several choices, each token.
-
-Each puts dropout and one matrix on the pooled [CLS] or on every token. What differs is how the
-labels are read, and which loss compares them with the logits.
-"""
+"""The classes of fine-tuning: classes of texts and tokens, one of several choices, spans of a text."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any
 
-from minizha.backend import Array
+import numpy as np
+
 from minizha.config import NezhaConfig
 from minizha.errors import ArgumentError
-from minizha.model.encoder import add
-from minizha.model.heads import ClassifierCache, classifier, classifier_backward
-from minizha.model.inputs import Inputs
-from minizha.model.nezha import NezhaCache, nezha, nezha_backward
+from minizha.model.arguments import ArgumentChecker
+from minizha.model.call import Call, Head, begin, run, shared_arguments
+from minizha.model.initialisation import linear_shapes
+from minizha.model.inputs import SharedArguments
 from minizha.model.outputs import (
-    ModelOutput,
     MultipleChoiceOutput,
+    QuestionAnsweringOutput,
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
-from minizha.model.parameters import Shapes, body_shapes, linear_head_shapes
-from minizha.model.pretrained import NezhaPreTrainedModel, Wanted
-from minizha.ops.binary_cross_entropy import binary_cross_entropy, binary_cross_entropy_backward
-from minizha.ops.cross_entropy import cross_entropy, cross_entropy_backward
-from minizha.ops.squared_error import squared_error, squared_error_backward
+from minizha.model.pretrained import NezhaPreTrainedModel
+from minizha.nezha.losses import (
+    Labels,
+    choices,
+    choices_backward,
+    classes,
+    classes_backward,
+    spans,
+    spans_backward,
+)
+from minizha.ops.cross_entropy import IGNORED
 
 
-class Loss(NamedTuple):
-    """A pair of operations, and the labels that the first of them takes beside the logits."""
-
-    forward: Callable[[Array, Array], tuple[Array, Any]]
-    backward: Callable[[Array | float, Any], Array]
-    labels: Array
-
-
-class ClassificationCache(NamedTuple):
-    """The record of a model that classifies; ``loss`` is None where there were no labels."""
-
-    nezha: NezhaCache
-    classifier: ClassifierCache
-    loss: Any
-
-
-class ClassificationHeads(NezhaPreTrainedModel):
-    """Body, dropout, one matrix; the classes below say of what and how wide."""
-
-    _output_class: ClassVar[type[ModelOutput]]
-    _pooled: ClassVar[bool] = True
-
-    @classmethod
-    def _columns(cls, config: NezhaConfig) -> int:
-        return config.num_labels
-
-    @classmethod
-    def shapes(cls, config: NezhaConfig) -> Shapes:
-        """Names and shapes of the parameters of a model of this class, in checkpoint order."""
-        shapes = {f"nezha.{name}": s for name, s in body_shapes(config, cls._pooled).items()}
-        return shapes | linear_head_shapes(config, "classifier", cls._columns(config))
-
-    def _call(
-        self,
-        inputs: Inputs,
-        wanted: Wanted,
-        loss: Loss | None,
-        shape: tuple[int, ...],
-        batch: tuple[int, ...],
-    ) -> ModelOutput | tuple:
-        """``logits = classifier(pooled or every token)`` in ``shape``, ``loss`` of their rows;
-        ``batch`` are the axes that the caller gave the B rows of the body."""
-        p = self.parameters
-        body = nezha(p.nezha, self.config, inputs, self.table, self._rng, wanted)
-        vectors = body.pooler_output if self._pooled else body.last_hidden_state
-        columns, classifier_cache = classifier(p.classifier, self.config, vectors, self._rng)
-        logits, value, loss_cache = columns.reshape(shape), None, None
-        if loss is not None:
-            value, loss_cache = loss.forward(logits.reshape(-1, shape[-1]), loss.labels)
-        record = None
-        if wanted.record:
-            record = ClassificationCache(body.cache, classifier_cache, loss_cache)
-
-        def backward(upstream: dict[str, Any]) -> dict[str, Any]:
-            g, dlogits = self._gradient_tree(), upstream.get("logits")
-            if upstream.get("loss") is not None:
-                from_loss = loss.backward(upstream["loss"], record.loss)
-                dlogits = add(dlogits, from_loss.reshape(shape))
-            asked = dict(upstream)
-            if dlogits is not None:
-                field = "pooler_output" if self._pooled else "last_hidden_state"
-                dcolumns = dlogits.reshape(columns.shape)
-                asked[field] = classifier_backward(dcolumns, record.classifier, g.classifier)
-            gradients = nezha_backward(asked, record.nezha, self.config, g.nezha)
-            found = self._input_gradients(inputs, gradients)
-            return {name: d.reshape(*batch, *d.shape[1:]) for name, d in found.items()}
-
-        values = {"loss": value, "logits": logits, **wanted.pick(body)}
-        return self._output(self._output_class, values, wanted, record, backward)
-
-    def _entropy(self, labels: Any, shape: tuple[int, ...], below: int) -> Loss:
-        labels = self._door.host_integers("labels", labels, shape, below, ignored=True)
-        return Loss(cross_entropy, cross_entropy_backward, labels.reshape(-1))
-
-
-class NezhaForSequenceClassification(ClassificationHeads):
+class NezhaForSequenceClassification(NezhaPreTrainedModel):
     """A text gets one of ``num_labels`` classes, any number of them, or ``num_labels`` numbers."""
 
-    _output_class = SequenceClassifierOutput
+    _pooled = True
+    _head_shapes = staticmethod(lambda c: linear_shapes("classifier", c.num_labels, c.hidden_size))
 
+    @shared_arguments
     def __call__(
-        self,
-        input_ids: Any = None,
-        attention_mask: Any = None,
-        token_type_ids: Any = None,
-        head_mask: Any = None,
-        inputs_embeds: Any = None,
-        labels: Any = None,
-        *,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-        record: bool | None = None,
+        self, shared: SharedArguments, labels: Any = None
     ) -> SequenceClassifierOutput | tuple:
         """``logits = dropout(pooled) · weightᵀ + bias``, C = num_labels columns
 
@@ -132,7 +50,7 @@ class NezhaForSequenceClassification(ClassificationHeads):
         "regression"                    (B, C), for C = 1 also      mean squared error
                                         (B,): finite numbers
         "single_label_classification"   (B,) integers in [0, C),    cross-entropy, mean over the
-                                        or −100 for "not asked"     rows that are asked
+                                        or −100 for "ignored"       labelled rows
         "multi_label_classification"    (B, C) numbers in [0, 1]    binary cross-entropy, mean
                                                                     over all
         ==============================  ==========================  ==============================
@@ -146,58 +64,20 @@ class NezhaForSequenceClassification(ClassificationHeads):
         Raises:
             ArgumentError: an argument has a wrong shape, type or range.
         """
-        wanted = self._wanted(
-            output_attentions, output_hidden_states, return_dict, record, labels is not None
-        )
-        inputs = self._inputs(input_ids, attention_mask, token_type_ids, head_mask, inputs_embeds)
-        shape = (inputs.shape[0], self.config.num_labels)
-        loss = None if labels is None else self._loss(labels, shape)
-        return self._call(inputs, wanted, loss, shape, shape[:1])
-
-    def _loss(self, labels: Any, shape: tuple[int, int]) -> Loss:
-        door, (B, C) = self._door, shape
-        labels = door.array("labels", labels)
-        problem = self.config.problem_type
-        if problem is None:
-            whole = labels.dtype.kind in "iu"
-            problem = "single_label_classification" if whole else "multi_label_classification"
-            problem = "regression" if C == 1 else problem
-        if problem == "single_label_classification":
-            return self._entropy(labels, (B,), C)
-        if problem == "multi_label_classification":
-            labels = door.targets("labels", labels, shape, 0.0, 1.0)
-            return Loss(binary_cross_entropy, binary_cross_entropy_backward, labels)
-        if C == 1 and labels.shape == (B,):
-            labels = labels.reshape(B, 1)
-        # the sum of the squares is still a number
-        largest = math.sqrt(door.largest / max(labels.size, 1))
-        labels = door.targets("labels", labels, shape, -largest, largest)
-        return Loss(squared_error, squared_error_backward, labels)
+        call = begin(self, shared, labelled=labels is not None)
+        found = None if labels is None else _sequence_labels(call, labels)
+        head = Head(classes, classes_backward, found, "pooler_output")
+        return run(call, SequenceClassifierOutput, head)
 
 
-class NezhaForMultipleChoice(ClassificationHeads):
+class NezhaForMultipleChoice(NezhaPreTrainedModel):
     """One of C choices: each is read as a text of its own and gets one number."""
 
-    _output_class = MultipleChoiceOutput
+    _pooled = True
+    _head_shapes = staticmethod(lambda c: linear_shapes("classifier", 1, c.hidden_size))
 
-    @classmethod
-    def _columns(cls, config: NezhaConfig) -> int:
-        return 1
-
-    def __call__(
-        self,
-        input_ids: Any = None,
-        attention_mask: Any = None,
-        token_type_ids: Any = None,
-        head_mask: Any = None,
-        inputs_embeds: Any = None,
-        labels: Any = None,
-        *,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-        record: bool | None = None,
-    ) -> MultipleChoiceOutput | tuple:
+    @shared_arguments
+    def __call__(self, shared: SharedArguments, labels: Any = None) -> MultipleChoiceOutput | tuple:
         """``logits[b, c] = dropout(pooled of choice c) · weightᵀ + bias``, cross-entropy over c
 
         Shapes: input_ids, attention_mask, token_type_ids (B, C, L), inputs_embeds (B, C, L, D),
@@ -206,56 +86,23 @@ class NezhaForMultipleChoice(ClassificationHeads):
         Raises:
             ArgumentError: an argument has a wrong shape, type or range.
         """
-        wanted = self._wanted(
-            output_attentions, output_hidden_states, return_dict, record, labels is not None
-        )
-        given = {
-            "input_ids": input_ids,
-            "inputs_embeds": inputs_embeds,
-            "attention_mask": attention_mask,
-            "token_type_ids": token_type_ids,
-        }
-        rows, shape = self._rows({name: a for name, a in given.items() if a is not None})
-        inputs = self._inputs(head_mask=head_mask, **rows)
-        loss = None if labels is None else self._entropy(labels, shape[:1], shape[1])
-        return self._call(inputs, wanted, loss, shape, shape)
-
-    def _rows(self, given: dict[str, Any]) -> tuple[dict[str, Array], tuple[int, int]]:
-        """The arguments with B·C rows, and (B, C)."""
-        rows, shape = {}, None
-        for name, value in given.items():
-            array, axes = self._door.array(name, value), 4 if name == "inputs_embeds" else 3
-            if array.ndim != axes:
-                expected = "(B, C, L)" if axes == 3 else "(B, C, L, D)"
-                raise ArgumentError(f"{name}: expected shape {expected}, found {array.shape}")
-            shape = shape or array.shape[:3]
-            B, C = shape[:2]
-            if array.shape[:3] != shape or C == 0:
-                least = f"(B, C, L) = {shape}" if C else "at least one choice"
-                raise ArgumentError(f"{name}: expected {least}, found shape {array.shape}")
-            rows[name] = array.reshape(B * C, *array.shape[2:])
-        return rows, (shape or (0, 0))[:2]
+        checker = ArgumentChecker(self.config, self.xp, self.dtype)
+        rows, batch = _rows_of_choices(checker, shared)
+        call = begin(self, rows, labelled=labels is not None, batch=batch)
+        found = call.labels("labels", labels, batch[:1], batch[1])
+        head = Head(choices, choices_backward, found, "pooler_output")
+        return run(call, MultipleChoiceOutput, head)
 
 
-class NezhaForTokenClassification(ClassificationHeads):
+class NezhaForTokenClassification(NezhaPreTrainedModel):
     """Each token gets one of ``num_labels`` classes; the body has no pooler."""
 
-    _output_class = TokenClassifierOutput
     _pooled = False
+    _head_shapes = staticmethod(lambda c: linear_shapes("classifier", c.num_labels, c.hidden_size))
 
+    @shared_arguments
     def __call__(
-        self,
-        input_ids: Any = None,
-        attention_mask: Any = None,
-        token_type_ids: Any = None,
-        head_mask: Any = None,
-        inputs_embeds: Any = None,
-        labels: Any = None,
-        *,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-        record: bool | None = None,
+        self, shared: SharedArguments, labels: Any = None
     ) -> TokenClassifierOutput | tuple:
         """``logits = dropout(hidden) · weightᵀ + bias``, cross-entropy over the labelled tokens
 
@@ -265,10 +112,98 @@ class NezhaForTokenClassification(ClassificationHeads):
         Raises:
             ArgumentError: an argument has a wrong shape, type or range.
         """
-        wanted = self._wanted(
-            output_attentions, output_hidden_states, return_dict, record, labels is not None
-        )
-        inputs = self._inputs(input_ids, attention_mask, token_type_ids, head_mask, inputs_embeds)
-        C = self.config.num_labels
-        loss = None if labels is None else self._entropy(labels, inputs.shape, C)
-        return self._call(inputs, wanted, loss, (*inputs.shape, C), inputs.shape[:1])
+        call = begin(self, shared, labelled=labels is not None)
+        found = call.labels("labels", labels, call.shape, self.config.num_labels)
+        return run(call, TokenClassifierOutput, Head(classes, classes_backward, found))
+
+
+class NezhaForQuestionAnswering(NezhaPreTrainedModel):
+    """Two numbers for each token: column 0 says "starts here", column 1 "ends here". No pooler.
+
+    Convention: always two columns; a configuration with another ``num_labels`` gets 2.
+    """
+
+    @classmethod
+    def settle(cls, config: NezhaConfig) -> NezhaConfig:
+        """With two labels: Transformers makes as many columns as there are."""
+        return config if config.num_labels == 2 else config.replace(num_labels=2)
+
+    _pooled = False
+    _head_shapes = staticmethod(lambda c: linear_shapes("qa_outputs", 2, c.hidden_size))
+
+    @shared_arguments
+    def __call__(
+        self, shared: SharedArguments, start_positions: Any = None, end_positions: Any = None
+    ) -> QuestionAnsweringOutput | tuple:
+        """``start_logits, end_logits = hidden · weightᵀ + bias``; the loss is the mean of two
+        cross-entropies over the L tokens
+
+        Shapes: start_positions (B,), end_positions (B,) integers. The others as for
+        :class:`~minizha.model.nezha.NezhaModel`.
+
+        Convention: a position outside of [0, L) is ignored (Transformers counts a negative one as
+        0); where none is left the loss is 0. Both are given or neither.
+
+        Raises:
+            ArgumentError: an argument has a wrong shape or type, or one of the two is missing.
+        """
+        if (start_positions is None) != (end_positions is None):
+            missing = "start_positions" if start_positions is None else "end_positions"
+            raise ArgumentError(f"{missing}: expected both start and end, found None")
+        call, labels = begin(self, shared, labelled=start_positions is not None), None
+        if start_positions is not None:
+            start = _positions(call, "start_positions", start_positions)
+            labels = start, _positions(call, "end_positions", end_positions)
+        head = Head(spans, spans_backward, labels, fields=("start_logits", "end_logits"))
+        return run(call, QuestionAnsweringOutput, head)
+
+
+def _sequence_labels(call: Call, labels: Any) -> Labels:
+    """The labels of texts, read as the configuration's ``problem_type`` says, or as they look."""
+    checker, B, C = call.checker, call.batch[0], call.model.config.num_labels
+    labels = checker.array("labels", labels)
+    problem = call.model.config.problem_type
+    if problem is None:
+        whole = labels.dtype.kind in "iu"
+        problem = "single_label_classification" if whole else "multi_label_classification"
+        problem = "regression" if C == 1 else problem
+    if problem == "single_label_classification":
+        return call.labels("labels", labels, (B,), C)
+    low, high = 0.0, 1.0
+    if problem == "regression":
+        if C == 1 and labels.shape == (B,):
+            labels = labels.reshape(B, 1)
+        # the sum of the squares is still a number
+        high = math.sqrt(checker.largest / max(labels.size, 1))
+        low = -high
+    values = checker.targets("labels", labels, (B, C), low, high)
+    return Labels(values, problem_type=problem)
+
+
+def _rows_of_choices(
+    checker: ArgumentChecker, shared: SharedArguments
+) -> tuple[SharedArguments, tuple[int, int]]:
+    """The arguments with B·C rows, and (B, C)."""
+    rows, shape = {}, None
+    for name in ("input_ids", "inputs_embeds", "attention_mask", "token_type_ids"):
+        value = getattr(shared, name)
+        if value is None:
+            continue
+        array, axes = checker.array(name, value), 4 if name == "inputs_embeds" else 3
+        if array.ndim != axes:
+            expected = "(B, C, L)" if axes == 3 else "(B, C, L, D)"
+            raise ArgumentError(f"{name}: expected shape {expected}, found {array.shape}")
+        shape = shape or array.shape[:3]
+        B, C = shape[:2]
+        if array.shape[:3] != shape or C == 0:
+            least = f"(B, C, L) = {shape}" if C else "at least one choice"
+            raise ArgumentError(f"{name}: expected {least}, found shape {array.shape}")
+        rows[name] = array.reshape(B * C, *array.shape[2:])
+    return shared._replace(**rows), (shape or (0, 0))[:2]
+
+
+def _positions(call: Call, name: str, value: Any) -> Labels:
+    B, L = call.shape
+    # any integer; the largest unsigned ones become negative, which is as far outside
+    positions = call.checker.host_integers(name, value, (B,), 2**64, low=-(2**63))
+    return Labels(np.where((positions >= 0) & (positions < L), positions, IGNORED))

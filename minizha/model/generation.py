@@ -1,51 +1,51 @@
-"""Text, one token after the other: a decoder guesses the next token, reads it, and guesses on.
+"""Text, one token after the other: a decoder predicts the next token, reads it, and goes on.
 
 Keys and values of what has been read are kept, so each step reads one token, not the whole text.
 """
 
 from __future__ import annotations
 
-import math
-import reprlib
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from minizha.backend import Array, to_backend, to_host
+from minizha.checks import flag, integer, number
 from minizha.errors import ArgumentError, MinizhaError
-from minizha.model.base import check_seed
-from minizha.model.door import Door
+from minizha.model.arguments import ArgumentChecker
+from minizha.model.inputs import DecoderArguments
 
 
-class Sampling(NamedTuple):
-    """How a token is drawn; :func:`next_tokens` says what the numbers mean."""
+class Generation(NamedTuple):
+    """How a text is continued; :meth:`~minizha.model.pretraining.NezhaForMaskedLM.generate` says what
+    the options mean."""
 
+    max_new_tokens: int = 20
+    do_sample: bool = False
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
+    eos_token_id: int | None = None
+    seed: int = 0
+    use_cache: bool = True
 
-    def check(self) -> Sampling:
+    def check(self, vocab_size: int) -> Generation:
         """Itself; ArgumentError where a value makes no sense."""
-        t, k, p = self
-        if not 0.0 < _number(t) < math.inf:
-            raise ArgumentError(
-                f"temperature: expected a finite number above 0, found {reprlib.repr(t)}"
-            )
-        if k is not None and not _is_integer(k, 1):
-            raise ArgumentError(
-                f"top_k: expected an integer of at least 1 or None, found {reprlib.repr(k)}"
-            )
-        if p is not None and not 0.0 < _number(p) <= 1.0:
-            raise ArgumentError(
-                f"top_p: expected a number in (0, 1] or None, found {reprlib.repr(p)}"
-            )
-        return self
+        return Generation(
+            integer("max_new_tokens", self.max_new_tokens, 1),
+            flag("do_sample", self.do_sample, False),
+            number("temperature", self.temperature, "(0, inf)"),
+            integer("top_k", self.top_k, 1, optional=True),
+            number("top_p", self.top_p, "(0, 1]", optional=True),
+            # −1 for no end
+            integer("eos_token_id", self.eos_token_id, -1, vocab_size - 1, optional=True),
+            integer("seed", self.seed, 0),
+            flag("use_cache", self.use_cache, True),
+        )
 
 
-def next_tokens(
-    logits: np.ndarray, sampling: Sampling | None, rng: np.random.Generator
-) -> np.ndarray:
-    """One token a row: the likeliest, or with ``sampling`` one drawn from
+def next_tokens(logits: np.ndarray, options: Generation, rng: np.random.Generator) -> np.ndarray:
+    """One token a row: the likeliest, or with ``do_sample`` one drawn from
     ``softmax(logits / temperature)``
 
     of the ``top_k`` likeliest tokens, and of these the fewest that have ``top_p`` of the
@@ -55,9 +55,9 @@ def next_tokens(
 
     Convention: of equals the one with the smaller id is the likelier.
     """
-    if sampling is None:
+    if not options.do_sample:
         return logits.argmax(axis=-1)
-    temperature, top_k, top_p = sampling
+    temperature, top_k, top_p = options.temperature, options.top_k, options.top_p
     order = np.argsort(-logits, axis=-1, kind="stable")[:, :top_k]
     scores = np.take_along_axis(logits, order, axis=-1).astype(np.float64)
     with np.errstate(over="ignore"):  # near temperature 0, all but the likeliest go to −∞
@@ -78,55 +78,53 @@ def generate(
     model: Any,
     input_ids: Any,
     attention_mask: Any,
-    encoder: dict[str, Any],
-    max_new_tokens: int,
-    sampling: Sampling | None,
-    eos_token_id: int | None,
-    seed: int,
-    use_cache: bool,
+    encoder: DecoderArguments,
+    options: Generation,
 ) -> Array:
     """The ids and what follows them, (B, L + new); see the model's method of this name."""
-    config, door = model.config, model._door
+    config = model.config
+    options = options.check(config.vocab_size)
     if not config.is_decoder:
         raise ArgumentError(
-            "generate: expected a decoder (is_decoder=True), found an encoder: it was never asked "
-            "to guess what comes next"
+            "generate: expected a decoder (is_decoder=True), found an encoder: it has not learnt to "
+            "predict what comes next"
         )
-    if not _is_integer(max_new_tokens, 1):
-        found = reprlib.repr(max_new_tokens)
-        raise ArgumentError(f"max_new_tokens: expected an integer of at least 1, found {found}")
-    ids, mask = _prompt(door, input_ids, attention_mask)
-    _check_encoder_mask(door, encoder["encoder_attention_mask"])
-    eos = config.eos_token_id if eos_token_id is None else _token(door, eos_token_id)
+    checker = ArgumentChecker(config, model.xp, model.dtype)
+    ids, mask = _prompt(checker, input_ids, attention_mask)
+    _check_encoder_mask(checker, encoder.encoder_attention_mask)
+    eos = config.eos_token_id if options.eos_token_id is None else options.eos_token_id
     pad = eos if config.pad_token_id is None else config.pad_token_id
-    rng = np.random.default_rng(check_seed(seed))
+    rng = np.random.default_rng(options.seed)
     running, past, unread = np.ones(len(ids), dtype=bool), None, ids
-    for _ in range(max_new_tokens):
+    for _ in range(options.max_new_tokens):
         out = model(
-            unread, mask, past_key_values=past, use_cache=use_cache, record=False,
-            return_dict=True, **encoder,
+            unread, mask, encoder_hidden_states=encoder.encoder_hidden_states,
+            encoder_attention_mask=encoder.encoder_attention_mask, past_key_values=past,
+            use_cache=options.use_cache, record=False, return_dict=True,
         )  # fmt: skip
         logits = to_host(out.logits[:, -1]).real
         # −∞ forbids a token, and may do so; at least one has to be left
         if np.isnan(logits).any() or not np.isfinite(logits.max(axis=-1)).all():
             raise MinizhaError("generate: the logits are no longer numbers; the model is damaged")
-        tokens = next_tokens(logits, sampling, rng)
+        tokens = next_tokens(logits, options, rng)
         tokens = np.where(running, tokens, pad if pad is not None else 0)
         ids = np.concatenate((ids, tokens[:, None]), axis=1)
         mask = np.concatenate((mask, np.ones((len(ids), 1))), axis=1)
         running &= tokens != (-1 if eos is None else eos)
         if not running.any():
             break
-        past, unread = (out.past_key_values, ids[:, -1:]) if use_cache else (None, ids)
+        past, unread = (out.past_key_values, ids[:, -1:]) if options.use_cache else (None, ids)
     return to_backend(ids, model.xp)
 
 
-def _prompt(door: Door, input_ids: Any, attention_mask: Any) -> tuple[np.ndarray, np.ndarray]:
+def _prompt(
+    checker: ArgumentChecker, input_ids: Any, attention_mask: Any
+) -> tuple[np.ndarray, np.ndarray]:
     """The ids to go on from and their mask, both (B, L) and on the host."""
-    ids = door.host_integers("input_ids", input_ids, ("B", "L"), door.config.vocab_size)
+    ids = checker.host_integers("input_ids", input_ids, ("B", "L"), checker.config.vocab_size)
     if attention_mask is None:
         return ids, np.ones(ids.shape)
-    mask = door.mask("attention_mask", attention_mask, {"(B, L)": ids.shape})
+    mask = checker.mask("attention_mask", attention_mask, {"(B, L)": ids.shape})
     if not (mask[:, -1:] == 1).all():
         raise ArgumentError(
             "attention_mask: expected 1 for the last token of each row (pad on the left): "
@@ -135,32 +133,8 @@ def _prompt(door: Door, input_ids: Any, attention_mask: Any) -> tuple[np.ndarray
     return ids, mask
 
 
-def _check_encoder_mask(door: Door, mask: Any) -> None:
+def _check_encoder_mask(checker: ArgumentChecker, mask: Any) -> None:
     """A mask with a row for each query can't be one of queries that are not there yet."""
-    shape = (0, 0) if mask is None else door.array("encoder_attention_mask", mask).shape
+    shape = (0, 0) if mask is None else checker.array("encoder_attention_mask", mask).shape
     if len(shape) != 2:
         raise ArgumentError(f"encoder_attention_mask: expected shape (B, S), found {shape}")
-
-
-def _token(door: Door, value: Any) -> int:
-    V = door.config.vocab_size
-    if not _is_integer(value, -1) or value >= V:
-        raise ArgumentError(
-            f"eos_token_id: expected an integer in [0, {V}), None, or -1 for no end, "
-            f"found {reprlib.repr(value)}"
-        )
-    return int(value)
-
-
-def _is_integer(value: Any, least: int) -> bool:
-    integer = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    return bool(integer and value >= least)
-
-
-def _number(value: Any) -> float:
-    """``value``, or NaN where it is no number."""
-    real = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
-    try:
-        return float(value) if real else math.nan
-    except OverflowError:
-        return math.inf

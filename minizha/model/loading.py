@@ -15,7 +15,7 @@ from minizha.checkpoint.stored import StoredTensor, shown
 from minizha.config import CONFIG_NAME, NezhaConfig
 from minizha.errors import ArgumentError, CheckpointWarning, FileError, listed
 from minizha.files import read_json_object, stamp
-from minizha.model.parameters import Shapes
+from minizha.model.initialisation import Shapes
 
 _TRIES = 100  # each is lost to another save
 

@@ -2,45 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from minizha.backend import Array
-from minizha.model.door import flag
-from minizha.model.generation import Sampling, generate
-from minizha.model.masked_lm import ItemsInBatch
+from minizha.checks import flag, integer
+from minizha.errors import ArgumentError
+from minizha.model.call import Head, begin, run, shared_arguments
+from minizha.model.generation import Generation, generate
+from minizha.model.initialisation import linear_shapes, prediction_shapes
+from minizha.model.inputs import DecoderArguments, SharedArguments
 from minizha.model.outputs import MaskedLMOutput, NextSentencePredictorOutput, PreTrainingOutput
-from minizha.model.pretraining_heads import PreTrainingHeads
+from minizha.model.pretrained import NezhaPreTrainedModel
+from minizha.nezha.losses import (
+    masked_words,
+    masked_words_backward,
+    next_sentence,
+    next_sentence_backward,
+)
 
 
-class NezhaForPreTraining(PreTrainingHeads):
+class ItemsInBatch(NamedTuple):
+    """What the two sums of the loss are divided by; None: by the labels of this very call.
+
+    For a call on a part of a batch: with the whole batch's counts, the parts' losses and
+    gradients add up to the whole's. A mean of the parts' means would be something else, since
+    the parts differ in how many tokens they have labelled.
+    """
+
+    labels: int | None = None
+    next_sentence_label: int | None = None
+
+
+class NezhaForPreTraining(NezhaPreTrainedModel):
     """Both heads. The loss is the sum of the losses whose labels are given."""
 
-    _output_class = PreTrainingOutput
-    _masked_lm_field = "prediction_logits"
-    _next_sentence_field = "seq_relationship_logits"
+    _pooled = True
+    _head_shapes = staticmethod(
+        lambda c: prediction_shapes(c) | linear_shapes("cls.seq_relationship", 2, c.hidden_size)
+    )
 
+    @shared_arguments
     def __call__(
         self,
-        input_ids: Any = None,
-        attention_mask: Any = None,
-        token_type_ids: Any = None,
-        head_mask: Any = None,
-        inputs_embeds: Any = None,
+        shared: SharedArguments,
         labels: Any = None,
         next_sentence_label: Any = None,
         *,
         num_items_in_batch: ItemsInBatch | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-        record: bool | None = None,
     ) -> PreTrainingOutput | tuple:
         """``loss = mean over labelled tokens + mean over pairs``, unweighted
 
-        Shapes: labels (B, L) in [0, V) or −100 for "not asked"; next_sentence_label (B,), 0 for
+        Shapes: labels (B, L) in [0, V) or −100 for "ignored"; next_sentence_label (B,), 0 for
         "B follows A", 1 for "B is random", or −100. The others as for
         :class:`~minizha.model.nezha.NezhaModel`; ``num_items_in_batch`` is an
-        :class:`~minizha.model.masked_lm.ItemsInBatch`.
+        :class:`~minizha.model.pretraining.ItemsInBatch`.
 
         Convention: ``record`` None keeps the activations where labels are given or in train mode.
 
@@ -48,65 +63,60 @@ class NezhaForPreTraining(PreTrainingHeads):
             ArgumentError: an argument has a wrong shape, type or range.
         """
         labelled = labels is not None or next_sentence_label is not None
-        wanted = self._wanted(
-            output_attentions, output_hidden_states, return_dict, record, labelled
+        call, items = begin(self, shared, labelled=labelled), check_items(num_items_in_batch)
+        (B, L), V = call.shape, self.config.vocab_size
+        words = call.labels("labels", labels, (B, L), V, items.labels)
+        pairs = call.labels(
+            "next_sentence_label", next_sentence_label, (B,), 2, items.next_sentence_label
         )
-        inputs = self._inputs(input_ids, attention_mask, token_type_ids, head_mask, inputs_embeds)
-        return self._call(
-            inputs,
-            wanted,
-            self._labels(labels, inputs),
-            self._next_labels("next_sentence_label", next_sentence_label, inputs),
-            num_items_in_batch,
-        )
+        return run(
+            call,
+            PreTrainingOutput,
+            Head(masked_words, masked_words_backward, words, fields=("prediction_logits",)),
+            Head(
+                next_sentence, next_sentence_backward, pairs, "pooler_output",
+                ("seq_relationship_logits",),
+            ),
+        )  # fmt: skip
 
 
-class NezhaForMaskedLM(PreTrainingHeads):
+class NezhaForMaskedLM(NezhaPreTrainedModel):
     """The masked-language-model head; the body has no pooler. With ``is_decoder`` it can
     :meth:`generate`."""
 
-    _output_class = MaskedLMOutput
-    _masked_lm_field = "logits"
+    _pooled = False
+    _head_shapes = staticmethod(prediction_shapes)
 
+    @shared_arguments
     def __call__(
         self,
-        input_ids: Any = None,
-        attention_mask: Any = None,
-        token_type_ids: Any = None,
-        head_mask: Any = None,
-        inputs_embeds: Any = None,
+        shared: SharedArguments,
         encoder_hidden_states: Any = None,
         encoder_attention_mask: Any = None,
         labels: Any = None,
         *,
         past_key_values: Any = None,
         use_cache: bool | None = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-        record: bool | None = None,
     ) -> MaskedLMOutput | tuple:
         """``loss = mean over labelled tokens``
 
         Shapes: labels (B, L) in [0, V) or −100. The others as for
         :class:`~minizha.model.nezha.NezhaModel`.
 
-        Convention: labels stand where they are guessed. A decoder that is to guess the next
+        Convention: a label is the token at its own position. A decoder that is to predict the next
         token gets the ids moved one to the left. ``use_cache`` None is False here: this
         class's documentation names no such field.
 
         Raises:
             ArgumentError: an argument has a wrong shape, type or range.
         """
-        wanted = self._wanted(
-            output_attentions, output_hidden_states, return_dict, record, labels is not None,
-            flag("use_cache", use_cache, False),
-        )  # fmt: skip
-        inputs = self._inputs(
-            input_ids, attention_mask, token_type_ids, head_mask, inputs_embeds,
-            encoder_hidden_states, encoder_attention_mask, past_key_values,
-        )  # fmt: skip
-        return self._call(inputs, wanted, self._labels(labels, inputs), None)
+        use_cache = flag("use_cache", use_cache, False)
+        decoder = DecoderArguments(
+            encoder_hidden_states, encoder_attention_mask, past_key_values, use_cache
+        )
+        call = begin(self, shared, decoder, labelled=labels is not None)
+        words = call.labels("labels", labels, call.shape, self.config.vocab_size)
+        return run(call, MaskedLMOutput, Head(masked_words, masked_words_backward, words))
 
     def generate(
         self,
@@ -124,7 +134,7 @@ class NezhaForMaskedLM(PreTrainingHeads):
         seed: int = 0,
         use_cache: bool = True,
     ) -> Array:
-        """Go on with a text: ``ids[t + 1]`` is chosen from ``logits[t]``, for decoders
+        """Continue a text: ``ids[t + 1]`` is chosen from ``logits[t]``, for decoders
 
         The likeliest token each time, or with ``do_sample`` one drawn from ``softmax(logits /
         temperature)`` of the ``top_k`` likeliest and of the fewest that have ``top_p`` of the
@@ -141,48 +151,44 @@ class NezhaForMaskedLM(PreTrainingHeads):
         Raises:
             ArgumentError: not a decoder, padding on the right, or an argument out of range.
         """
-        sampling = Sampling(temperature, top_k, top_p).check()
-        encoder = {
-            "encoder_hidden_states": encoder_hidden_states,
-            "encoder_attention_mask": encoder_attention_mask,
-        }
-        return generate(
-            self, input_ids, attention_mask, encoder, max_new_tokens,
-            sampling if flag("do_sample", do_sample, False) else None,
-            eos_token_id, seed, flag("use_cache", use_cache, True),
-        )  # fmt: skip
+        options = Generation(
+            max_new_tokens, do_sample, temperature, top_k, top_p, eos_token_id, seed, use_cache
+        )
+        encoder = DecoderArguments(encoder_hidden_states, encoder_attention_mask)
+        return generate(self, input_ids, attention_mask, encoder, options)
 
 
-class NezhaForNextSentencePrediction(PreTrainingHeads):
+class NezhaForNextSentencePrediction(NezhaPreTrainedModel):
     """The next-sentence head: column 0 says "B follows A", column 1 "B is random"."""
 
-    _output_class = NextSentencePredictorOutput
-    _next_sentence_field = "logits"
+    _pooled = True
+    _head_shapes = staticmethod(lambda c: linear_shapes("cls.seq_relationship", 2, c.hidden_size))
 
+    @shared_arguments
     def __call__(
-        self,
-        input_ids: Any = None,
-        attention_mask: Any = None,
-        token_type_ids: Any = None,
-        head_mask: Any = None,
-        inputs_embeds: Any = None,
-        labels: Any = None,
-        *,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-        record: bool | None = None,
+        self, shared: SharedArguments, labels: Any = None
     ) -> NextSentencePredictorOutput | tuple:
         """``loss = mean over pairs``
 
-        Shapes: labels (B,), 0 for "B follows A", 1 for "B is random". The others as for
+        Shapes: labels (B,), 0 for "B follows A", 1 for "B is random", or −100. The others as for
         :class:`~minizha.model.nezha.NezhaModel`.
 
         Raises:
             ArgumentError: an argument has a wrong shape, type or range.
         """
-        wanted = self._wanted(
-            output_attentions, output_hidden_states, return_dict, record, labels is not None
+        call = begin(self, shared, labelled=labels is not None)
+        pairs = call.labels("labels", labels, call.shape[:1], 2)
+        head = Head(next_sentence, next_sentence_backward, pairs, "pooler_output")
+        return run(call, NextSentencePredictorOutput, head)
+
+
+def check_items(items: Any) -> ItemsInBatch:
+    """``items``, for None the default; ArgumentError where it holds no counts."""
+    items = ItemsInBatch() if items is None else items
+    if not isinstance(items, ItemsInBatch):
+        raise ArgumentError(
+            f"num_items_in_batch: expected an ItemsInBatch or None, found {items!r}"
         )
-        inputs = self._inputs(input_ids, attention_mask, token_type_ids, head_mask, inputs_embeds)
-        return self._call(inputs, wanted, None, self._next_labels("labels", labels, inputs))
+    for name, count in zip(items._fields, items, strict=True):
+        integer(f"num_items_in_batch.{name}", count, 1, optional=True)
+    return items

@@ -9,10 +9,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
-
 from minizha.backend import Array
-from minizha.ops.dropout import DropoutCache, dropout, dropout_backward
+from minizha.ops.dropout import DropoutCache, Rng, dropout, dropout_backward
 from minizha.ops.relative_position import (
     RelativeCache,
     relative_key,
@@ -44,11 +42,12 @@ def attention(
     key: Array,
     value: Array,
     table: Array,
+    *,
     mask: Array | None = None,
     head_mask: Array | None = None,
     offset: int = 0,
     dropout_rate: float = 0.0,
-    rng: np.random.Generator | None = None,
+    rng: Rng = None,
 ) -> tuple[Array, AttentionCache]:
     """``context[i] = Σ_j weights[i, j] · (value[j] + R[i, j])``
 

@@ -8,6 +8,9 @@ import numpy as np
 
 from minizha.backend import Array, namespace, to_backend
 
+Rng = np.random.Generator | None
+"""The generator that dropout draws from; None outside of training."""
+
 
 class DropoutCache(NamedTuple):
     """The factor of each element, 0 or 1 / (1 − rate); None where nothing was dropped."""
@@ -15,7 +18,7 @@ class DropoutCache(NamedTuple):
     factor: Array | None
 
 
-def dropout(x: Array, rate: float, rng: np.random.Generator | None) -> tuple[Array, DropoutCache]:
+def dropout(x: Array, rate: float, rng: Rng) -> tuple[Array, DropoutCache]:
     """``y = x · factor``, ``factor = 0`` with probability ``rate``, else ``1 / (1 − rate)``
 
     Shapes: x (…) → y (…) of x's dtype.

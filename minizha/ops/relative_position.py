@@ -48,9 +48,9 @@ def relative_table(
 
     Source: Wei et al. 2019, equation 3; NezhaRelativePositionsEncoding.
     """
-    frequencies = np.exp(np.arange(0, head_size, 2) * (-math.log(10000.0) / head_size))
-    angles = np.arange(2 * max_relative_position + 1)[:, None] * frequencies
-    table = np.empty((2 * max_relative_position + 1, head_size))
+    frequencies = np.exp(np.arange(0, head_size, 2) * (-math.log(10000.0) / head_size))  # (d/2)
+    angles = np.arange(2 * max_relative_position + 1)[:, None] * frequencies  # (2K+1, d/2)
+    table = np.empty((2 * max_relative_position + 1, head_size))  # (2K+1, d)
     table[:, 0::2] = np.sin(angles)
     table[:, 1::2] = np.cos(angles)
     return xp.asarray(table, dtype=dtype)
@@ -68,7 +68,7 @@ def relative_rows(
 
     Source: Shaw et al. 2018 (clipping); NezhaRelativePositionsEncoding.
     """
-    distance = xp.arange(length_k) - (offset + xp.arange(length_q))[:, None]
+    distance = xp.arange(length_k) - (offset + xp.arange(length_q))[:, None]  # (Lq, Lk)
     return xp.clip(distance, -max_relative_position, max_relative_position) + max_relative_position
 
 
@@ -113,7 +113,7 @@ def relative_key(
     Source: Wei et al. 2019, equation 2 (the term ``x_i W^Q (a^K_ij)ᵀ``, after Shaw et al. 2018).
     """
     xp, length_q = namespace(query, table), query.shape[-2]
-    rows = relative_rows(length_q, length_k, table.shape[0] // 2, offset, xp)
+    rows = relative_rows(length_q, length_k, table.shape[0] // 2, offset, xp)  # (Lq, Lk)
     return _columns_to_keys(query @ table.T, rows), RelativeCache(table, rows)
 
 
@@ -126,7 +126,7 @@ def relative_key_backward(dy: Array, cache: RelativeCache) -> Array:
 
     Shapes: dy (…, Lq, Lk) → dquery (…, Lq, d).
     """
-    table, rows = cache
+    table, rows = cache  # (2K+1, d), (Lq, Lk)
     return _keys_to_columns(dy, rows, table.shape[0]) @ table
 
 
@@ -144,7 +144,7 @@ def relative_value(weights: Array, table: Array, offset: int = 0) -> tuple[Array
     Source: Wei et al. 2019, equation 1 (the term ``α_ij a^V_ij``, after Shaw et al. 2018).
     """
     xp, (length_q, length_k) = namespace(weights, table), weights.shape[-2:]
-    rows = relative_rows(length_q, length_k, table.shape[0] // 2, offset, xp)
+    rows = relative_rows(length_q, length_k, table.shape[0] // 2, offset, xp)  # (Lq, Lk)
     return _keys_to_columns(weights, rows, table.shape[0]) @ table, RelativeCache(table, rows)
 
 
@@ -157,5 +157,5 @@ def relative_value_backward(dy: Array, cache: RelativeCache) -> Array:
 
     Shapes: dy (…, Lq, d) → dweights (…, Lq, Lk).
     """
-    table, rows = cache
+    table, rows = cache  # (2K+1, d), (Lq, Lk)
     return _columns_to_keys(dy @ table.T, rows)

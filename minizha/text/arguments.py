@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from minizha.backend import is_array, to_host
+from minizha.checks import integer
 from minizha.errors import ArgumentError
 
 
@@ -31,7 +31,7 @@ def check_max_length(max_length: Any, default: int, least: int) -> int:
     """``max_length`` as an int of at least ``least``; ``default`` where it is None."""
     if max_length is None:
         return default
-    value = as_int("max_length", max_length)
+    value = integer("max_length", max_length)
     if value < least:
         raise ArgumentError(
             f"max_length: expected at least {least} (the special tokens and one token of each "
@@ -117,16 +117,6 @@ def as_integers(name: str, values: Any) -> np.ndarray:
     if array.dtype.kind not in "iu":
         raise ArgumentError(f"{name}: expected integers, found {array.dtype}")
     return array
-
-
-def as_int(name: str, value: Any) -> int:
-    """``value`` as an int; a boolean or a float is none."""
-    if isinstance(value, (bool, np.bool_)):
-        raise ArgumentError(f"{name}: expected an integer, found {value!r}")
-    try:
-        return operator.index(value)
-    except TypeError as error:
-        raise ArgumentError(f"{name}: expected an integer, found {value!r}") from error
 
 
 def check_generator(rng: Any) -> None:

@@ -14,9 +14,9 @@ from importlib import resources
 from os import PathLike
 from typing import NamedTuple
 
+from minizha.checks import integer
 from minizha.errors import ArgumentError, FileError
 from minizha.files import decode_utf8, read_bytes
-from minizha.text.arguments import as_int
 from minizha.text.vocabulary import SPECIAL_TOKENS
 from minizha.text.wordpiece import character_pieces
 
@@ -99,8 +99,7 @@ def character_vocabulary(documents: Sequence[Document], min_count: int = 2) -> l
     Raises:
         ArgumentError: ``min_count`` below 1.
     """
-    if as_int("min_count", min_count) < 1:
-        raise ArgumentError(f"min_count: expected at least 1, found {min_count}")
+    min_count = integer("min_count", min_count, 1)
     counts = Counter(character_pieces(p for document in documents for p in document.paragraphs))
     pieces = [piece for piece in counts if counts[piece] >= min_count]
     return [*SPECIAL_TOKENS, *sorted(pieces, key=lambda piece: (-counts[piece], piece))]
@@ -116,8 +115,7 @@ def hold_out(
     Raises:
         ArgumentError: fewer than two documents, or ``every`` below 2.
     """
-    if as_int("every", every) < 2:
-        raise ArgumentError(f"every: expected at least 2, found {every}")
+    every = integer("every", every, 2)
     if len(documents) < 2:
         raise ArgumentError(
             f"documents: expected at least 2, to hold one out, found {len(documents)}"

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from minizha.checks import integer, number
 from minizha.errors import ArgumentError
 from minizha.ops.cross_entropy import IGNORED
-from minizha.text.arguments import as_int, as_integers, check_generator, check_range
+from minizha.text.arguments import as_integers, check_generator, check_range
 
 
 def mask_tokens(
@@ -77,22 +78,15 @@ def _check(
     probability: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The ids and the ordinary (not special) ids of the vocabulary, as int64 arrays."""
-    vocab_size = as_int("vocab_size", vocab_size)
-    if vocab_size < 1:
-        raise ArgumentError(f"vocab_size: expected at least 1, found {vocab_size}")
+    vocab_size = integer("vocab_size", vocab_size, 1)
     ids = as_integers("input_ids", input_ids)
     if ids.ndim == 0:
         raise ArgumentError("input_ids: expected integers of shape (..., L), found one integer")
     check_range("input_ids", ids, vocab_size)
-    special = np.array([as_int("special_ids", i) for i in special_ids], dtype=np.int64)
-    check_range("special_ids", special, vocab_size)
-    mask = as_int("mask_token_id", mask_token_id)
-    check_range("mask_token_id", np.array([mask]), vocab_size)
-    if isinstance(probability, bool) or not isinstance(probability, (int, float, np.number)):
-        raise ArgumentError(f"probability: expected a number, found {probability!r}")
-    if not 0 <= probability <= 1:
-        raise ArgumentError(f"probability: expected a value in [0, 1], found {probability}")
-    ordinary = np.delete(np.arange(vocab_size), special)
+    special = [integer("special_ids", i, 0, vocab_size - 1) for i in special_ids]
+    integer("mask_token_id", mask_token_id, 0, vocab_size - 1)
+    number("probability", probability, "[0, 1]")
+    ordinary = np.delete(np.arange(vocab_size), np.array(special, dtype=np.int64))
     if not ordinary.size:
         raise ArgumentError(f"special_ids: all of the {vocab_size} ids are special")
     return ids.astype(np.int64), ordinary

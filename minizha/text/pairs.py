@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from minizha.checks import integer
 from minizha.errors import ArgumentError
-from minizha.text.arguments import as_int, check_generator
+from minizha.text.arguments import check_generator
 from minizha.text.corpus import Document, split_sentences
 
 
@@ -61,11 +62,9 @@ class PairSampler:
         pad_id: int,
         lenders: Sequence[Sequence[Any]] = (),
     ):
-        self.max_length = as_int("max_length", max_length)
-        if self.max_length < 5:
-            raise ArgumentError(f"max_length: expected at least 5, found {max_length}")
+        self.max_length = integer("max_length", max_length, 5)
         names = ("cls_id", "sep_id", "pad_id")
-        self._special = list(map(as_int, names, (cls_id, sep_id, pad_id)))
+        self._special = list(map(integer, names, (cls_id, sep_id, pad_id)))
         own, lent = _of_two_sentences(documents), _of_two_sentences(lenders)
         kept = own + lent
         if not own or len(kept) < 2:
@@ -100,8 +99,7 @@ class PairSampler:
             ArgumentError: ``batch_size`` below 1, or an ``rng`` of another kind.
         """
         check_generator(rng)
-        if as_int("batch_size", batch_size) < 1:
-            raise ArgumentError(f"batch_size: expected at least 1, found {batch_size}")
+        batch_size = integer("batch_size", batch_size, 1)
         labels = rng.permutation(np.arange(batch_size) + rng.integers(2)) % 2
         sentence = rng.choice(self._own_openers, batch_size)
         return self._examples(*self._segment_a(sentence, rng), labels, rng)

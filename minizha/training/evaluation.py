@@ -1,15 +1,13 @@
-"""What a model knows: its figures on held-out text, its guesses at hidden words."""
+"""What a model has learnt: its figures on held-out text, and examples of its guesses."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from minizha.backend import to_host
-from minizha.errors import ArgumentError, MinizhaError
 from minizha.model.pretraining import NezhaForPreTraining
-from minizha.ops.softmax import softmax
+from minizha.predict import Guess, fill_mask
 from minizha.text.corpus import Document, split_sentences
 from minizha.text.tokenizer import NezhaTokenizer
 from minizha.training.step import Batch, Counts, count
@@ -52,58 +50,6 @@ def evaluate(model: NezhaForPreTraining, examples: Batch, batch_size: int = 64) 
     return figures(counts)
 
 
-class Guess(NamedTuple):
-    """A token and its probability."""
-
-    token: str
-    probability: float
-
-
-def fill_mask(
-    model: Any, tokenizer: NezhaTokenizer, text: str, top_k: int = 5
-) -> list[list[Guess]]:
-    """For each ``[MASK]`` in the text, the ``top_k`` likeliest tokens, best first.
-
-    Args:
-        model: a NezhaForMaskedLM or NezhaForPreTraining.
-
-    Raises:
-        ArgumentError: no [MASK] in the text, or top_k is not in [1, V].
-    """
-    if not isinstance(text, str):
-        raise ArgumentError(f"text: expected one text, found {type(text).__name__}")
-    if not isinstance(top_k, int) or not 1 <= top_k <= len(tokenizer):
-        raise ArgumentError(f"top_k: expected 1 to {len(tokenizer)}, found {top_k}")
-    batch = tokenizer(text, truncation=False)
-    places = np.flatnonzero(batch["input_ids"][0] == tokenizer.mask_token_id)
-    if not len(places):
-        raise ArgumentError(f"text: expected [MASK] where a word is to be guessed, found {text!r}")
-    out = model(**batch, return_dict=True)
-    logits = out["prediction_logits" if "prediction_logits" in out else "logits"]
-    probs = to_host(softmax(logits[0])[0])[places]
-    if not np.isfinite(probs).all():
-        raise MinizhaError("fill_mask: the logits are no longer numbers; the model is damaged")
-    best = np.argsort(-probs, axis=-1, kind="stable")[:, :top_k]
-    return [
-        [Guess(tokenizer.convert_ids_to_tokens([int(i)])[0], float(row[i])) for i in ids]
-        for row, ids in zip(probs, best, strict=True)
-    ]
-
-
-def follows(model: Any, tokenizer: NezhaTokenizer, first: str, second: str) -> float:
-    """The probability that ``second`` continues ``first``.
-
-    Args:
-        model: a NezhaForNextSentencePrediction or NezhaForPreTraining.
-    """
-    for name, text in (("first", first), ("second", second)):
-        if not isinstance(text, str):
-            raise ArgumentError(f"{name}: expected one text, found {type(text).__name__}")
-    out = model(**tokenizer(first, second, truncation=False), return_dict=True)
-    logits = out["seq_relationship_logits" if "seq_relationship_logits" in out else "logits"]
-    return float(to_host(softmax(logits)[0])[0, 0])
-
-
 class Example(NamedTuple):
     """A held-out sentence with one character masked, that character, and the guesses at it."""
 
@@ -139,25 +85,3 @@ def examples_from(
 
 def _known(character: str, tokenizer: NezhaTokenizer) -> bool:
     return tokenizer.convert_tokens_to_ids(character) != tokenizer.unk_token_id
-
-
-def load_for_text(kind: type, folder: str, backend: str = "numpy") -> tuple[Any, NezhaTokenizer]:
-    """A model and its tokenizer from one folder, both whole.
-
-    Raises:
-        FileError: a file is missing or damaged.
-        MinizhaError: the folder lacks the head that ``kind`` needs, or the vocabulary's size is not
-            the model's: either would answer with nonsense.
-    """
-    tokenizer = NezhaTokenizer.from_pretrained(folder)
-    model, info = kind.from_pretrained(folder, backend=backend, output_loading_info=True)
-    if info.missing:
-        raise MinizhaError(
-            f"{folder}: not a whole {kind.__name__}: missing " + ", ".join(info.missing)
-        )
-    if len(tokenizer) != model.config.vocab_size:
-        raise MinizhaError(
-            f"{folder}: vocab.txt has {len(tokenizer)} tokens, but config.json says vocab_size = "
-            f"{model.config.vocab_size}"
-        )
-    return model, tokenizer

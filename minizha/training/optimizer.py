@@ -6,7 +6,7 @@ from typing import Any
 
 from minizha.backend import Array, namespace
 from minizha.errors import MinizhaError
-from minizha.model.parameters import decays, unflatten
+from minizha.nezha.parameters import unflatten
 
 
 def adamw_update(
@@ -16,6 +16,7 @@ def adamw_update(
     square: Array,
     step: int,
     rate: float,
+    *,
     betas: tuple[float, float],
     eps: float,
     decay: float,
@@ -40,6 +41,11 @@ def adamw_update(
     change = mean / deviation
     change *= rate / (1.0 - beta1**step)
     return parameter * (1.0 - rate * decay) - change, mean, square
+
+
+def decays(name: str) -> bool:
+    """Whether weight decay applies: to matrices, not to biases and not to LayerNorm."""
+    return not (name.endswith("bias") or "LayerNorm" in name)
 
 
 def global_norm(gradients: dict[str, Array]) -> Array:
@@ -110,8 +116,8 @@ class AdamW:
                 self.squares[name],
                 self.steps,
                 rate,
-                self.betas,
-                self.eps,
-                self.weight_decay if decays(name) else 0.0,
+                betas=self.betas,
+                eps=self.eps,
+                decay=self.weight_decay if decays(name) else 0.0,
             )
         self.model.parameters = unflatten(new)

@@ -6,6 +6,7 @@ import math
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
+from minizha.checks import integer, number
 from minizha.errors import ArgumentError
 
 
@@ -44,7 +45,7 @@ class PretrainOptions:
     min_count: int = _option(2, 1, "rarer characters are unknown")
 
     def __post_init__(self) -> None:
-        faults = [fault for f in fields(self) if (fault := _fault(f, getattr(self, f.name)))]
+        faults = [fault for f in fields(self) if (fault := _check(f, getattr(self, f.name)))]
         if not faults and (self.hidden_size % self.heads or (self.hidden_size // self.heads) % 2):
             faults.append(
                 "hidden_size / heads: expected an even whole number, found "
@@ -59,12 +60,14 @@ def option_type(f: Field) -> type:
     return {"int": int, "float": float}[f.type]
 
 
-def _fault(f: Field, value: Any) -> str | None:
+def _check(f: Field, value: Any) -> str | None:
+    """What is wrong with a value, or None."""
     low, high = f.metadata["low"], f.metadata["high"]
-    kind = "an integer" if option_type(f) is int else "a number"
-    right = isinstance(value, int if option_type(f) is int else (int, float))
-    # written so that NaN and infinity fail
-    if right and not isinstance(value, bool) and low <= value <= high and value < math.inf:
-        return None
-    span = f"of at least {low:g}" if high == math.inf else f"in [{low:g}, {high:g}]"
-    return f"{f.name}: expected {kind} {span}, found {value!r}"
+    try:
+        if option_type(f) is int:
+            integer(f.name, value, low, None if high == math.inf else high)
+        else:
+            number(f.name, value, f"[{low:g}, {high:g}" + (")" if high == math.inf else "]"))
+    except ArgumentError as error:
+        return str(error)
+    return None

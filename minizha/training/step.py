@@ -7,9 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from minizha.backend import Array
-from minizha.model.masked_lm import ItemsInBatch
-from minizha.model.pretraining import NezhaForPreTraining
-from minizha.model.pretraining_heads import PreTrainingCache
+from minizha.model.call import ModelCache
+from minizha.model.pretraining import ItemsInBatch, NezhaForPreTraining
 from minizha.ops.cross_entropy import IGNORED
 
 Batch = dict[str, np.ndarray]
@@ -31,12 +30,12 @@ class Counts(NamedTuple):
     pairs: int
 
 
-def count(record: PreTrainingCache) -> Counts:
+def count(record: ModelCache) -> Counts:
     """The figures of one recorded pass that had both kinds of labels."""
-    words, pairs = record.masked_lm.loss, record.next_sentence
+    masked_words, next_sentence = record.heads
+    words, pairs = masked_words.labelled.loss, next_sentence.loss.loss
     return Counts(
-        record.masked_lm_loss,
-        record.next_sentence_loss,
+        *record.losses,
         (words.probs.argmax(axis=-1) == words.labels).sum(),
         words.labels.shape[0],
         (pairs.probs.argmax(axis=-1) == pairs.labels).sum(),

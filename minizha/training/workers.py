@@ -19,8 +19,8 @@ import numpy as np
 
 from minizha.config import NezhaConfig
 from minizha.errors import ArgumentError, MinizhaError
-from minizha.model.parameters import unflatten
 from minizha.model.pretraining import NezhaForPreTraining
+from minizha.nezha.parameters import unflatten
 from minizha.training.step import Batch, Counts, Gradients, add_up, items_in, loss_and_gradients
 
 

@@ -29,6 +29,7 @@ def whereabouts(
     ours: np.ndarray,
     theirs: np.ndarray,
     allowed: tuple[float, float],
+    *,
     scale: float,
     visible: np.ndarray | None = None,
     trace: Any = None,

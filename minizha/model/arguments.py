@@ -1,6 +1,6 @@
-"""The door: what a caller hands in is checked on the host, once, and made into arrays.
+"""Checks of array arguments: each is checked on the host, once, and brought into one library and dtype.
 
-Past it no index is out of range, no shape is wrong and every mask is a number to add. The checks
+Behind these checks no index is out of range, no shape is wrong and every mask is a number to add. They
 are worth their microseconds: NumPy raises IndexError deep inside or, for a negative id, reads the
 wrong row; CuPy wraps every index around in silence.
 """
@@ -19,7 +19,7 @@ from minizha.errors import ArgumentError, BackendError
 from minizha.ops.cross_entropy import IGNORED
 
 
-class Door(NamedTuple):
+class ArgumentChecker(NamedTuple):
     """Checks arguments against a configuration, and brings them into one library and dtype."""
 
     config: NezhaConfig
@@ -28,10 +28,17 @@ class Door(NamedTuple):
 
     def integers(self, name: str, value: Any, shape: tuple, below: int) -> Array:
         """Ids of ``shape`` in [0, below)."""
-        return to_backend(self.host_integers(name, value, shape, below), self.xp)
+        return self.xp.asarray(self.host_integers(name, value, shape, below))
 
     def host_integers(
-        self, name: str, value: Any, shape: tuple, below: int, ignored: bool = False, low: int = 0
+        self,
+        name: str,
+        value: Any,
+        shape: tuple,
+        below: int,
+        *,
+        ignored: bool = False,
+        low: int = 0,
     ) -> np.ndarray:
         """The same in [low, below), still on the host; with ``ignored``, −100 too."""
         array = self._host(name, value)
@@ -45,18 +52,15 @@ class Door(NamedTuple):
         if ignored:
             bad &= array != IGNORED
         if bad.any():
-            text = f"[{low}, {below})" + (f" or {IGNORED}" if ignored else "")
-            where = tuple(int(i) for i in np.argwhere(bad)[0])
-            raise ArgumentError(
-                f"{name}: expected values in {text}, found {array[where]} at {list(where)}"
-            )
+            text = f"values in [{low}, {below})" + (f" or {IGNORED}" if ignored else "")
+            raise _refused(name, text, array, bad)
         # always a copy: the record must not follow the caller's array
         return array.astype(np.int64)
 
     def floats(self, name: str, value: Any, shape: tuple) -> Array:
         """A float array of ``shape`` in the model's dtype; complex128 stays complex in float64.
 
-        What comes from the host has to be finite there; looking at what lies on the device would
+        What comes from the host has to be finite there; to look at what is on the device would be to
         wait for it.
         """
         array = self.array(name, value)
@@ -77,26 +81,16 @@ class Door(NamedTuple):
             cast = np.array(array, dtype=dtype)
         bad = ~np.isfinite(cast)
         if bad.any():
-            where = tuple(int(i) for i in np.argwhere(bad)[0])
-            raise ArgumentError(
-                f"{name}: expected finite numbers in the range of {dtype}, found {array[where]} at "
-                f"{list(where)}"
-            )
+            raise _refused(name, f"finite numbers in the range of {dtype}", array, bad)
         return to_backend(cast, self.xp)
 
     def targets(self, name: str, value: Any, shape: tuple, low: float, high: float) -> Array:
         """Numbers in [low, high] that a loss compares with, of ``shape``; never complex."""
-        array = self._host(name, value)
-        if array.dtype.kind not in "biuf":
-            raise ArgumentError(f"{name}: expected numbers, found {_kind(array)}")
+        array = self._real(name, value)
         _expect_shape(name, array.shape, shape)
         bad = ~((array >= low) & (array <= high))  # also catches NaN
         if bad.any():
-            where = tuple(int(i) for i in np.argwhere(bad)[0])
-            raise ArgumentError(
-                f"{name}: expected numbers in [{low:g}, {high:g}], found {array[where]} at "
-                f"{list(where)}"
-            )
+            raise _refused(name, f"numbers in [{low:g}, {high:g}]", array, bad)
         return to_backend(array.astype(self.real), self.xp)
 
     @property
@@ -111,20 +105,14 @@ class Door(NamedTuple):
 
     def mask(self, name: str, value: Any, shapes: dict[str, tuple]) -> np.ndarray:
         """A mask of one of the ``shapes``, each under what it is called; still on the host."""
-        array = self._host(name, value)
-        if array.dtype.kind not in "biuf":
-            raise ArgumentError(f"{name}: expected numbers, found {_kind(array)}")
+        array = self._real(name, value)
         if array.shape not in shapes.values():
             text = " or ".join(f"{axes} = {shape}" for axes, shape in shapes.items())
             raise ArgumentError(f"{name}: expected shape {text}, found {array.shape}")
         array = array.astype(np.float64)
         bad = ~((array >= 0) & (array <= 1))  # also catches NaN
         if bad.any():
-            where = tuple(int(i) for i in np.argwhere(bad)[0])
-            raise ArgumentError(
-                f"{name}: expected 1 where a token may be seen and 0 where not, found "
-                f"{array[where]} at {list(where)}"
-            )
+            raise _refused(name, "1 where a token may be seen and 0 where not", array, bad)
         return array
 
     def added(self, visible: np.ndarray | None) -> Array | None:
@@ -138,9 +126,7 @@ class Door(NamedTuple):
         layers, N = self.config.num_hidden_layers, self.config.num_attention_heads
         if value is None:
             return (None,) * layers
-        array = self._host("head_mask", value)
-        if array.dtype.kind not in "biuf":
-            raise ArgumentError(f"head_mask: expected numbers, found {_kind(array)}")
+        array = self._real("head_mask", value)
         if array.shape not in ((N,), (layers, N)):
             raise ArgumentError(
                 f"head_mask: expected shape (N,) = {(N,)} or (layers, N) = {(layers, N)}, "
@@ -156,28 +142,34 @@ class Door(NamedTuple):
 
     def array(self, name: str, value: Any) -> Array:
         """``value`` as an array, where it lies."""
-        if is_array(value):
-            if self.xp is np and not isinstance(value, np.ndarray):
+        if not isinstance(value, (list, tuple, np.ndarray)) and is_array(value):
+            if self.xp is np:
                 raise BackendError(
                     f"{name}: a CuPy array for a NumPy model; nothing moves between host and device "
                     "silently: pass value.get()"
                 )
-            # a subclass such as np.matrix has ways of its own
-            return np.asarray(value) if isinstance(value, np.ndarray) else value
+            return value
         try:
+            # of a subclass such as np.matrix, which has ways of its own, the plain array
             return np.asarray(value)
         except (TypeError, ValueError, RuntimeError) as error:  # the last one: tensors of torch
             raise ArgumentError(f"{name}: expected an array or nested lists: {error}") from error
 
     def _host(self, name: str, value: Any) -> np.ndarray:
-        return to_host(self.array(name, value))
+        array = self.array(name, value)
+        return array if isinstance(array, np.ndarray) else to_host(array)
+
+    def _real(self, name: str, value: Any) -> np.ndarray:
+        array = self._host(name, value)
+        if array.dtype.kind not in "biuf":
+            raise ArgumentError(f"{name}: expected numbers, found {_kind(array)}")
+        return array
 
 
-def flag(name: str, value: Any, default: bool) -> bool:
-    """``value``, or ``default`` where it is None; ArgumentError where it is neither True nor False."""
-    if value is not None and not isinstance(value, (bool, np.bool_)):
-        raise ArgumentError(f"{name}: expected True, False or None, found {reprlib.repr(value)}")
-    return default if value is None else bool(value)
+def _refused(name: str, expected: str, array: np.ndarray, bad: np.ndarray) -> ArgumentError:
+    """Names the first of the bad entries."""
+    where = tuple(int(i) for i in np.argwhere(bad)[0])
+    return ArgumentError(f"{name}: expected {expected}, found {array[where]} at {list(where)}")
 
 
 def _kind(array: np.ndarray) -> str:

@@ -1,21 +1,19 @@
-"""Embeddings: what each token is, and which of the two sentences it is in. Not where it stands."""
+"""Embeddings: what each token is, and which of the two sentences it belongs to; not its position."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
 from minizha.backend import Array
 from minizha.config import NezhaConfig
-from minizha.model.parameters import Tree, accumulate
-from minizha.ops.dropout import DropoutCache, dropout, dropout_backward
+from minizha.nezha.parameters import Tree, accumulate
+from minizha.ops.dropout import DropoutCache, Rng, dropout, dropout_backward
 from minizha.ops.embedding import EmbeddingCache, embedding, embedding_backward
 from minizha.ops.layer_norm import LayerNormCache, layer_norm, layer_norm_backward
 
 
 class EmbeddingsCache(NamedTuple):
-    """``word_embeddings`` is None where the caller brought embeddings of their own."""
+    """The caches of the steps; ``word_embeddings`` is None where the caller gave word vectors."""
 
     word_embeddings: EmbeddingCache | None
     token_type_embeddings: EmbeddingCache
@@ -29,7 +27,7 @@ def embeddings(
     input_ids: Array | None,
     inputs_embeds: Array | None,
     token_type_ids: Array,
-    rng: np.random.Generator | None,
+    rng: Rng,
 ) -> tuple[Array, EmbeddingsCache]:
     """``y = dropout(LayerNorm(word[input_ids] + token_type[token_type_ids]))``
 
@@ -41,31 +39,30 @@ def embeddings(
 
     Source: NezhaEmbeddings of the Transformers 4.37 documentation.
     """
-    word_cache = None
-    if inputs_embeds is None:
-        inputs_embeds, word_cache = embedding(
-            input_ids, p.word_embeddings.weight, config.pad_token_id
-        )
-    token_types, token_type_cache = embedding(token_type_ids, p.token_type_embeddings.weight)
-    y, norm_cache = layer_norm(
-        inputs_embeds + token_types, p.LayerNorm.weight, p.LayerNorm.bias, config.layer_norm_eps
-    )
+    words, word_cache = inputs_embeds, None
+    if words is None:
+        weight, padding = p.word_embeddings.weight, config.pad_token_id  # (V, D)
+        words, word_cache = embedding(input_ids, weight, padding)  # (B, L, D)
+    types, type_cache = embedding(token_type_ids, p.token_type_embeddings.weight)
+    norm = p.LayerNorm
+    y, norm_cache = layer_norm(words + types, norm.weight, norm.bias, config.layer_norm_eps)
     y, dropout_cache = dropout(y, config.hidden_dropout_prob, rng)
-    return y, EmbeddingsCache(word_cache, token_type_cache, norm_cache, dropout_cache)
+    return y, EmbeddingsCache(word_cache, type_cache, norm_cache, dropout_cache)
 
 
 def embeddings_backward(dy: Array, cache: EmbeddingsCache, g: Tree) -> Array:
-    """Fill the gradients in g; return the gradient of the word vectors, (B, L, D)
+    """Add the gradients of the parameters to g; return that of the word vectors
 
-    In the forward pass this was a sum of two lookups, then LayerNorm, then dropout; a sum hands
-    its gradient to both terms unchanged.
+    In the forward pass this was a sum of two lookups, then LayerNorm, then dropout; so now dropout,
+    LayerNorm, and a sum passes its gradient on to both terms.
+
+    Shapes: dy (B, L, D) → dwords (B, L, D).
     """
     dy = dropout_backward(dy, cache.dropout)
-    dsum, dweight, dbias = layer_norm_backward(dy, cache.LayerNorm)
+    dsum, dweight, dbias = layer_norm_backward(dy, cache.LayerNorm)  # (B, L, D), (D), (D)
     accumulate(g.LayerNorm, weight=dweight, bias=dbias)
-    accumulate(
-        g.token_type_embeddings, weight=embedding_backward(dsum, cache.token_type_embeddings)
-    )
+    dtypes = embedding_backward(dsum, cache.token_type_embeddings)  # (T, D)
+    accumulate(g.token_type_embeddings, weight=dtypes)
     if cache.word_embeddings is not None:
         accumulate(g.word_embeddings, weight=embedding_backward(dsum, cache.word_embeddings))
     return dsum

@@ -1,0 +1,281 @@
+"""A call, from its arguments to its output and back; written once for all classes.
+
+A class's ``__call__`` is its signature, its documentation and its heads::
+
+    @shared_arguments
+    def __call__(self, shared, labels=None):
+        call = begin(self, shared, labelled=labels is not None)     # check
+        labels = call.labels("labels", labels, call.shape, below=2)
+        return run(call, Output, Head(task, task_backward, …))      # body, heads, loss, output
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from minizha.backend import Array
+from minizha.checks import flag
+from minizha.errors import ArgumentError, MinizhaError
+from minizha.model.arguments import ArgumentChecker
+from minizha.model.inputs import DecoderArguments, SharedArguments, read_inputs
+from minizha.model.outputs import Deferred, ModelOutput
+from minizha.nezha.body import Inputs, NezhaCache, nezha, nezha_backward
+from minizha.nezha.encoder import InputGradients, LayerInputs, NezhaResult, Wanted
+from minizha.nezha.losses import Labels, Scores
+from minizha.nezha.parameters import Tree, add
+
+# --- the signature --------------------------------------------------------------------------------
+
+_POSITIONAL, _KEYWORD = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+_SHARED = [
+    inspect.Parameter(name, _POSITIONAL, default=None, annotation="Any")
+    if i < 5
+    else inspect.Parameter(name, _KEYWORD, default=None, annotation="bool | None")
+    for i, name in enumerate(SharedArguments._fields)
+]
+
+
+def shared_arguments(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Make ``method(self, shared, …)`` a ``__call__`` that lists the shared arguments by name: those
+    that describe the text come first, then its own, then the options, by keyword alone."""
+    self_, _, *own = inspect.signature(method).parameters.values()
+    positional = [parameter for parameter in own if parameter.kind is _POSITIONAL]
+    keyword = [parameter for parameter in own if parameter.kind is _KEYWORD]
+    signature = inspect.signature(method).replace(
+        parameters=[self_, *_SHARED[:5], *positional, *keyword, *_SHARED[5:]]
+    )
+
+    @functools.wraps(method)
+    def call(self: Any, *arguments: Any, **options: Any) -> Any:
+        try:
+            given = signature.bind(self, *arguments, **options).arguments
+        except TypeError as error:
+            raise TypeError(_explained(type(self).__name__, signature, options, error)) from None
+        del given["self"]
+        shared = {name: given.pop(name) for name in SharedArguments._fields if name in given}
+        return method(self, SharedArguments(**shared), **given)
+
+    call.__signature__ = signature
+    return call
+
+
+def _explained(
+    name: str, signature: inspect.Signature, options: dict[str, Any], error: TypeError
+) -> str:
+    """Python's message, and for an unknown keyword the known one that is nearest to it."""
+    known = list(signature.parameters)[1:]
+    unknown = next((option for option in options if option not in known), None)
+    near = difflib.get_close_matches(unknown or "", known, 1)
+    return f"{name}: {error}" + (f"; did you mean {near[0]!r}?" if near else "")
+
+
+# --- the call -------------------------------------------------------------------------------------
+
+
+class Head(NamedTuple):
+    """A task of :mod:`minizha.nezha.losses` as a class uses it: the pair, its labels, which field of
+    the body's result it reads, and under which names the output has its logits."""
+
+    forward: Callable[..., tuple[Scores, Any]]
+    backward: Callable[[Scores, Any, Tree], Array]
+    labels: Any
+    reads: str = "last_hidden_state"
+    fields: tuple[str, ...] = ("logits",)
+
+
+class ModelCache(NamedTuple):
+    """The record of a call: the cache of the body, and the cache and the loss of each head."""
+
+    nezha: NezhaCache
+    heads: tuple[Any, ...]
+    losses: tuple[Array | None, ...]
+
+
+class Call(NamedTuple):
+    """The checked arguments of a call. ``batch`` are the axes that the caller gave the rows of the
+    body: (B,), or (B, C) in multiple choice."""
+
+    model: Any
+    checker: ArgumentChecker
+    inputs: Inputs
+    wanted: Wanted
+    hidden_states: bool
+    return_dict: bool
+    batch: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """``(B, L)``."""
+        return self.inputs.token_type_ids.shape
+
+    def labels(
+        self, name: str, value: Any, shape: tuple[int, ...], below: int, count: int | None = None
+    ) -> Labels | None:
+        """Class numbers of ``shape`` in [0, below) or −100; None for None."""
+        if value is None:
+            return None
+        return Labels(self.checker.host_integers(name, value, shape, below, ignored=True), count)
+
+
+def begin(
+    model: Any,
+    shared: SharedArguments,
+    decoder: DecoderArguments = DecoderArguments(),
+    *,
+    labelled: bool = False,
+    batch: tuple[int, ...] | None = None,
+) -> Call:
+    """Check the arguments.
+
+    Raises:
+        ArgumentError: names the argument, what was found and what was expected.
+    """
+    config, (attentions, hidden_states, return_dict, record) = model.config, shared[5:]
+    options = {
+        "output_attentions": (attentions, config.output_attentions),
+        "output_hidden_states": (hidden_states, config.output_hidden_states),
+        "return_dict": (return_dict, config.return_dict),
+        "record": (record, labelled or model.training),
+    }
+    attentions, hidden_states, return_dict, record = (
+        default if value is None else flag(name, value, default)
+        for name, (value, default) in options.items()
+    )
+    checker = ArgumentChecker(config, model.xp, model.dtype)
+    inputs = read_inputs(checker, model.table, shared, decoder)
+    B, L = inputs.token_type_ids.shape
+    length, limit = inputs.layers[0].attention.offset + L, config.max_position_embeddings
+    if length > limit and not model._warned_of_length:
+        model._warned_of_length = True
+        warnings.warn(
+            f"{length} tokens are more than max_position_embeddings = {limit}: relative positions "
+            "have no limit, but no model was trained at this length",
+            stacklevel=4,  # the line that called the model
+        )
+    wanted = Wanted(attentions, decoder.use_cache and config.is_decoder, record)
+    return Call(model, checker, inputs, wanted, hidden_states, return_dict, batch or (B,))
+
+
+def run(call: Call, output_class: type[ModelOutput], *heads: Head) -> ModelOutput | tuple:
+    """The body, the heads on top of it, the sum of their losses, and the output."""
+    model, config, rng = call.model, call.model.config, call.model._rng
+    p = model.parameters  # of a model without heads, it is the body's own tree
+    body, body_cache = nezha(p.get("nezha", p), config, call.inputs, rng, call.wanted)
+    values = body._asdict()
+    if not call.hidden_states:
+        values["hidden_states"] = None
+    caches, losses = [], []
+    for head in heads:
+        x = getattr(body, head.reads)
+        if len(call.batch) > 1:
+            x = x.reshape(*call.batch, *x.shape[1:])
+        scores, cache = head.forward(p, config, x, head.labels, rng)
+        values |= _logits(head, scores.logits)
+        caches.append(cache)
+        losses.append(scores.loss)
+    values["loss"] = functools.reduce(add, losses, None)
+    if not call.wanted.record:
+        return _returned(call, output_class(values))
+    record = ModelCache(body_cache, tuple(caches), tuple(losses))
+
+    def backward(upstream: dict[str, Any]) -> dict[str, Any]:
+        if model.config is not config:  # the gradients would have the shapes of the old one
+            raise MinizhaError(
+                "backward: the model was changed since it was called (its vocabulary or its "
+                "heads); call it again"
+            )
+        checked = {f: _upstream(call, f, values[f], d) for f, d in upstream.items()}
+        return _run_backward(call, heads, record, checked)
+
+    return _returned(call, output_class(values, record, backward))
+
+
+def _run_backward(
+    call: Call, heads: tuple[Head, ...], record: ModelCache, upstream: dict[str, Any]
+) -> dict[str, Any]:
+    """In the forward pass the heads read the body, and the loss was the sum of theirs. So each head
+    gets dloss and the gradients of its logits, and its dx is added to what the body gives back."""
+    g = call.model._gradient_tree()
+    dbody = NezhaResult(**{name: upstream.get(name) for name in NezhaResult._fields})
+    for head, cache, loss in zip(heads, record.heads, record.losses, strict=True):
+        dloss = None if loss is None else upstream.get("loss")
+        d = Scores(dloss, _dlogits(call, head, upstream))
+        if any(each is not None for each in d):
+            dx = head.backward(d, cache, g)
+            dx = dx if len(call.batch) == 1 else dx.reshape(-1, *dx.shape[len(call.batch) :])
+            dbody = dbody._replace(**{head.reads: add(getattr(dbody, head.reads), dx)})
+    gradients = nezha_backward(dbody, record.nezha, g.get("nezha", g))
+    return _input_gradients(call, gradients)
+
+
+def _logits(head: Head, logits: Any) -> dict[str, Any]:
+    """The fields of the output; where there are two, each is a column."""
+    if callable(logits):
+        return {head.fields[0]: Deferred(logits)}
+    if len(head.fields) == 1:
+        return {head.fields[0]: logits}
+    return {field: logits[..., i] for i, field in enumerate(head.fields)}
+
+
+def _dlogits(call: Call, head: Head, upstream: dict[str, Any]) -> Array | None:
+    """The upstream gradient of the logits, from that of the fields."""
+    found = [upstream.get(field) for field in head.fields]
+    if len(found) == 1 or all(d is None for d in found):
+        return found[0]
+    xp = call.model.xp
+    some = next(d for d in found if d is not None)
+    return xp.stack([xp.zeros_like(some) if d is None else d for d in found], axis=-1)
+
+
+def _returned(call: Call, out: ModelOutput) -> ModelOutput | tuple:
+    return out if call.return_dict else out.to_tuple()
+
+
+def _upstream(call: Call, name: str, field: Any, d: Any) -> Any:
+    """The upstream gradient d of a field, checked against the field's shape."""
+    if d is None:
+        return None
+    if isinstance(field, tuple):
+        if not isinstance(d, (tuple, list)) or len(d) != len(field):
+            raise ArgumentError(
+                f"backward: {name}: expected a sequence of {len(field)} arrays or None"
+            )
+        return tuple(
+            _upstream(call, f"{name}[{i}]", f, x)
+            for i, (f, x) in enumerate(zip(field, d, strict=True))
+        )
+    shape = (field.value() if isinstance(field, Deferred) else field).shape
+    return call.checker.floats(f"backward: {name}", d, shape)
+
+
+def _input_gradients(call: Call, gradients: InputGradients) -> dict[str, Any]:
+    """The gradients of the float inputs that were given; zeros where None stands for 0."""
+    layers, zeros = call.inputs.layers, call.model.xp.zeros_like
+    given = {
+        "inputs_embeds": call.inputs.inputs_embeds,
+        "encoder_hidden_states": layers[0].encoder_hidden_states,
+    }
+    found: dict[str, Any] = {}
+    for name, x in given.items():
+        if x is not None:
+            d = getattr(gradients, name)
+            d = zeros(x) if d is None else d
+            found[name] = d.reshape(*call.batch, *d.shape[1:])
+    if layers[0].attention.past is not None:
+        found["past_key_values"] = tuple(
+            tuple(d or (zeros(array) for array in _past_arrays(layer)))
+            for layer, d in zip(layers, gradients.past_key_values, strict=True)
+        )
+    return found
+
+
+def _past_arrays(layer: LayerInputs) -> list[Array]:
+    """The keys and values of the past that a layer was given."""
+    of_both = (layer.attention, layer.crossattention)
+    pasts = [inputs.past for inputs in of_both if inputs is not None]
+    return [array for past in pasts if past is not None for array in past]

@@ -1,0 +1,94 @@
+"""The parameters of a new model: their names, shapes and first values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import ModuleType
+
+import numpy as np
+
+from minizha.backend import Array
+from minizha.config import NezhaConfig
+
+Shapes = dict[str, tuple[int, ...]]
+DTYPES = ("float32", "float64", "complex128")
+
+
+def body_shapes(config: NezhaConfig, *, pooler: bool, prefix: str = "nezha.") -> Shapes:
+    """Names and shapes of the parameters of the network without heads, in checkpoint order."""
+    D, F = config.hidden_size, config.intermediate_size
+    shapes: Shapes = {
+        "embeddings.word_embeddings.weight": (config.vocab_size, D),
+        "embeddings.token_type_embeddings.weight": (config.type_vocab_size, D),
+        **_norm("embeddings.LayerNorm", D),
+    }
+    for i in range(config.num_hidden_layers):
+        layer = f"encoder.layer.{i}."
+        shapes |= _attention(layer + "attention.", D, len(config.kept_heads(i)) * config.head_size)
+        if config.add_cross_attention:
+            shapes |= _attention(layer + "crossattention.", D, D)
+        shapes |= linear_shapes(layer + "intermediate.dense", F, D)
+        shapes |= linear_shapes(layer + "output.dense", D, F)
+        shapes |= _norm(layer + "output.LayerNorm", D)
+    if pooler:
+        shapes |= linear_shapes("pooler.dense", D, D)
+    return {prefix + name: shape for name, shape in shapes.items()}
+
+
+def prediction_shapes(config: NezhaConfig) -> Shapes:
+    """Names and shapes of the masked-language-model head; a tied decoder has none of its own."""
+    D, V = config.hidden_size, config.vocab_size
+    shapes: Shapes = {"cls.predictions.bias": (V,)}
+    shapes |= linear_shapes("cls.predictions.transform.dense", D, D)
+    shapes |= _norm("cls.predictions.transform.LayerNorm", D)
+    if not config.tie_word_embeddings:
+        shapes["cls.predictions.decoder.weight"] = (V, D)
+    return shapes
+
+
+def linear_shapes(name: str, outputs: int, inputs: int) -> Shapes:
+    """Names and shapes of a matrix and its bias: ``outputs`` numbers from each ``inputs``."""
+    return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
+
+
+def initialise(
+    shapes: Shapes,
+    config: NezhaConfig,
+    rng: np.random.Generator,
+    xp: ModuleType,
+    dtype: str,
+    given: Mapping[str, Callable[[], Array]] | None = None,
+) -> dict[str, Array]:
+    """Fresh parameters: matrices N(0, initializer_range²), biases 0, LayerNorm 1 and 0, pad row 0.
+
+    ``given`` makes those that come from elsewhere; they are not drawn.
+
+    Convention: drawn in float64 in the order of the names and rounded once, so that models of
+    one seed agree in every dtype and on every backend.
+    """
+    arrays, given = {}, given or {}
+    for name, shape in shapes.items():
+        if name in given:
+            arrays[name] = given[name]()
+            continue
+        if len(shape) == 2:
+            values = rng.standard_normal(shape) * config.initializer_range
+        else:
+            values = np.full(shape, 1.0 if name.endswith("LayerNorm.weight") else 0.0)
+        if name.endswith("word_embeddings.weight") and config.pad_token_id is not None:
+            values[config.pad_token_id] = 0.0
+        arrays[name] = xp.asarray(values.astype(dtype))
+    return arrays
+
+
+def _attention(name: str, size: int, width: int) -> Shapes:
+    """``width`` is that of all heads together: less than ``size`` where some were pruned."""
+    shapes: Shapes = {}
+    for projection in ("query", "key", "value"):
+        shapes |= linear_shapes(f"{name}self.{projection}", width, size)
+    shapes |= linear_shapes(name + "output.dense", size, width)
+    return shapes | _norm(name + "output.LayerNorm", size)
+
+
+def _norm(name: str, size: int) -> Shapes:
+    return {f"{name}.weight": (size,), f"{name}.bias": (size,)}

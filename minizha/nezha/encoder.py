@@ -1,0 +1,219 @@
+"""The encoder, and the decoder: a stack of layers, each attention and then a feed-forward network.
+
+A decoder's layer has a second attention in between, whose keys and values come from an encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from minizha.backend import Array, namespace
+from minizha.config import NezhaConfig
+from minizha.nezha.attention import (
+    AddAndNormCache,
+    AttentionBlockCache,
+    AttentionInputs,
+    AttentionUpstream,
+    KeysAndValues,
+    add_and_norm,
+    add_and_norm_backward,
+    attention_block,
+    attention_block_backward,
+)
+from minizha.nezha.feed_forward import (
+    ChunkedFeedForwardCache,
+    FeedForwardCache,
+    feed_forward,
+    feed_forward_backward,
+)
+from minizha.nezha.parameters import Tree, add
+from minizha.ops.dropout import Rng
+
+
+class LayerInputs(NamedTuple):
+    """What a layer reads besides x: what its attention reads, and for cross-attention, where there
+    is any, what that reads and the encoder's states, (B, S, D)."""
+
+    attention: AttentionInputs
+    crossattention: AttentionInputs | None = None
+    encoder_hidden_states: Array | None = None
+
+
+class LayerCache(NamedTuple):
+    """The caches of one layer's steps, in the order in which they ran."""
+
+    attention: AttentionBlockCache
+    crossattention: AttentionBlockCache | None
+    feed_forward: FeedForwardCache | ChunkedFeedForwardCache
+    output: AddAndNormCache
+
+
+class LayerUpstream(NamedTuple):
+    """Upstream gradients of what a layer gives besides y."""
+
+    attention: AttentionUpstream = AttentionUpstream()
+    crossattention: AttentionUpstream = AttentionUpstream()
+
+
+class LayerGradients(NamedTuple):
+    """The gradients of what a layer read, of the shapes it had; None for what was not there."""
+
+    x: Array
+    encoder_hidden_states: Array | None
+    past: KeysAndValues | None
+    cross_past: KeysAndValues | None
+
+
+def layer(
+    p: Tree, config: NezhaConfig, x: Array, inputs: LayerInputs, rng: Rng
+) -> tuple[Array, LayerCache]:
+    """``h = attention_block(x, x)``, ``y = add_and_norm(feed_forward(h), h)``
+
+    In a decoder that has an encoder, ``h = attention_block(h, encoder)`` comes in between.
+
+    Shapes: x (B, L, D), inputs.encoder_hidden_states (B, S, D) → y (B, L, D).
+
+    Source: NezhaLayer; Vaswani et al. 2017, section 3.1.
+    """
+    h, attention_cache = attention_block(p.attention, config, x, x, inputs.attention, rng)
+    cross, cross_cache = inputs.crossattention, None
+    if cross is not None:
+        # the encoder's keys and values are the same in every call: those of the past will do, and
+        # the encoder's states, if given again, are not read and get no gradient
+        source = inputs.encoder_hidden_states if cross.past is None else None
+        h, cross_cache = attention_block(p.crossattention, config, h, source, cross, rng)
+    y, feed_forward_cache = feed_forward(p, config, h)
+    y, output_cache = add_and_norm(p.output, config, y, h, rng)
+    return y, LayerCache(attention_cache, cross_cache, feed_forward_cache, output_cache)
+
+
+def layer_backward(
+    dy: Array, cache: LayerCache, g: Tree, upstream: LayerUpstream = LayerUpstream()
+) -> LayerGradients:
+    """Add the gradients of the parameters to g; return those of what the layer read
+
+    In the forward pass h went two ways, into the feed-forward network and around it: dh is the sum
+    of both. Then the attentions in reverse. The source of self-attention was x, so its gradient is
+    added to dx.
+
+    Shapes: dy (B, L, D) → x (B, L, D), encoder_hidden_states (B, S, D) or None,
+    past (B, N, P, d) or None, cross_past (B, N, S, d) or None.
+    """
+    dinside, dh = add_and_norm_backward(dy, cache.output, g.output)
+    dh = dh + feed_forward_backward(dinside, cache.feed_forward, g)
+    dencoder = dcross_past = None
+    if cache.crossattention is not None:
+        dh, dencoder, dcross_past = attention_block_backward(
+            dh, cache.crossattention, g.crossattention, upstream.crossattention
+        )  # (B, L, D), (B, S, D), (B, N, S, d)
+    dx, dsource, dpast = attention_block_backward(
+        dh, cache.attention, g.attention, upstream.attention
+    )  # (B, L, D), (B, L, D), (B, N, P, d)
+    return LayerGradients(dx + dsource, dencoder, dpast, dcross_past)
+
+
+class Wanted(NamedTuple):
+    """What is returned of each layer besides its output: the weights of its attentions, its keys
+    and values for a later call, its cache for the backward pass."""
+
+    attentions: bool = False
+    past_key_values: bool = False
+    record: bool = False
+
+
+class NezhaResult(NamedTuple):
+    """What the network computes; None for what is not there or not wanted.
+
+    The first is (B, L, D), the second (B, D). The others have one entry a layer: hidden_states
+    layers + 1 times (B, L, D), the embeddings first; past_key_values two times (B, N, P+L, d), with
+    cross-attention two times (B, N, S, d) more; attentions (B, N, L, P+L), cross_attentions
+    (B, N, L, S). Also the upstream gradients of all these, None being 0."""
+
+    last_hidden_state: Array | None = None
+    pooler_output: Array | None = None
+    hidden_states: tuple[Array, ...] | None = None
+    past_key_values: tuple[tuple[Array, ...], ...] | None = None
+    attentions: tuple[Array, ...] | None = None
+    cross_attentions: tuple[Array, ...] | None = None
+
+
+def encoder(
+    p: Tree, config: NezhaConfig, x: Array, inputs: Sequence[LayerInputs], rng: Rng, wanted: Wanted
+) -> tuple[NezhaResult, tuple[LayerCache, ...]]:
+    """``hidden_states[i + 1] = layer_i(hidden_states[i])``, from ``hidden_states[0] = x``, (B, L, D)
+
+    Without ``wanted.record`` there are no caches.
+    """
+    hidden_states, attentions, cross_attentions, past, caches = [x], [], [], [], []
+    for i, layer_inputs in enumerate(inputs):
+        x, cache = layer(p.layer[str(i)], config, x, layer_inputs, rng)
+        hidden_states.append(x)
+        # a cache that is not wanted is freed before the next layer makes its own
+        if wanted.attentions:
+            attentions.append(cache.attention.self.attention.weights)
+            if cache.crossattention is not None:
+                cross_attentions.append(cache.crossattention.self.attention.weights)
+        if wanted.past_key_values:
+            past.append(keys_and_values(cache))
+        if wanted.record:
+            caches.append(cache)
+    result = NezhaResult(
+        last_hidden_state=x,
+        hidden_states=tuple(hidden_states),
+        past_key_values=tuple(past) if wanted.past_key_values else None,
+        attentions=tuple(attentions) if wanted.attentions else None,
+        cross_attentions=tuple(cross_attentions) or None,
+    )
+    return result, tuple(caches)
+
+
+def keys_and_values(cache: LayerCache) -> tuple[Array, ...]:
+    """All keys and values of a layer, for a later call: two arrays, or four with cross-attention."""
+    blocks = (cache.attention, cache.crossattention)
+    caches = (block.self.attention for block in blocks if block is not None)
+    return tuple(array for c in caches for array in (c.key, c.value))
+
+
+class InputGradients(NamedTuple):
+    """The gradients of what the network read; None where they are 0 or nothing was there.
+    ``past_key_values`` has one entry a layer, of as many arrays as the layer was given, or None."""
+
+    inputs_embeds: Array | None
+    encoder_hidden_states: Array | None
+    past_key_values: tuple[tuple[Array, ...] | None, ...]
+
+
+def encoder_backward(d: NezhaResult, caches: Sequence[LayerCache], g: Tree) -> InputGradients:
+    """Go through the layers in reverse; add the gradients of the parameters to g
+
+    Each hidden state was the next layer's input and may be an output too: its gradient is the sum
+    of both. All layers read one encoder, so the gradients of its states add up over the layers.
+    """
+    dx, dencoder, dpast = d.last_hidden_state, None, []
+    for i in reversed(range(len(caches))):
+        upstream, past = layer_upstream(d, i), None
+        if dx is not None or upstream.attention.given or upstream.crossattention.given:
+            if dx is None:
+                like_y = caches[i].output.LayerNorm.normalised  # has the shape and the library
+                dx = namespace(like_y).zeros_like(like_y)
+            gradients = layer_backward(dx, caches[i], g.layer[str(i)], upstream)
+            dx, dencoder = gradients.x, add(dencoder, gradients.encoder_hidden_states)
+            pairs = (gradients.past, gradients.cross_past)
+            past = tuple(array for pair in pairs if pair is not None for array in pair)
+        dpast.append(past)
+        dx = add(dx, d.hidden_states[i] if d.hidden_states else None)
+    return InputGradients(dx, dencoder, tuple(reversed(dpast)))
+
+
+def layer_upstream(d: NezhaResult, i: int) -> LayerUpstream:
+    """What d holds of layer i besides its hidden state."""
+    weights, cross_weights, present = (
+        None if of_all is None else of_all[i]
+        for of_all in (d.attentions, d.cross_attentions, d.past_key_values)
+    )
+    key, value, *cross = present or (None, None)
+    return LayerUpstream(
+        AttentionUpstream(weights, KeysAndValues(key, value)),
+        AttentionUpstream(cross_weights, KeysAndValues(*cross)),
+    )

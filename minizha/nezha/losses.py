@@ -1,0 +1,304 @@
+"""The tasks: what the logits are, and which loss compares them with the labels.
+
+Each task is a pair. It reads x, the hidden states or the pooled [CLS], and gives logits and a loss::
+
+    scores, cache = task(p, config, x, labels, rng)    # scores.loss, scores.logits
+    dx = task_backward(dscores, cache, g)              # dscores: the upstream gradients of both
+
+p and g are trees of the whole model. Of the two upstream gradients, one may be None for 0.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from minizha.backend import Array, namespace, to_backend
+from minizha.config import NezhaConfig
+from minizha.nezha.heads import (
+    ClassifierCache,
+    PredictionsCache,
+    classifier,
+    classifier_backward,
+    predictions,
+    predictions_backward,
+)
+from minizha.nezha.parameters import Tree, accumulate, add
+from minizha.ops.binary_cross_entropy import binary_cross_entropy, binary_cross_entropy_backward
+from minizha.ops.cross_entropy import (
+    CrossEntropyCache,
+    cross_entropy,
+    cross_entropy_backward,
+    labelled_rows,
+)
+from minizha.ops.dropout import Rng
+from minizha.ops.linear import LinearCache, linear, linear_backward
+from minizha.ops.squared_error import squared_error, squared_error_backward
+
+
+class Scores(NamedTuple):
+    """The loss, None without labels, and the logits. Also their upstream gradients, None being 0."""
+
+    loss: Any = None
+    logits: Any = None
+
+
+class Labels(NamedTuple):
+    """Class numbers or −100; or numbers, which ``problem_type`` says how to compare. A sum of
+    cross-entropies is divided by ``count``; None stands for the number of these labels."""
+
+    values: Any
+    count: int | None = None
+    problem_type: str = "single_label_classification"
+
+
+class Loss(NamedTuple):
+    """A pair of :mod:`minizha.ops` that compares rows of logits with labels."""
+
+    forward: Callable[..., tuple[Array, Any]]
+    backward: Callable[[Array | float, Any], Array]
+
+
+LOSSES = {
+    "single_label_classification": Loss(cross_entropy, cross_entropy_backward),
+    "multi_label_classification": Loss(binary_cross_entropy, binary_cross_entropy_backward),
+    "regression": Loss(squared_error, squared_error_backward),
+}
+"""The values that ``problem_type`` may take."""
+
+
+class LossCache(NamedTuple):
+    """The cache of the pair in :data:`LOSSES`, which pair it was, and the shape of the logits."""
+
+    loss: Any
+    problem_type: str
+    shape: tuple[int, ...]
+
+
+def loss_of(logits: Array, labels: Labels | None) -> tuple[Array | None, LossCache | None]:
+    """``loss = mean over the labelled rows of the loss of each``; None, None without labels
+
+    Shapes: logits (…, O) → loss () or None.
+    """
+    if labels is None:
+        return None, None
+    rows = logits.reshape(-1, logits.shape[-1])  # (T, O)
+    # class numbers have one axis less than the logits, numbers have as many
+    columns = labels.values.shape[logits.ndim - 1 :]
+    count = () if labels.count is None else (labels.count,)
+    forward = LOSSES[labels.problem_type].forward
+    loss, cache = forward(rows, labels.values.reshape(-1, *columns), *count)  # ()
+    return loss, LossCache(cache, labels.problem_type, logits.shape)
+
+
+def loss_of_backward(dloss: Array | float | None, cache: LossCache) -> Array | None:
+    """dlogits, None for None: the logits alone have an upstream gradient
+
+    Shapes: dloss () → dlogits (…, O) or None.
+    """
+    if dloss is None:
+        return None
+    return LOSSES[cache.problem_type].backward(dloss, cache.loss).reshape(cache.shape)
+
+
+class LabelledCache(NamedTuple):
+    """The labelled rows of the flattened hidden states, and the caches of their head and loss."""
+
+    rows: Array
+    shape: tuple[int, int, int]
+    predictions: PredictionsCache
+    loss: CrossEntropyCache
+
+
+class MaskedWordsCache(NamedTuple):
+    """The cache of the loss, None without labels; and the function that computes the logits of all
+    tokens, with their cache, at its first call."""
+
+    labelled: LabelledCache | None
+    all_predictions: Callable[[], tuple[Array, PredictionsCache]]
+
+
+def masked_words(
+    p: Tree, config: NezhaConfig, hidden: Array, labels: Labels | None, rng: Rng
+) -> tuple[Scores, MaskedWordsCache]:
+    """``logits = predictions(hidden)``, ``loss = cross_entropy(logits[labelled], labels[labelled])``
+
+    Shapes: hidden (B, L, D), labels.values (B, L) → scores.loss () or None.
+
+    Convention: the labelled rows are gathered before the head, so the loss takes logits (M, V) and
+    never (B, L, V): with 15 % of the tokens labelled, a seventh of the largest product of the model.
+    ``scores.logits`` is a function, which computes the logits of all tokens, (B, L, V). Tokens
+    labelled −100 are ignored; where none is left, the loss is 0.
+
+    Source: NezhaForMaskedLM.
+    """
+    all_predictions = functools.cache(lambda: predictions(p, config, hidden))
+    loss = labelled_cache = None
+    if labels is not None:
+        rows, values = labelled_rows(labels.values.reshape(-1))  # (M), (M)
+        rows = to_backend(rows, namespace(hidden))
+        vectors = hidden.reshape(-1, hidden.shape[-1])[rows]  # (M, D)
+        logits, head_cache = predictions(p, config, vectors)  # (M, V)
+        loss, loss_cache = cross_entropy(logits, values, labels.count)  # ()
+        labelled_cache = LabelledCache(rows, hidden.shape, head_cache, loss_cache)
+    cache = MaskedWordsCache(labelled_cache, all_predictions)
+    return Scores(loss, lambda: all_predictions()[0]), cache
+
+
+def masked_words_backward(d: Scores, cache: MaskedWordsCache, g: Tree) -> Array:
+    """Add the gradients of the parameters to g; return dhidden
+
+    In the forward pass the labelled rows went into the loss, and all rows into the logits. So the
+    rows get what the loss gives them, 0 where there is no label, and what the logits give them.
+
+    Shapes: d.logits (B, L, V) → dhidden (B, L, D).
+    """
+    labelled, dhidden = cache.labelled, None
+    if d.loss is not None:
+        dlogits = cross_entropy_backward(d.loss, labelled.loss)  # (M, V)
+        dvectors = predictions_backward(dlogits, labelled.predictions, g)  # (M, D)
+        B, L, D = labelled.shape
+        dhidden = namespace(dvectors).zeros((B * L, D), dtype=dvectors.dtype)  # (B·L, D)
+        dhidden[labelled.rows] = dvectors
+        dhidden = dhidden.reshape(B, L, D)  # (B, L, D)
+    if d.logits is not None:
+        _, head_cache = cache.all_predictions()
+        dhidden = add(dhidden, predictions_backward(d.logits, head_cache, g))
+    return dhidden
+
+
+class NextSentenceCache(NamedTuple):
+    """The caches of the matrix and of the loss, None without labels."""
+
+    seq_relationship: LinearCache
+    loss: LossCache | None
+
+
+def next_sentence(
+    p: Tree, config: NezhaConfig, pooled: Array, labels: Labels | None, rng: Rng
+) -> tuple[Scores, NextSentenceCache]:
+    """``logits = pooled · weightᵀ + bias``, ``loss = cross_entropy(logits, labels)``
+
+    Shapes: pooled (B, D) → scores.loss () or None, scores.logits (B, 2).
+
+    Convention: label 0 is "B follows A", label 1 is "B is random".
+
+    Source: NezhaForNextSentencePrediction.
+    """
+    head = p.cls.seq_relationship
+    logits, head_cache = linear(pooled, head.weight, head.bias)  # (B, 2)
+    loss, loss_cache = loss_of(logits, labels)  # ()
+    return Scores(loss, logits), NextSentenceCache(head_cache, loss_cache)
+
+
+def next_sentence_backward(d: Scores, cache: NextSentenceCache, g: Tree) -> Array:
+    """Add the gradients of the parameters to g; return dx
+
+    Shapes: d.logits (B, 2) → dx (B, D).
+    """
+    dlogits = add(d.logits, loss_of_backward(d.loss, cache.loss))  # (B, 2)
+    dx, dweight, dbias = linear_backward(dlogits, cache.seq_relationship)  # (B, D), (2, D), (2)
+    accumulate(g.cls.seq_relationship, weight=dweight, bias=dbias)
+    return dx
+
+
+class ClassesCache(NamedTuple):
+    """The caches of the classifier and of the loss, None without labels."""
+
+    classifier: ClassifierCache
+    loss: LossCache | None
+
+
+def classes(
+    p: Tree, config: NezhaConfig, x: Array, labels: Labels | None, rng: Rng
+) -> tuple[Scores, ClassesCache]:
+    """``logits = classifier(x)``, ``loss = loss_of(logits, labels)``, x being texts or tokens
+
+    Shapes: x (…, D) → scores.loss () or None, scores.logits (…, C).
+
+    Source: NezhaForSequenceClassification, NezhaForTokenClassification.
+    """
+    logits, classifier_cache = classifier(p.classifier, config, x, rng)  # (…, C)
+    loss, loss_cache = loss_of(logits, labels)  # ()
+    return Scores(loss, logits), ClassesCache(classifier_cache, loss_cache)
+
+
+def classes_backward(d: Scores, cache: ClassesCache, g: Tree) -> Array:
+    """Add the gradients of the parameters to g; return dx
+
+    Shapes: d.logits (…, C) → dx (…, D).
+    """
+    dlogits = add(d.logits, loss_of_backward(d.loss, cache.loss))  # (…, C)
+    return classifier_backward(dlogits, cache.classifier, g.classifier)
+
+
+def choices(
+    p: Tree, config: NezhaConfig, pooled: Array, labels: Labels | None, rng: Rng
+) -> tuple[Scores, ClassesCache]:
+    """``logits[b, c] = classifier(pooled[b, c])``, one number; the loss is cross-entropy over c
+
+    Shapes: pooled (B, C, D) → scores.loss () or None, scores.logits (B, C).
+
+    Source: NezhaForMultipleChoice.
+    """
+    B, C, D = pooled.shape
+    rows = pooled.reshape(B * C, D)  # (B·C, D)
+    column, classifier_cache = classifier(p.classifier, config, rows, rng)  # (B·C, 1)
+    logits = column.reshape(B, C)  # (B, C)
+    loss, loss_cache = loss_of(logits, labels)  # ()
+    return Scores(loss, logits), ClassesCache(classifier_cache, loss_cache)
+
+
+def choices_backward(d: Scores, cache: ClassesCache, g: Tree) -> Array:
+    """Add the gradients of the parameters to g; return dpooled
+
+    Shapes: d.logits (B, C) → dpooled (B, C, D).
+    """
+    dlogits = add(d.logits, loss_of_backward(d.loss, cache.loss))  # (B, C)
+    B, C = dlogits.shape
+    dcolumn = dlogits.reshape(B * C, 1)  # (B·C, 1)
+    drows = classifier_backward(dcolumn, cache.classifier, g.classifier)  # (B·C, D)
+    return drows.reshape(B, C, drows.shape[-1])
+
+
+class SpansCache(NamedTuple):
+    """The caches of the matrix and of the losses of start and end, None without labels."""
+
+    qa_outputs: LinearCache
+    losses: tuple[LossCache | None, LossCache | None]
+
+
+def spans(
+    p: Tree, config: NezhaConfig, hidden: Array, labels: tuple[Labels, Labels] | None, rng: Rng
+) -> tuple[Scores, SpansCache]:
+    """``logits[t] = hidden[t] · weightᵀ + bias``: column 0 says "starts here", column 1 "ends here"
+
+    ``loss = (cross_entropy(column 0, start) + cross_entropy(column 1, end)) / 2``, over the L tokens.
+
+    Shapes: hidden (B, L, D) → scores.loss () or None, scores.logits (B, L, 2).
+
+    Source: NezhaForQuestionAnswering.
+    """
+    logits, head_cache = linear(hidden, p.qa_outputs.weight, p.qa_outputs.bias)  # (B, L, 2)
+    start, end = labels or (None, None)
+    start_loss, start_cache = loss_of(logits[..., 0], start)  # ()
+    end_loss, end_cache = loss_of(logits[..., 1], end)
+    loss = None if labels is None else (start_loss + end_loss) * 0.5
+    return Scores(loss, logits), SpansCache(head_cache, (start_cache, end_cache))
+
+
+def spans_backward(d: Scores, cache: SpansCache, g: Tree) -> Array:
+    """Add the gradients of the parameters to g; return dhidden
+
+    In the forward pass each column's loss counted half; so each column gets half of dloss.
+
+    Shapes: d.logits (B, L, 2) → dhidden (B, L, D).
+    """
+    dlogits = d.logits
+    if d.loss is not None:
+        dcolumns = [loss_of_backward(d.loss * 0.5, loss) for loss in cache.losses]
+        dlogits = add(dlogits, namespace(*dcolumns).stack(dcolumns, axis=-1))
+    dhidden, dweight, dbias = linear_backward(dlogits, cache.qa_outputs)  # (B, L, D), (2, D), (2)
+    accumulate(g.qa_outputs, weight=dweight, bias=dbias)
+    return dhidden
