@@ -29,7 +29,8 @@ def fill_mask(
         model: a NezhaForMaskedLM or NezhaForPreTraining.
 
     Raises:
-        ArgumentError: no [MASK] in the text, or top_k is not in [1, V].
+        ArgumentError: the text is no str or has no [MASK], or top_k is not in [1, V].
+        MinizhaError: the logits are not finite.
     """
     _check_text("text", text)
     top_k = integer("top_k", top_k, 1, len(tokenizer))
@@ -58,6 +59,9 @@ def next_sentence_probability(
 
     Args:
         model: a NezhaForNextSentencePrediction or NezhaForPreTraining.
+
+    Raises:
+        ArgumentError: a text is no str.
     """
     _check_text("first", first)
     _check_text("second", second)

@@ -39,19 +39,19 @@ def gradients_of_the_last_use(monkeypatch):
 
 def tied_decoder_gradient_lost(monkeypatch):
     def wrong(right):
-        def decoder(tree):
+        def vocabulary_matrix(tree):
             found = right(tree)  # in a tree of gradients, there is none yet
             return Tree(weight=None) if found.weight is None else found
 
-        return decoder
+        return vocabulary_matrix
 
-    replaced(monkeypatch, heads, "decoder", wrong)
+    replaced(monkeypatch, heads, "vocabulary_matrix", wrong)
 
 
 def pad_row_zeroed(monkeypatch):
     def wrong(right):
         def predictions_backward(d, cache, g):
-            dhidden, decoder = right(d, cache, g), heads.decoder(g)
+            dhidden, decoder = right(d, cache, g), heads.vocabulary_matrix(g)
             decoder["weight"] = decoder["weight"].copy()
             decoder["weight"][PAD] = 0.0
             return dhidden

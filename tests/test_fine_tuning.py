@@ -139,8 +139,8 @@ def test_the_rate_of_the_classifiers_dropout(kind, rate, expected, backend):
     config = {"classifier_dropout": rate, "hidden_dropout_prob": 0.5, "hidden_size": 16}
     head = replace(PLAIN[kind], config=config)
     model, inputs = head.model(backend), head.inputs()
-    assert model(**inputs).record.heads[0].classifier.dropout.factor is None
-    factor = model.train(seed=1)(**inputs).record.heads[0].classifier.dropout.factor
+    assert model(**inputs).record.tasks[0].classifier.dropout.factor is None
+    factor = model.train(seed=1)(**inputs).record.tasks[0].classifier.dropout.factor
     if expected == 0.0:
         assert factor is None
     else:

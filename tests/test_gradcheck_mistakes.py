@@ -56,11 +56,11 @@ def layer_without_its_residual(right):
 
 
 def tied_decoder_dropped(right):
-    def decoder(tree):
+    def vocabulary_matrix(tree):
         found = right(tree)  # in a tree of gradients, there is none yet
         return Tree(weight=None) if found.weight is None else found
 
-    return decoder
+    return vocabulary_matrix
 
 
 def overwriting(right):
@@ -163,7 +163,7 @@ MISTAKES = {
     "key bias learns": Mistake("nezha.attention.attention_backward", key_hears_a_constant, BELOW),
     "layers exchanged": Mistake("nezha.body.encoder_backward", layers_from_the_bottom, BELOW, TWO),
     "tied decoder dropped": Mistake(
-        "nezha.heads.decoder", tied_decoder_dropped, r"word_embeddings\.weight$"
+        "nezha.heads.vocabulary_matrix", tied_decoder_dropped, r"word_embeddings\.weight$"
     ),
     "gradients overwritten": Mistake(
         "nezha.embeddings.accumulate", overwriting, r"word_embeddings\.weight$"

@@ -178,7 +178,7 @@ def an_input_that_is_not_copied(monkeypatch):
 @must_fail(of_inputs.test_embeddings_may_come_in_place_of_ids)
 def an_embedding_gradient_in_another_order(monkeypatch):
     def turned(d, *_):
-        return d._replace(inputs_embeds=d.inputs_embeds[:, ::-1])
+        return d._replace(x=d.x[:, ::-1])
 
     changed(monkeypatch, call, "nezha_backward", turned)
 
@@ -194,14 +194,14 @@ def gradients_that_replace_each_other(monkeypatch):
 
 @must_fail(of_losses.test_a_tied_gradient_is_the_sum_of_the_two_untied_ones)
 def a_decoder_that_forgets_its_gradient(monkeypatch):
-    original = heads.decoder
+    original = heads.vocabulary_matrix
 
     def wrong(tree):
         found = original(tree)  # in a tree of gradients, there is none yet
         tied = "decoder" not in tree.cls.predictions
         return type(tree)(weight=None) if tied and found.weight is None else found
 
-    monkeypatch.setattr(heads, "decoder", wrong)
+    monkeypatch.setattr(heads, "vocabulary_matrix", wrong)
 
 
 @must_fail(

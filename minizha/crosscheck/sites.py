@@ -57,17 +57,17 @@ def sites(record: ModelCache, values: dict[str, Any], heard: Heard) -> Iterator[
         dense, activation, _ = body.pooler
         yield _result(table["pooler.dense"], dense, heard)
         yield _result(table["pooler"], activation, heard)
-    for head in record.heads:
-        if isinstance(head, MaskedWordsCache):
-            _, everything = head.all_predictions()
-            yield from _predictions(table, everything, head.labelled, heard)
-        elif isinstance(head, NextSentenceCache):
-            yield _result(table["cls.seq_relationship"], head.seq_relationship, heard)
-        elif isinstance(head, ClassesCache):
-            yield from _factor("classifier", head.classifier.dropout)
-            yield _result(table["classifier"], head.classifier.dense, heard)
-        elif isinstance(head, SpansCache):
-            yield _result(table["qa_outputs"], head.qa_outputs, heard)
+    for task in record.tasks:
+        if isinstance(task, MaskedWordsCache):
+            _, everything = task.all_predictions()
+            yield from _predictions(table, everything, task.labelled, heard)
+        elif isinstance(task, NextSentenceCache):
+            yield _result(table["cls.seq_relationship"], task.seq_relationship, heard)
+        elif isinstance(task, ClassesCache):
+            yield from _factor("classifier", task.classifier.dropout)
+            yield _result(table["classifier"], task.classifier.dense, heard)
+        elif isinstance(task, SpansCache):
+            yield _result(table["qa_outputs"], task.qa_outputs, heard)
     for name in ("masked_lm_loss", "next_sentence_loss", "loss"):
         if values.get(name) is not None:
             yield Site(name, values[name], None, ())

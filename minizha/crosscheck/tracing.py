@@ -122,7 +122,7 @@ def _values(model: Any, inputs: Mapping[str, Any], out: ModelOutput) -> dict[str
     terms = {MaskedWordsCache: "masked_lm_loss", NextSentenceCache: "next_sentence_loss"}
     losses = {
         terms[type(cache)]: loss
-        for cache, loss in zip(out.record.heads, out.record.losses, strict=True)
+        for cache, loss in zip(out.record.tasks, out.record.losses, strict=True)
         if type(cache) in terms
     }
     return {"inputs_embeds": embeds, "loss": getattr(out, "loss", None), **losses}

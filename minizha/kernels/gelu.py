@@ -23,6 +23,7 @@ _SHORT = (
     (0.00993635398919, 0.0864656672099, 0.297783956093, 0.49999999974),
     (0.0249880657769, 0.2152388265, 0.784746470454, 1.39345241661, 1.0),
 )
+_FAR_FLOAT32 = 15.0  # exp(−15²/2) is 0 in float32
 
 
 class SlopeCache(NamedTuple):
@@ -50,7 +51,7 @@ def gelu_backward(dy: np.ndarray, cache: SlopeCache) -> np.ndarray:
 
 def _block(x: np.ndarray, y: np.ndarray, slope: np.ndarray, scratch: np.ndarray) -> None:
     z, density, numerator, denominator = (row[: x.size] for row in scratch)
-    p, q, far = (*_SHORT, 15.0) if x.dtype == np.float32 else (*HART, FAR)
+    p, q, far = (*_SHORT, _FAR_FLOAT32) if x.dtype == np.float32 else (*HART, FAR)
     np.abs(x, out=z)
     np.minimum(z, far, out=z)  # from there on the density is 0, and P and Q can't overflow
     np.multiply(z, z, out=density)
@@ -61,7 +62,7 @@ def _block(x: np.ndarray, y: np.ndarray, slope: np.ndarray, scratch: np.ndarray)
     numerator /= denominator
     numerator *= density  # Φ(−|x|)
     # Φ(x) = [x ≥ 0] − sign(x) · Φ(−|x|), which keeps the digits of a small Φ; adding 0 turns a
-    # −0, whose sign the two functions read differently, into 0
+    # −0 into 0: copysign takes it for negative, greater_equal does not
     np.add(x, 0.0, out=y)
     np.copysign(numerator, y, out=numerator)
     np.greater_equal(y, 0.0, out=slope)

@@ -8,10 +8,10 @@ columns one by one. A shift of the rows against each other does it for all keys 
          −1  0  1          ──►      i=1   −2 [−1  0  1] 2
          −2 −1  0                   i=2   [−2 −1  0] 1  2
 
-The bracket of each row starts one column to the left of the one above. In memory that is a
-plain reshape: see :func:`_by_key`. From columns to keys, the kernel reads by indices like the plain
-operation, for there a shift is slower. Only the table rows that occur are multiplied, at most
-min(2K+1, Lq+Lk−1) of them.
+Outside of the brackets the columns are 0. Each bracket starts one column to the left of the one
+above. In memory that is a plain reshape: see :func:`_by_key`. From columns to keys, the kernel reads
+by indices like the plain operation, for there a shift is slower. Only the table rows that occur are
+multiplied, at most min(2K+1, Lq+Lk−1) of them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ from minizha.ops.relative_position import relative_rows
 class _Span(NamedTuple):
     """The distances ``j − (offset + i)`` that Lq queries and Lk keys meet, in rising order: the
     first ``left`` are clipped to the lowest table row in use, the next ``width`` read the
-    rows ``start`` onwards, the rest is clipped to the highest. ``total`` = Lq + Lk − 1."""
+    rows ``start`` onwards, the rest is clipped to the highest. ``total`` = Lq + Lk − 1.
+
+    With K = 2 and four queries and keys the distances are −3 … 3: one is clipped on the left, five
+    read rows 0 to 4, one is clipped on the right."""
 
     left: int
     start: int
@@ -96,11 +99,11 @@ def _keys_to_columns(values: Array, span: _Span) -> Array:
     """``out[…, i, c] = Σ values[…, i, j]`` over the keys j whose distance is clipped to c: the
     transpose of :func:`_columns_to_keys`."""
     lead, length_k = values.shape[:-1], values.shape[-1]
-    every = namespace(values).zeros((*lead, span.total + 1), dtype=values.dtype)
-    _by_key(every, length_k)[...] = values
-    columns = every[..., span.left : span.left + span.width]
-    columns[..., :1] += every[..., : span.left].sum(axis=-1, keepdims=True)
-    columns[..., -1:] += every[..., span.left + span.width :].sum(axis=-1, keepdims=True)
+    by_distance = namespace(values).zeros((*lead, span.total + 1), dtype=values.dtype)
+    _by_key(by_distance, length_k)[...] = values
+    columns = by_distance[..., span.left : span.left + span.width]
+    columns[..., :1] += by_distance[..., : span.left].sum(axis=-1, keepdims=True)
+    columns[..., -1:] += by_distance[..., span.left + span.width :].sum(axis=-1, keepdims=True)
     return columns
 
 

@@ -1,12 +1,12 @@
 """A call, from its arguments to its output and back; written once for all classes.
 
-A class's ``__call__`` is its signature, its documentation and its heads::
+A class's ``__call__`` is its signature, its documentation and its tasks::
 
     @shared_arguments
     def __call__(self, shared, labels=None):
         call = begin(self, shared, labelled=labels is not None)     # check
         labels = call.labels("labels", labels, call.shape, below=2)
-        return run(call, Output, Head(task, task_backward, …))      # body, heads, loss, output
+        return run(call, Output, Task(task, task_backward, …))      # body, tasks, loss, output
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from minizha.backend import Array
 from minizha.checks import flag
 from minizha.errors import ArgumentError, MinizhaError
 from minizha.model.arguments import ArgumentChecker
-from minizha.model.inputs import DecoderArguments, SharedArguments, read_inputs
+from minizha.model.inputs import TEXT, DecoderArguments, SharedArguments, read_inputs
 from minizha.model.outputs import Deferred, ModelOutput
 from minizha.nezha.body import Inputs, NezhaCache, nezha, nezha_backward
 from minizha.nezha.encoder import InputGradients, LayerInputs, NezhaResult, Wanted
@@ -32,22 +32,23 @@ from minizha.nezha.parameters import Tree, add
 # --- the signature --------------------------------------------------------------------------------
 
 _POSITIONAL, _KEYWORD = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-_SHARED = [
-    inspect.Parameter(name, _POSITIONAL, default=None, annotation="Any")
-    if i < 5
-    else inspect.Parameter(name, _KEYWORD, default=None, annotation="bool | None")
-    for i, name in enumerate(SharedArguments._fields)
+_TEXT = [inspect.Parameter(name, _POSITIONAL, default=None, annotation="Any") for name in TEXT]
+_OPTIONS = [
+    inspect.Parameter(name, _KEYWORD, default=None, annotation="bool | None")
+    for name in SharedArguments._fields
+    if name not in TEXT
 ]
 
 
 def shared_arguments(method: Callable[..., Any]) -> Callable[..., Any]:
     """Make ``method(self, shared, …)`` a ``__call__`` that lists the shared arguments by name: those
-    that describe the text come first, then its own, then the options, by keyword alone."""
+    that describe the text, then the method's own positional ones; by keyword alone, the method's
+    others and the options."""
     self_, _, *own = inspect.signature(method).parameters.values()
     positional = [parameter for parameter in own if parameter.kind is _POSITIONAL]
     keyword = [parameter for parameter in own if parameter.kind is _KEYWORD]
     signature = inspect.signature(method).replace(
-        parameters=[self_, *_SHARED[:5], *positional, *keyword, *_SHARED[5:]]
+        parameters=[self_, *_TEXT, *positional, *keyword, *_OPTIONS]
     )
 
     @functools.wraps(method)
@@ -77,7 +78,7 @@ def _explained(
 # --- the call -------------------------------------------------------------------------------------
 
 
-class Head(NamedTuple):
+class Task(NamedTuple):
     """A task of :mod:`minizha.nezha.losses` as a class uses it: the pair, its labels, which field of
     the body's result it reads, and under which names the output has its logits."""
 
@@ -89,16 +90,16 @@ class Head(NamedTuple):
 
 
 class ModelCache(NamedTuple):
-    """The record of a call: the cache of the body, and the cache and the loss of each head."""
+    """The record of a call: the cache of the body, and the cache and the loss of each task."""
 
     nezha: NezhaCache
-    heads: tuple[Any, ...]
+    tasks: tuple[Any, ...]
     losses: tuple[Array | None, ...]
 
 
 class Call(NamedTuple):
-    """The checked arguments of a call. ``batch`` are the axes that the caller gave the rows of the
-    body: (B,), or (B, C) in multiple choice."""
+    """The checked arguments of a call. ``batch`` are the leading axes of the caller's arrays: (B,), or
+    (B, C) in multiple choice, where the body reads B·C rows."""
 
     model: Any
     checker: ArgumentChecker
@@ -135,17 +136,13 @@ def begin(
     Raises:
         ArgumentError: names the argument, what was found and what was expected.
     """
-    config, (attentions, hidden_states, return_dict, record) = model.config, shared[5:]
-    options = {
-        "output_attentions": (attentions, config.output_attentions),
-        "output_hidden_states": (hidden_states, config.output_hidden_states),
-        "return_dict": (return_dict, config.return_dict),
-        "record": (record, labelled or model.training),
-    }
-    attentions, hidden_states, return_dict, record = (
-        default if value is None else flag(name, value, default)
-        for name, (value, default) in options.items()
+    config = model.config
+    attentions = flag("output_attentions", shared.output_attentions, config.output_attentions)
+    hidden_states = flag(
+        "output_hidden_states", shared.output_hidden_states, config.output_hidden_states
     )
+    return_dict = flag("return_dict", shared.return_dict, config.return_dict)
+    record = flag("record", shared.record, labelled or model.training)
     checker = ArgumentChecker(config, model.xp, model.dtype)
     inputs = read_inputs(checker, model.table, shared, decoder)
     B, L = inputs.token_type_ids.shape
@@ -161,8 +158,8 @@ def begin(
     return Call(model, checker, inputs, wanted, hidden_states, return_dict, batch or (B,))
 
 
-def run(call: Call, output_class: type[ModelOutput], *heads: Head) -> ModelOutput | tuple:
-    """The body, the heads on top of it, the sum of their losses, and the output."""
+def run(call: Call, output_class: type[ModelOutput], *tasks: Task) -> ModelOutput | tuple:
+    """The body, the tasks on top of it, the sum of their losses, and the output."""
     model, config, rng = call.model, call.model.config, call.model._rng
     p = model.parameters  # of a model without heads, it is the body's own tree
     body, body_cache = nezha(p.get("nezha", p), config, call.inputs, rng, call.wanted)
@@ -170,12 +167,12 @@ def run(call: Call, output_class: type[ModelOutput], *heads: Head) -> ModelOutpu
     if not call.hidden_states:
         values["hidden_states"] = None
     caches, losses = [], []
-    for head in heads:
-        x = getattr(body, head.reads)
+    for task in tasks:
+        x = getattr(body, task.reads)
         if len(call.batch) > 1:
             x = x.reshape(*call.batch, *x.shape[1:])
-        scores, cache = head.forward(p, config, x, head.labels, rng)
-        values |= _logits(head, scores.logits)
+        scores, cache = task.forward(p, config, x, task.labels, rng)
+        values |= _logits(task, scores.logits)
         caches.append(cache)
         losses.append(scores.loss)
     values["loss"] = functools.reduce(add, losses, None)
@@ -190,41 +187,41 @@ def run(call: Call, output_class: type[ModelOutput], *heads: Head) -> ModelOutpu
                 "heads); call it again"
             )
         checked = {f: _upstream(call, f, values[f], d) for f, d in upstream.items()}
-        return _run_backward(call, heads, record, checked)
+        return _run_backward(call, tasks, record, checked)
 
     return _returned(call, output_class(values, record, backward))
 
 
 def _run_backward(
-    call: Call, heads: tuple[Head, ...], record: ModelCache, upstream: dict[str, Any]
+    call: Call, tasks: tuple[Task, ...], record: ModelCache, upstream: dict[str, Any]
 ) -> dict[str, Any]:
-    """In the forward pass the heads read the body, and the loss was the sum of theirs. So each head
+    """In the forward pass the tasks read the body, and the loss was the sum of theirs. So each task
     gets dloss and the gradients of its logits, and its dx is added to what the body gives back."""
     g = call.model._gradient_tree()
     dbody = NezhaResult(**{name: upstream.get(name) for name in NezhaResult._fields})
-    for head, cache, loss in zip(heads, record.heads, record.losses, strict=True):
+    for task, cache, loss in zip(tasks, record.tasks, record.losses, strict=True):
         dloss = None if loss is None else upstream.get("loss")
-        d = Scores(dloss, _dlogits(call, head, upstream))
+        d = Scores(dloss, _dlogits(call, task, upstream))
         if any(each is not None for each in d):
-            dx = head.backward(d, cache, g)
+            dx = task.backward(d, cache, g)
             dx = dx if len(call.batch) == 1 else dx.reshape(-1, *dx.shape[len(call.batch) :])
-            dbody = dbody._replace(**{head.reads: add(getattr(dbody, head.reads), dx)})
+            dbody = dbody._replace(**{task.reads: add(getattr(dbody, task.reads), dx)})
     gradients = nezha_backward(dbody, record.nezha, g.get("nezha", g))
     return _input_gradients(call, gradients)
 
 
-def _logits(head: Head, logits: Any) -> dict[str, Any]:
+def _logits(task: Task, logits: Any) -> dict[str, Any]:
     """The fields of the output; where there are two, each is a column."""
     if callable(logits):
-        return {head.fields[0]: Deferred(logits)}
-    if len(head.fields) == 1:
-        return {head.fields[0]: logits}
-    return {field: logits[..., i] for i, field in enumerate(head.fields)}
+        return {task.fields[0]: Deferred(logits)}
+    if len(task.fields) == 1:
+        return {task.fields[0]: logits}
+    return {field: logits[..., i] for i, field in enumerate(task.fields)}
 
 
-def _dlogits(call: Call, head: Head, upstream: dict[str, Any]) -> Array | None:
+def _dlogits(call: Call, task: Task, upstream: dict[str, Any]) -> Array | None:
     """The upstream gradient of the logits, from that of the fields."""
-    found = [upstream.get(field) for field in head.fields]
+    found = [upstream.get(field) for field in task.fields]
     if len(found) == 1 or all(d is None for d in found):
         return found[0]
     xp = call.model.xp
@@ -257,13 +254,15 @@ def _input_gradients(call: Call, gradients: InputGradients) -> dict[str, Any]:
     """The gradients of the float inputs that were given; zeros where None stands for 0."""
     layers, zeros = call.inputs.layers, call.model.xp.zeros_like
     given = {
-        "inputs_embeds": call.inputs.inputs_embeds,
-        "encoder_hidden_states": layers[0].encoder_hidden_states,
+        "inputs_embeds": (call.inputs.inputs_embeds, gradients.x),
+        "encoder_hidden_states": (
+            layers[0].encoder_hidden_states,
+            gradients.encoder_hidden_states,
+        ),
     }
     found: dict[str, Any] = {}
-    for name, x in given.items():
+    for name, (x, d) in given.items():
         if x is not None:
-            d = getattr(gradients, name)
             d = zeros(x) if d is None else d
             found[name] = d.reshape(*call.batch, *d.shape[1:])
     if layers[0].attention.past is not None:

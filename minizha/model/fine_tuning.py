@@ -10,7 +10,7 @@ import numpy as np
 from minizha.config import NezhaConfig
 from minizha.errors import ArgumentError
 from minizha.model.arguments import ArgumentChecker
-from minizha.model.call import Call, Head, begin, run, shared_arguments
+from minizha.model.call import Call, Task, begin, run, shared_arguments
 from minizha.model.initialisation import linear_shapes
 from minizha.model.inputs import SharedArguments
 from minizha.model.outputs import (
@@ -66,8 +66,8 @@ class NezhaForSequenceClassification(NezhaPreTrainedModel):
         """
         call = begin(self, shared, labelled=labels is not None)
         found = None if labels is None else _sequence_labels(call, labels)
-        head = Head(classes, classes_backward, found, "pooler_output")
-        return run(call, SequenceClassifierOutput, head)
+        task = Task(classes, classes_backward, found, "pooler_output")
+        return run(call, SequenceClassifierOutput, task)
 
 
 class NezhaForMultipleChoice(NezhaPreTrainedModel):
@@ -90,8 +90,8 @@ class NezhaForMultipleChoice(NezhaPreTrainedModel):
         rows, batch = _rows_of_choices(checker, shared)
         call = begin(self, rows, labelled=labels is not None, batch=batch)
         found = call.labels("labels", labels, batch[:1], batch[1])
-        head = Head(choices, choices_backward, found, "pooler_output")
-        return run(call, MultipleChoiceOutput, head)
+        task = Task(choices, choices_backward, found, "pooler_output")
+        return run(call, MultipleChoiceOutput, task)
 
 
 class NezhaForTokenClassification(NezhaPreTrainedModel):
@@ -114,7 +114,7 @@ class NezhaForTokenClassification(NezhaPreTrainedModel):
         """
         call = begin(self, shared, labelled=labels is not None)
         found = call.labels("labels", labels, call.shape, self.config.num_labels)
-        return run(call, TokenClassifierOutput, Head(classes, classes_backward, found))
+        return run(call, TokenClassifierOutput, Task(classes, classes_backward, found))
 
 
 class NezhaForQuestionAnswering(NezhaPreTrainedModel):
@@ -154,8 +154,8 @@ class NezhaForQuestionAnswering(NezhaPreTrainedModel):
         if start_positions is not None:
             start = _positions(call, "start_positions", start_positions)
             labels = start, _positions(call, "end_positions", end_positions)
-        head = Head(spans, spans_backward, labels, fields=("start_logits", "end_logits"))
-        return run(call, QuestionAnsweringOutput, head)
+        task = Task(spans, spans_backward, labels, fields=("start_logits", "end_logits"))
+        return run(call, QuestionAnsweringOutput, task)
 
 
 def _sequence_labels(call: Call, labels: Any) -> Labels:

@@ -29,6 +29,10 @@ class SharedArguments(NamedTuple):
     record: bool | None = None
 
 
+TEXT = SharedArguments._fields[:5]
+"""The names of those five."""
+
+
 class DecoderArguments(NamedTuple):
     """What the classes that can be decoders take besides."""
 
@@ -39,8 +43,8 @@ class DecoderArguments(NamedTuple):
 
 
 class Encoder(NamedTuple):
-    """What cross-attention reads: the encoder's states (B, S, D), or None where the past has their
-    keys and values; the mask that is added, (B, 1, 1 or L, S); the keys and values of the past."""
+    """What every layer's cross-attention reads: the encoder's states (B, S, D), None where the past
+    holds their keys and values; and the mask that is added, (B, 1, 1, S) or (B, 1, L, S), or None."""
 
     states: Array | None
     mask: Array | None

@@ -50,14 +50,17 @@ class NezhaModel(NezhaPreTrainedModel):
         A decoder besides: past_key_values, the field of that name of an earlier call that read P
         tokens; attention_mask is then (B, P+L) or (B, L, P+L). With cross-attention:
         encoder_hidden_states (B, S, D), encoder_attention_mask (B, S) or (B, L, S); where
-        past_key_values hold four arrays a layer, the encoder's keys and values are theirs, and
-        encoder_hidden_states, needless then, get gradient 0.
+        past_key_values hold four arrays a layer, the encoder's keys and values are among them;
+        encoder_hidden_states may then be left out, and if given are not read and get gradient 0.
 
-        Convention: any length; ``record`` None keeps the activations in train mode only;
-        ``use_cache`` None is the configuration's, and only decoders have a cache. A token that may
-        see no key, as padding on the left in a decoder, attends to all there are alike, and in
-        another call there are others. Under a mask (B, P+L) no token sees such a token, so its own row
-        alone depends on how a text is cut; under a mask (B, L, P+L) others may see it.
+        The options: ``output_attentions`` and ``output_hidden_states`` return these too,
+        ``return_dict=False`` returns a tuple; None is the configuration's value. ``record=True`` keeps
+        what ``backward`` needs; None does so in train mode only.
+
+        Convention: any length; ``use_cache`` None is the configuration's, and only decoders have a
+        cache. A query whose keys are all masked (padding on the left, in a decoder) has equal weights
+        for all keys that the call has; so its row depends on how a text is split into calls. Under a
+        mask (B, P+L) no other query sees it; under a mask (B, L, P+L) others may.
 
         Raises:
             ArgumentError: an argument has a wrong shape, type or range.

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from minizha.backend import Array
 from minizha.checks import flag, integer
 from minizha.errors import ArgumentError
-from minizha.model.call import Head, begin, run, shared_arguments
+from minizha.model.call import Task, begin, run, shared_arguments
 from minizha.model.generation import Generation, generate
 from minizha.model.initialisation import linear_shapes, prediction_shapes
 from minizha.model.inputs import DecoderArguments, SharedArguments
@@ -63,7 +63,9 @@ class NezhaForPreTraining(NezhaPreTrainedModel):
             ArgumentError: an argument has a wrong shape, type or range.
         """
         labelled = labels is not None or next_sentence_label is not None
-        call, items = begin(self, shared, labelled=labelled), check_items(num_items_in_batch)
+        call, items = begin(self, shared, labelled=labelled), ItemsInBatch()
+        if num_items_in_batch is not None:
+            items = check_items(num_items_in_batch)
         (B, L), V = call.shape, self.config.vocab_size
         words = call.labels("labels", labels, (B, L), V, items.labels)
         pairs = call.labels(
@@ -72,8 +74,8 @@ class NezhaForPreTraining(NezhaPreTrainedModel):
         return run(
             call,
             PreTrainingOutput,
-            Head(masked_words, masked_words_backward, words, fields=("prediction_logits",)),
-            Head(
+            Task(masked_words, masked_words_backward, words, fields=("prediction_logits",)),
+            Task(
                 next_sentence, next_sentence_backward, pairs, "pooler_output",
                 ("seq_relationship_logits",),
             ),
@@ -104,8 +106,8 @@ class NezhaForMaskedLM(NezhaPreTrainedModel):
         :class:`~minizha.model.nezha.NezhaModel`.
 
         Convention: a label is the token at its own position. A decoder that is to predict the next
-        token gets the ids moved one to the left. ``use_cache`` None is False here: this
-        class's documentation names no such field.
+        token gets the ids moved one to the left as labels. ``use_cache`` None is False here
+        (Transformers' class has no past_key_values and no use_cache).
 
         Raises:
             ArgumentError: an argument has a wrong shape, type or range.
@@ -116,7 +118,7 @@ class NezhaForMaskedLM(NezhaPreTrainedModel):
         )
         call = begin(self, shared, decoder, labelled=labels is not None)
         words = call.labels("labels", labels, call.shape, self.config.vocab_size)
-        return run(call, MaskedLMOutput, Head(masked_words, masked_words_backward, words))
+        return run(call, MaskedLMOutput, Task(masked_words, masked_words_backward, words))
 
     def generate(
         self,
@@ -178,13 +180,12 @@ class NezhaForNextSentencePrediction(NezhaPreTrainedModel):
         """
         call = begin(self, shared, labelled=labels is not None)
         pairs = call.labels("labels", labels, call.shape[:1], 2)
-        head = Head(next_sentence, next_sentence_backward, pairs, "pooler_output")
-        return run(call, NextSentencePredictorOutput, head)
+        task = Task(next_sentence, next_sentence_backward, pairs, "pooler_output")
+        return run(call, NextSentencePredictorOutput, task)
 
 
 def check_items(items: Any) -> ItemsInBatch:
-    """``items``, for None the default; ArgumentError where it holds no counts."""
-    items = ItemsInBatch() if items is None else items
+    """``items``; ArgumentError where it holds no counts."""
     if not isinstance(items, ItemsInBatch):
         raise ArgumentError(
             f"num_items_in_batch: expected an ItemsInBatch or None, found {items!r}"

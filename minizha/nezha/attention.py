@@ -60,7 +60,8 @@ class AttentionUpstream(NamedTuple):
 
 
 class AttentionGradients(NamedTuple):
-    """The gradients of what an attention read: dx, dsource and dpast; None for what was not there."""
+    """The gradients of x, source and past, each alone, also where the source is x; None for what
+    was not there."""
 
     x: Array
     source: Array | None
@@ -147,10 +148,10 @@ def multi_head_attention_backward(
     * ``key = [past.key ; split(source Wkᵀ + bk)]``: the gradient is cut at P. The part before is
       dpast; the part behind goes through the projection into Wk, bk and the source. Value
       likewise. Without a source there is no part behind: Wk gets its gradient in the call that
-      made the keys, from that call's ``upstream.present``. (A key bias, whose gradient is
-      otherwise 0, gets one where keys of other calls are beside its own.)
-    * ``query = split(x Wqᵀ + bq)``: dx is the query's part alone. In self-attention the source was
-      x too; the layer adds dsource to it.
+      made the keys, from that call's ``upstream.present``. (A key bias adds the same number to all
+      scores of a query, which softmax ignores: its gradient is 0. With keys of earlier calls beside
+      its own it adds to a part of the scores, and gets one.)
+    * ``query = split(x Wqᵀ + bq)``: dx is the query's part alone.
 
     Shapes: dy (B, L, N·d), upstream.weights (B, N, L, P+S), upstream.present (B, N, P+S, d)
     → x (B, L, D), source (B, S, D) or None, past (B, N, P, d) or None.
@@ -249,12 +250,13 @@ def attention_block_backward(
 ) -> AttentionGradients:
     """Add the gradients of the parameters to g; return those of what was read
 
-    In the forward pass x went two ways, into the heads and around them: dx is the sum of both.
+    In the forward pass x went two ways, to the queries and around the heads; its gradient is the
+    sum of both. In self-attention it went a third way, as the source: the layer adds that part.
 
     Shapes: dy (B, L, D) → x (B, L, D), source (B, S, D) or None, past (B, N, P, d) or None.
     """
     ddense, around = add_and_norm_backward(dy, cache.output, g.output)
     dcontext, dweight, dbias = linear_backward(ddense, cache.dense)  # (B, L, N·d), (D, N·d), (D)
     accumulate(g.output.dense, weight=dweight, bias=dbias)
-    d = multi_head_attention_backward(dcontext, cache.self, g.self, upstream)
-    return d._replace(x=around + d.x)
+    found = multi_head_attention_backward(dcontext, cache.self, g.self, upstream)
+    return found._replace(x=around + found.x)

@@ -61,7 +61,7 @@ def nezha(
 
 
 def nezha_backward(d: NezhaResult, cache: NezhaCache, g: Tree) -> InputGradients:
-    """Add the gradients of the parameters to g; return those of what was read
+    """Add the gradients of the parameters to g; return those of what was read, x being the word vectors
 
     In the forward pass the last hidden state went three ways: out, out again as the last of the
     hidden states, and into the pooler. Its gradient is the sum of the three. Then the layers in
@@ -71,7 +71,6 @@ def nezha_backward(d: NezhaResult, cache: NezhaCache, g: Tree) -> InputGradients
     if d.pooler_output is not None:
         dlast = add(dlast, pooler_backward(d.pooler_output, cache.pooler, g.pooler))
     found = encoder_backward(d._replace(last_hidden_state=dlast), cache.encoder, g.encoder)
-    if found.inputs_embeds is None:
+    if found.x is None:
         return found
-    dwords = embeddings_backward(found.inputs_embeds, cache.embeddings, g.embeddings)
-    return found._replace(inputs_embeds=dwords)
+    return found._replace(x=embeddings_backward(found.x, cache.embeddings, g.embeddings))

@@ -123,19 +123,15 @@ class Wanted(NamedTuple):
 
 
 class NezhaResult(NamedTuple):
-    """What the network computes; None for what is not there or not wanted.
+    """What the network computes, None for what is not there or not wanted. Also the upstream
+    gradients of all these, None being 0. The tuples have an entry a layer."""
 
-    The first is (B, L, D), the second (B, D). The others have one entry a layer: hidden_states
-    layers + 1 times (B, L, D), the embeddings first; past_key_values two times (B, N, P+L, d), with
-    cross-attention two times (B, N, S, d) more; attentions (B, N, L, P+L), cross_attentions
-    (B, N, L, S). Also the upstream gradients of all these, None being 0."""
-
-    last_hidden_state: Array | None = None
-    pooler_output: Array | None = None
-    hidden_states: tuple[Array, ...] | None = None
-    past_key_values: tuple[tuple[Array, ...], ...] | None = None
-    attentions: tuple[Array, ...] | None = None
-    cross_attentions: tuple[Array, ...] | None = None
+    last_hidden_state: Array | None = None  # each token, (B, L, D)
+    pooler_output: Array | None = None  # each text, (B, D)
+    hidden_states: tuple[Array, ...] | None = None  # of the embeddings, then of each layer
+    past_key_values: tuple[tuple[Array, ...], ...] | None = None  # see keys_and_values
+    attentions: tuple[Array, ...] | None = None  # the weights, (B, N, L, P+L)
+    cross_attentions: tuple[Array, ...] | None = None  # the weights, (B, N, L, S)
 
 
 def encoder(
@@ -149,7 +145,6 @@ def encoder(
     for i, layer_inputs in enumerate(inputs):
         x, cache = layer(p.layer[str(i)], config, x, layer_inputs, rng)
         hidden_states.append(x)
-        # a cache that is not wanted is freed before the next layer makes its own
         if wanted.attentions:
             attentions.append(cache.attention.self.attention.weights)
             if cache.crossattention is not None:
@@ -158,6 +153,7 @@ def encoder(
             past.append(keys_and_values(cache))
         if wanted.record:
             caches.append(cache)
+        del cache  # or, where it is not wanted, it would live while the next layer makes its own
     result = NezhaResult(
         last_hidden_state=x,
         hidden_states=tuple(hidden_states),
@@ -169,17 +165,18 @@ def encoder(
 
 
 def keys_and_values(cache: LayerCache) -> tuple[Array, ...]:
-    """All keys and values of a layer, for a later call: two arrays, or four with cross-attention."""
+    """Keys and values of a layer, for a later call: two arrays (B, N, P+L, d), and with
+    cross-attention two more, (B, N, S, d)."""
     blocks = (cache.attention, cache.crossattention)
     caches = (block.self.attention for block in blocks if block is not None)
     return tuple(array for c in caches for array in (c.key, c.value))
 
 
 class InputGradients(NamedTuple):
-    """The gradients of what the network read; None where they are 0 or nothing was there.
-    ``past_key_values`` has one entry a layer, of as many arrays as the layer was given, or None."""
+    """The gradients of what was read, x and the rest; None where they are 0 or nothing was there.
+    ``past_key_values`` has an entry a layer, of as many arrays as the layer was given, or None."""
 
-    inputs_embeds: Array | None
+    x: Array | None
     encoder_hidden_states: Array | None
     past_key_values: tuple[tuple[Array, ...] | None, ...]
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from minizha.backend import Array, namespace
 from minizha.config import NezhaConfig
-from minizha.nezha.parameters import Tree, accumulate, decoder
+from minizha.nezha.parameters import Tree, accumulate
 from minizha.ops.activation import ACTIVATIONS, TanhCache, tanh, tanh_backward
 from minizha.ops.dropout import DropoutCache, Rng, dropout, dropout_backward
 from minizha.ops.layer_norm import LayerNormCache, layer_norm, layer_norm_backward
@@ -47,6 +47,13 @@ def pooler_backward(dy: Array, cache: PoolerCache, g: Tree) -> Array:
     return dhidden
 
 
+def vocabulary_matrix(tree: Tree) -> Tree:
+    """The node of a whole model whose ``weight``, (V, D), gives the masked-word logits: that of the word
+    embeddings where the two are tied, as they are by default; else ``cls.predictions.decoder``."""
+    head = tree.cls.predictions
+    return head.decoder if "decoder" in head else tree.nezha.embeddings.word_embeddings
+
+
 class PredictionsCache(NamedTuple):
     """The caches of the four steps, under their modules' names, and the name of the activation."""
 
@@ -58,13 +65,11 @@ class PredictionsCache(NamedTuple):
 
 
 def predictions(p: Tree, config: NezhaConfig, hidden: Array) -> tuple[Array, PredictionsCache]:
-    """``logits = LayerNorm(act(dense(hidden))) · decoderᵀ + bias``
+    """``logits = LayerNorm(act(dense(hidden))) · Wᵀ + bias``, W the :func:`vocabulary_matrix`
 
     Shapes: hidden (…, D) → logits (…, V).
 
-    Convention: p is the tree of the whole model. The decoder (V, D) is the word embedding itself
-    where the two are tied, as they are by default: see
-    :func:`~minizha.nezha.parameters.decoder`. Each row is treated alone, so the loss needs the
+    Convention: p is the tree of the whole model. Each row is treated alone, so the loss needs the
     labelled rows only.
 
     Source: NezhaLMPredictionHead.
@@ -74,7 +79,7 @@ def predictions(p: Tree, config: NezhaConfig, hidden: Array) -> tuple[Array, Pre
     y, activation_cache = ACTIVATIONS[config.hidden_act].forward(y)
     norm = head.transform.LayerNorm
     y, norm_cache = layer_norm(y, norm.weight, norm.bias, config.layer_norm_eps)
-    logits, decoder_cache = linear(y, decoder(p).weight, head.bias)  # (…, V)
+    logits, decoder_cache = linear(y, vocabulary_matrix(p).weight, head.bias)  # (…, V)
     caches = (dense_cache, activation_cache, norm_cache, decoder_cache)
     return logits, PredictionsCache(*caches, config.hidden_act)
 
@@ -82,14 +87,14 @@ def predictions(p: Tree, config: NezhaConfig, hidden: Array) -> tuple[Array, Pre
 def predictions_backward(dlogits: Array, cache: PredictionsCache, g: Tree) -> Array:
     """Add the gradients of the parameters to g, the tree of the whole model; return dhidden
 
-    A tied decoder is a second use of the word embeddings: its gradient is added to theirs, where
-    the lookup at the bottom adds its own.
+    A tied W is a second use of the word embeddings: its gradient is added to theirs, and so is that of
+    the lookup, in :func:`~minizha.nezha.embeddings.embeddings_backward`.
 
     Shapes: dlogits (…, V) → dhidden (…, D).
     """
     head = g.cls.predictions
     dy, dweight, dbias = linear_backward(dlogits, cache.decoder)  # (…, D), (V, D), (V)
-    accumulate(decoder(g), weight=dweight)
+    accumulate(vocabulary_matrix(g), weight=dweight)
     accumulate(head, bias=dbias)
     dy, dweight, dbias = layer_norm_backward(dy, cache.LayerNorm)  # (…, D), (D), (D)
     accumulate(head.transform.LayerNorm, weight=dweight, bias=dbias)

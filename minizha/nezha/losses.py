@@ -1,6 +1,6 @@
 """The tasks: what the logits are, and which loss compares them with the labels.
 
-Each task is a pair. It reads x, the hidden states or the pooled [CLS], and gives logits and a loss::
+Each is a pair. It reads x, the hidden states or the pooled [CLS], and gives logits and a loss::
 
     scores, cache = task(p, config, x, labels, rng)    # scores.loss, scores.logits
     dx = task_backward(dscores, cache, g)              # dscores: the upstream gradients of both
@@ -38,15 +38,16 @@ from minizha.ops.squared_error import squared_error, squared_error_backward
 
 
 class Scores(NamedTuple):
-    """The loss, None without labels, and the logits. Also their upstream gradients, None being 0."""
+    """The loss, None without labels, and the logits; of masked words, a function that computes them.
+    Also their upstream gradients: arrays, None being 0."""
 
     loss: Any = None
     logits: Any = None
 
 
 class Labels(NamedTuple):
-    """Class numbers or −100; or numbers, which ``problem_type`` says how to compare. A sum of
-    cross-entropies is divided by ``count``; None stands for the number of these labels."""
+    """Class numbers or −100, for cross-entropy; or floats, for the loss that ``problem_type`` names.
+    A sum of cross-entropies is divided by ``count``; None stands for the number of these labels."""
 
     values: Any
     count: int | None = None
@@ -54,7 +55,7 @@ class Labels(NamedTuple):
 
 
 class Loss(NamedTuple):
-    """A pair of :mod:`minizha.ops` that compares rows of logits with labels."""
+    """A pair of :mod:`minizha.ops`."""
 
     forward: Callable[..., tuple[Array, Any]]
     backward: Callable[[Array | float, Any], Array]
@@ -65,7 +66,6 @@ LOSSES = {
     "multi_label_classification": Loss(binary_cross_entropy, binary_cross_entropy_backward),
     "regression": Loss(squared_error, squared_error_backward),
 }
-"""The values that ``problem_type`` may take."""
 
 
 class LossCache(NamedTuple):
@@ -77,7 +77,7 @@ class LossCache(NamedTuple):
 
 
 def loss_of(logits: Array, labels: Labels | None) -> tuple[Array | None, LossCache | None]:
-    """``loss = mean over the labelled rows of the loss of each``; None, None without labels
+    """The loss that ``labels.problem_type`` names, over rows of logits; None, None without labels
 
     Shapes: logits (…, O) → loss () or None.
     """
@@ -86,7 +86,7 @@ def loss_of(logits: Array, labels: Labels | None) -> tuple[Array | None, LossCac
     rows = logits.reshape(-1, logits.shape[-1])  # (T, O)
     # class numbers have one axis less than the logits, numbers have as many
     columns = labels.values.shape[logits.ndim - 1 :]
-    count = () if labels.count is None else (labels.count,)
+    count = () if labels.count is None else (labels.count,)  # cross-entropy alone has one
     forward = LOSSES[labels.problem_type].forward
     loss, cache = forward(rows, labels.values.reshape(-1, *columns), *count)  # ()
     return loss, LossCache(cache, labels.problem_type, logits.shape)
@@ -103,7 +103,7 @@ def loss_of_backward(dloss: Array | float | None, cache: LossCache) -> Array | N
 
 
 class LabelledCache(NamedTuple):
-    """The labelled rows of the flattened hidden states, and the caches of their head and loss."""
+    """The numbers of the labelled rows, hidden's shape, and the caches of their logits and loss."""
 
     rows: Array
     shape: tuple[int, int, int]
@@ -112,8 +112,8 @@ class LabelledCache(NamedTuple):
 
 
 class MaskedWordsCache(NamedTuple):
-    """The cache of the loss, None without labels; and the function that computes the logits of all
-    tokens, with their cache, at its first call."""
+    """The cache of the loss, None without labels; and a function that computes the logits of all
+    tokens and their cache, once."""
 
     labelled: LabelledCache | None
     all_predictions: Callable[[], tuple[Array, PredictionsCache]]
@@ -126,31 +126,29 @@ def masked_words(
 
     Shapes: hidden (B, L, D), labels.values (B, L) → scores.loss () or None.
 
-    Convention: the labelled rows are gathered before the head, so the loss takes logits (M, V) and
-    never (B, L, V): with 15 % of the tokens labelled, a seventh of the largest product of the model.
-    ``scores.logits`` is a function, which computes the logits of all tokens, (B, L, V). Tokens
-    labelled −100 are ignored; where none is left, the loss is 0.
+    Convention: the labelled rows are gathered before the head, so the loss takes logits (M, V), and
+    (B, L, V) are computed only when ``scores.logits()`` is called. With 15 % of the tokens labelled,
+    that saves six sevenths of the largest product of the model. No label left: the loss is 0.
 
     Source: NezhaForMaskedLM.
     """
     all_predictions = functools.cache(lambda: predictions(p, config, hidden))
-    loss = labelled_cache = None
+    loss = labelled = None
     if labels is not None:
         rows, values = labelled_rows(labels.values.reshape(-1))  # (M), (M)
         rows = to_backend(rows, namespace(hidden))
         vectors = hidden.reshape(-1, hidden.shape[-1])[rows]  # (M, D)
         logits, head_cache = predictions(p, config, vectors)  # (M, V)
         loss, loss_cache = cross_entropy(logits, values, labels.count)  # ()
-        labelled_cache = LabelledCache(rows, hidden.shape, head_cache, loss_cache)
-    cache = MaskedWordsCache(labelled_cache, all_predictions)
-    return Scores(loss, lambda: all_predictions()[0]), cache
+        labelled = LabelledCache(rows, hidden.shape, head_cache, loss_cache)
+    return Scores(loss, lambda: all_predictions()[0]), MaskedWordsCache(labelled, all_predictions)
 
 
 def masked_words_backward(d: Scores, cache: MaskedWordsCache, g: Tree) -> Array:
     """Add the gradients of the parameters to g; return dhidden
 
-    In the forward pass the labelled rows went into the loss, and all rows into the logits. So the
-    rows get what the loss gives them, 0 where there is no label, and what the logits give them.
+    In the forward pass the labelled rows went into the loss, and all rows into the logits; dhidden is
+    the sum of both, the first being 0 in the rows without a label.
 
     Shapes: d.logits (B, L, V) → dhidden (B, L, D).
     """
@@ -239,8 +237,6 @@ def choices(
     """``logits[b, c] = classifier(pooled[b, c])``, one number; the loss is cross-entropy over c
 
     Shapes: pooled (B, C, D) → scores.loss () or None, scores.logits (B, C).
-
-    Source: NezhaForMultipleChoice.
     """
     B, C, D = pooled.shape
     rows = pooled.reshape(B * C, D)  # (B·C, D)
@@ -256,10 +252,9 @@ def choices_backward(d: Scores, cache: ClassesCache, g: Tree) -> Array:
     Shapes: d.logits (B, C) → dpooled (B, C, D).
     """
     dlogits = add(d.logits, loss_of_backward(d.loss, cache.loss))  # (B, C)
-    B, C = dlogits.shape
-    dcolumn = dlogits.reshape(B * C, 1)  # (B·C, 1)
+    dcolumn = dlogits.reshape(-1, 1)  # (B·C, 1)
     drows = classifier_backward(dcolumn, cache.classifier, g.classifier)  # (B·C, D)
-    return drows.reshape(B, C, drows.shape[-1])
+    return drows.reshape(*dlogits.shape, drows.shape[-1])
 
 
 class SpansCache(NamedTuple):

@@ -71,10 +71,3 @@ def add(a: Array | None, b: Array | None) -> Array | None:
     if a is None or b is None:
         return b if a is None else a
     return a + b
-
-
-def decoder(tree: Tree) -> Tree:
-    """The subtree of a whole model whose ``weight`` gives the masked-word logits: the word embeddings
-    where the two are tied, as they are by default; else the head's own matrix."""
-    head = tree.cls.predictions
-    return head.decoder if "decoder" in head else tree.nezha.embeddings.word_embeddings

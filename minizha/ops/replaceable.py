@@ -1,9 +1,9 @@
-"""Which operations a faster pair of functions may replace, and the table of those that do.
+"""Operations that a faster pair of functions may replace, and the table of these pairs, the kernels.
 
 Every operation of this package is complete as it is: whoever imports :mod:`minizha.ops` alone runs
 the functions that are written here. Importing :mod:`minizha.kernels` fills the table; from then on
-a call with float arrays runs the kernel of their library. Complex arrays always run the plain
-function, so that the complex step differentiates the mathematics as it is written here.
+a call with float arrays runs the kernel, where there is one for their library. Complex arrays
+always run the plain function, so that the complex step differentiates what is written here.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def replaceable(plain: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _kernel_for(name: str, values: Iterable[Any]) -> Kernel | None:
-    """The kernel for arguments with floats and without complex numbers, of the floats' library."""
+    """The kernel for these arguments; None where there is none, or an array is complex. The library
+    is that of the floats."""
     floats = None
     for value in values:
         if is_array(value):
