@@ -46,10 +46,14 @@ def number(name: str, value: Any, interval: str = "(-inf, inf)", *, optional: bo
         return None
     low, high = (float(end) for end in interval[1:-1].split(","))
     try:
-        real = isinstance(value, numbers.Real) and not is_flag(value)
-        found = float(value) if real else math.nan
+        # a number has __float__, a text has not; of arrays, those of one number without axes
+        real = isinstance(value, numbers.Real) or not isinstance(value, numbers.Complex)
+        single = hasattr(value, "__float__") and getattr(value, "ndim", 0) == 0
+        found = float(value) if real and single and not is_flag(value) else math.nan
     except OverflowError:
         found = math.inf
+    except (TypeError, ValueError):
+        found = math.nan
     above = low <= found if interval[0] == "[" else low < found
     below = found <= high if interval[-1] == "]" else found < high
     if not (above and below):

@@ -79,9 +79,8 @@ def pooler_of_the_last_token(right):
 
 def labelled_rows_one_off(right):
     def masked_words_backward(d, cache, g):
-        labelled = cache.labelled
-        rows = (labelled.rows + 1) % (labelled.shape[0] * labelled.shape[1])
-        return right(d, cache._replace(labelled=labelled._replace(rows=rows)), g)
+        B, L, _ = cache.inputs[-1].shape
+        return right(d, cache._replace(rows=(cache.rows + 1) % (B * L)), g)
 
     return masked_words_backward
 

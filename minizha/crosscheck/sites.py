@@ -23,13 +23,12 @@ from minizha.model.call import ModelCache
 from minizha.nezha.attention import AttentionBlockCache, merge_heads
 from minizha.nezha.embeddings import EmbeddingsCache
 from minizha.nezha.encoder import LayerCache
-from minizha.nezha.heads import PredictionsCache
 from minizha.nezha.losses import (
     ClassesCache,
-    LabelledCache,
     MaskedWordsCache,
     NextSentenceCache,
     SpansCache,
+    all_predictions,
 )
 
 
@@ -59,8 +58,7 @@ def sites(record: ModelCache, values: dict[str, Any], heard: Heard) -> Iterator[
         yield _result(table["pooler"], activation, heard)
     for task in record.tasks:
         if isinstance(task, MaskedWordsCache):
-            _, everything = task.all_predictions()
-            yield from _predictions(table, everything, task.labelled, heard)
+            yield from _predictions(table, task, heard)
         elif isinstance(task, NextSentenceCache):
             yield _result(table["cls.seq_relationship"], task.seq_relationship, heard)
         elif isinstance(task, ClassesCache):
@@ -130,26 +128,22 @@ def _attention(prefix: str, cache: AttentionBlockCache, heard: Heard) -> Iterato
     yield _result(output, cache.output.LayerNorm, heard, prefix)
 
 
-def _predictions(
-    table: dict[str, Entry],
-    everything: PredictionsCache,
-    labelled: LabelledCache | None,
-    heard: Heard,
-) -> Iterator[Site]:
-    """The values of all tokens; the gradients of those that a label, or someone above, asked for."""
+def _predictions(table: dict[str, Entry], cache: MaskedWordsCache, heard: Heard) -> Iterator[Site]:
+    """The values of all tokens; the gradients of those that are labelled, or have one from upstream."""
+    _, everything = all_predictions(cache)
     for step, name in enumerate(("dense", "activation", "", "")):
         path = "cls.predictions" + (".transform" if step < 3 else "")
         entry = table[f"{path}.{name}".removesuffix(".")]
         gradient = heard.dy(everything[step])
-        if labelled is not None:
-            rows = heard.dy(labelled.predictions[step])
-            asked = None if rows is None else _in_their_places(rows, labelled)
-            gradient = asked if gradient is None else gradient + (0.0 if asked is None else asked)
+        rows = None if cache.predictions is None else heard.dy(cache.predictions[step])
+        if rows is not None:
+            full = _in_their_places(rows, cache)
+            gradient = full if gradient is None else gradient + full
         yield _site(entry, heard.y(everything[step]), gradient)
 
 
-def _in_their_places(rows: Array, labelled: LabelledCache) -> Array:
-    B, L, _ = labelled.shape
+def _in_their_places(rows: Array, cache: MaskedWordsCache) -> Array:
+    B, L, _ = cache.inputs[-1].shape
     full = namespace(rows).zeros((B * L, rows.shape[-1]), dtype=rows.dtype)
-    full[labelled.rows] = rows
+    full[cache.rows] = rows
     return full.reshape(B, L, -1)

@@ -62,6 +62,8 @@ def shared_arguments(method: Callable[..., Any]) -> Callable[..., Any]:
         return method(self, SharedArguments(**shared), **given)
 
     call.__signature__ = signature
+    call.__annotations__ = {n: p.annotation for n, p in list(signature.parameters.items())[1:]}
+    call.__annotations__["return"] = signature.return_annotation
     return call
 
 
@@ -264,7 +266,7 @@ def _input_gradients(call: Call, gradients: InputGradients) -> dict[str, Any]:
     for name, (x, d) in given.items():
         if x is not None:
             d = zeros(x) if d is None else d
-            found[name] = d.reshape(*call.batch, *d.shape[1:])
+            found[name] = d if len(call.batch) == 1 else d.reshape(*call.batch, *d.shape[1:])
     if layers[0].attention.past is not None:
         found["past_key_values"] = tuple(
             tuple(d or (zeros(array) for array in _past_arrays(layer)))

@@ -190,6 +190,9 @@ def check_items(items: Any) -> ItemsInBatch:
         raise ArgumentError(
             f"num_items_in_batch: expected an ItemsInBatch or None, found {items!r}"
         )
-    for name, count in zip(items._fields, items, strict=True):
-        integer(f"num_items_in_batch.{name}", count, 1, optional=True)
-    return items
+    return ItemsInBatch(
+        *(
+            integer(f"num_items_in_batch.{name}", count, 1, optional=True)
+            for name, count in zip(items._fields, items, strict=True)
+        )
+    )

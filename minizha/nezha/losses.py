@@ -10,7 +10,6 @@ p and g are trees of the whole model. Of the two upstream gradients, one may be 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -102,21 +101,22 @@ def loss_of_backward(dloss: Array | float | None, cache: LossCache) -> Array | N
     return LOSSES[cache.problem_type].backward(dloss, cache.loss).reshape(cache.shape)
 
 
-class LabelledCache(NamedTuple):
-    """The numbers of the labelled rows, hidden's shape, and the caches of their logits and loss."""
-
-    rows: Array
-    shape: tuple[int, int, int]
-    predictions: PredictionsCache
-    loss: CrossEntropyCache
-
-
 class MaskedWordsCache(NamedTuple):
-    """The cache of the loss, None without labels; and a function that computes the logits of all
-    tokens and their cache, once."""
+    """What the logits of all tokens are computed from, and these with their cache, once somebody has
+    read them. Then the numbers of the labelled rows and their caches, None without labels."""
 
-    labelled: LabelledCache | None
-    all_predictions: Callable[[], tuple[Array, PredictionsCache]]
+    inputs: tuple[Tree, NezhaConfig, Array]
+    everything: list[tuple[Array, PredictionsCache]]
+    rows: Array | None = None
+    predictions: PredictionsCache | None = None
+    loss: CrossEntropyCache | None = None
+
+
+def all_predictions(cache: MaskedWordsCache) -> tuple[Array, PredictionsCache]:
+    """The logits of all tokens, (B, L, V), and their cache; computed once."""
+    if not cache.everything:
+        cache.everything.append(predictions(*cache.inputs))
+    return cache.everything[0]
 
 
 def masked_words(
@@ -132,16 +132,15 @@ def masked_words(
 
     Source: NezhaForMaskedLM.
     """
-    all_predictions = functools.cache(lambda: predictions(p, config, hidden))
-    loss = labelled = None
+    loss, cache = None, MaskedWordsCache((p, config, hidden), [])
     if labels is not None:
         rows, values = labelled_rows(labels.values.reshape(-1))  # (M), (M)
         rows = to_backend(rows, namespace(hidden))
         vectors = hidden.reshape(-1, hidden.shape[-1])[rows]  # (M, D)
         logits, head_cache = predictions(p, config, vectors)  # (M, V)
         loss, loss_cache = cross_entropy(logits, values, labels.count)  # ()
-        labelled = LabelledCache(rows, hidden.shape, head_cache, loss_cache)
-    return Scores(loss, lambda: all_predictions()[0]), MaskedWordsCache(labelled, all_predictions)
+        cache = cache._replace(rows=rows, predictions=head_cache, loss=loss_cache)
+    return Scores(loss, lambda: all_predictions(cache)[0]), cache
 
 
 def masked_words_backward(d: Scores, cache: MaskedWordsCache, g: Tree) -> Array:
@@ -152,16 +151,16 @@ def masked_words_backward(d: Scores, cache: MaskedWordsCache, g: Tree) -> Array:
 
     Shapes: d.logits (B, L, V) → dhidden (B, L, D).
     """
-    labelled, dhidden = cache.labelled, None
+    dhidden = None
     if d.loss is not None:
-        dlogits = cross_entropy_backward(d.loss, labelled.loss)  # (M, V)
-        dvectors = predictions_backward(dlogits, labelled.predictions, g)  # (M, D)
-        B, L, D = labelled.shape
+        dlogits = cross_entropy_backward(d.loss, cache.loss)  # (M, V)
+        dvectors = predictions_backward(dlogits, cache.predictions, g)  # (M, D)
+        B, L, D = cache.inputs[-1].shape
         dhidden = namespace(dvectors).zeros((B * L, D), dtype=dvectors.dtype)  # (B·L, D)
-        dhidden[labelled.rows] = dvectors
+        dhidden[cache.rows] = dvectors
         dhidden = dhidden.reshape(B, L, D)  # (B, L, D)
     if d.logits is not None:
-        _, head_cache = cache.all_predictions()
+        _, head_cache = all_predictions(cache)
         dhidden = add(dhidden, predictions_backward(d.logits, head_cache, g))
     return dhidden
 

@@ -45,7 +45,12 @@ class PretrainOptions:
     min_count: int = _option(2, 1, "rarer characters are unknown")
 
     def __post_init__(self) -> None:
-        faults = [fault for f in fields(self) if (fault := _check(f, getattr(self, f.name)))]
+        faults = []
+        for f in fields(self):
+            try:
+                object.__setattr__(self, f.name, _checked(f, getattr(self, f.name)))
+            except ArgumentError as error:
+                faults.append(str(error))
         if not faults and (self.hidden_size % self.heads or (self.hidden_size // self.heads) % 2):
             faults.append(
                 "hidden_size / heads: expected an even whole number, found "
@@ -60,14 +65,8 @@ def option_type(f: Field) -> type:
     return {"int": int, "float": float}[f.type]
 
 
-def _check(f: Field, value: Any) -> str | None:
-    """What is wrong with a value, or None."""
+def _checked(f: Field, value: Any) -> Any:
     low, high = f.metadata["low"], f.metadata["high"]
-    try:
-        if option_type(f) is int:
-            integer(f.name, value, low, None if high == math.inf else high)
-        else:
-            number(f.name, value, f"[{low:g}, {high:g}" + (")" if high == math.inf else "]"))
-    except ArgumentError as error:
-        return str(error)
-    return None
+    if option_type(f) is int:
+        return integer(f.name, value, low, None if high == math.inf else high)
+    return number(f.name, value, f"[{low:g}, {high:g}" + (")" if high == math.inf else "]"))

@@ -33,7 +33,7 @@ class Counts(NamedTuple):
 def count(record: ModelCache) -> Counts:
     """The figures of one recorded pass that had both kinds of labels."""
     masked_words, next_sentence = record.tasks
-    words, pairs = masked_words.labelled.loss, next_sentence.loss.loss
+    words, pairs = masked_words.loss, next_sentence.loss.loss
     return Counts(
         *record.losses,
         (words.probs.argmax(axis=-1) == words.labels).sum(),
