@@ -169,10 +169,8 @@ def multi_head_attention_backward(
     if cache.past_length is not None:
         dpast = KeysAndValues(dkey[:, :, :P], dvalue[:, :, :P])  # (B, N, P, d)
     if cache.key is not None:
-        dkey, dvalue = (
-            merge_heads(dkey[:, :, P:]),
-            merge_heads(dvalue[:, :, P:]),
-        )  # (B, S, N·d), (B, S, N·d)
+        dkey = merge_heads(dkey[:, :, P:])  # (B, S, N·d)
+        dvalue = merge_heads(dvalue[:, :, P:])
         from_key, dweight, dbias = linear_backward(dkey, cache.key)  # (B, S, D), (N·d, D), (N·d)
         accumulate(g.key, weight=dweight, bias=dbias)
         from_value, dweight, dbias = linear_backward(dvalue, cache.value)
