@@ -46,7 +46,7 @@ def number(name: str, value: Any, interval: str = "(-inf, inf)", *, optional: bo
         return None
     low, high = (float(end) for end in interval[1:-1].split(","))
     try:
-        # a number has __float__, a text has not; of arrays, those of one number without axes
+        # a real number, or what turns into one: a text has no __float__, an array must have no axes
         real = isinstance(value, numbers.Real) or not isinstance(value, numbers.Complex)
         single = hasattr(value, "__float__") and getattr(value, "ndim", 0) == 0
         found = float(value) if real and single and not is_flag(value) else math.nan

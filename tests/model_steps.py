@@ -136,7 +136,7 @@ def next_sentence_step(sizes: Sizes, backend: str) -> None:
 
 def decoding_step(sizes: Sizes, backend: str, arrays: int, **changes: Any) -> None:
     """With a past of 2 or of 4 ``arrays`` a layer; of 4, two are keys and values of the encoder.
-    Everything that the call returns is asked for on the way back."""
+    Every output of the call gets an upstream gradient."""
     B, L, N, d, P, S = sizes.B, sizes.L, sizes.N, sizes.d, sizes.P, sizes.S
     rng, model = np.random.default_rng(0), NezhaModel(sizes.decoder(**changes), backend=backend)
     past = [

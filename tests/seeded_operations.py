@@ -53,7 +53,7 @@ def installed(op, what):
         if (
             op,
             "numpy",
-        ) in KERNELS:  # its result stays, but the wrong way back reads the plain cache
+        ) in KERNELS:  # its result stays, but the wrong backward reads the plain cache
             right = KERNELS[op, "numpy"].forward
             wrong = KERNELS[op, "numpy"]._replace(
                 forward=lambda *a, **named: (right(*a, **named)[0], FORWARDS[op](*a, **named)[1])

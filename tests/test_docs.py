@@ -52,6 +52,24 @@ def test_every_link_leads_to_a_file(page):
     assert [t for t in targets if not (page.parent / t).exists()] == []
 
 
+def unlike_typed(text):
+    """Shell commands that a shell does not take as shown: an interactive zsh knows no comments, and
+    brackets without quotes are a pattern of file names."""
+    commands = re.findall(r"^(?:minizha|pip|pytest|python3?|node) .*$", text, re.M)
+    bare = [re.sub(r"'[^']*'|\"[^\"]*\"", "", command) for command in commands]
+    return [c for c, b in zip(commands, bare, strict=True) if "#" in b or "[" in b]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_command_can_be_typed_as_shown(page):
+    assert unlike_typed(page.read_text("utf-8")) == []
+
+
+@pytest.mark.parametrize("line", ["minizha fill-mask 一[MASK]", "minizha info m  # what it has"])
+def test_a_command_that_a_shell_misreads_is_seen(line):
+    assert unlike_typed(f"```\n{line}\n```") == [line]
+
+
 def follow(record, path):
     """What a path such as ``record.nezha.encoder[0].pooler`` leads to."""
     for name, place in re.findall(r"\.(\w+)|\[(\d+)\]", path):

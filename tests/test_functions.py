@@ -9,6 +9,7 @@ from importlib import import_module
 import pytest
 
 import minizha.nezha
+from minizha import MinizhaError, NezhaConfig
 from minizha.model.auto import CLASSES
 from minizha.nezha.parameters import Tree
 from test_architecture import MODULES
@@ -91,3 +92,8 @@ def test_the_classes_are_two_levels_deep():
         while chain.__base__ is not object:
             chain, level = chain.__base__, level + 1
         assert level == 2, kind
+
+
+def test_the_base_of_the_classes_is_no_class_to_use():
+    with pytest.raises(MinizhaError, match=r"^NezhaPreTrainedModel: expected one of the Nezha cla"):
+        CLASSES[0].__base__(NezhaConfig())

@@ -5,6 +5,7 @@ That workers change nothing and that one batch is learnt by heart stands in test
 
 import csv
 import os
+import shlex
 
 import numpy as np
 import pytest
@@ -68,7 +69,9 @@ def test_what_a_run_leaves(corpus, tmp_path, backend, capsys):
         ", cupy, 1 process\n" if backend == "cupy" else ", numpy, 2 processes\n"
     ) in captured.out
     assert "masked words    accuracy 0." in captured.out
-    assert captured.out.endswith(f"try: minizha fill-mask 曹操引[MASK]来攻 --model {out}\n")
+    assert captured.out.endswith(
+        f"try: minizha fill-mask '曹操引[MASK]来攻' --model {shlex.quote(str(out))}\n"
+    )
     assert "4/4" in captured.err
 
 

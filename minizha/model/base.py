@@ -93,6 +93,10 @@ class ParameterisedModel:
     @classmethod
     def shapes(cls, config: NezhaConfig) -> Shapes:
         """Names and shapes of the parameters of a model of this class, in checkpoint order."""
+        if not hasattr(cls, "_pooled"):
+            raise MinizhaError(
+                f"{cls.__name__}: expected one of the Nezha classes, found their base"
+            )
         return body_shapes(config, pooler=cls._pooled) | cls._head_shapes(config)
 
     def _own_shapes(self) -> Shapes:

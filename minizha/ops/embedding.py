@@ -25,7 +25,7 @@ def embedding(
     Shapes: ids (…) integers in [0, V), weight (V, D) → y (…, D) of weight's dtype.
 
     Convention: the row ``padding_idx`` is read like any other but receives no gradient from
-    here. The ids are not checked: the model does that on the host, at its door, because an
+    here. The ids are not checked: the model checks its arguments on the host, because an
     index out of range is an exception in NumPy and wraps around in silence in CuPy.
 
     Source: ``torch.nn.Embedding``; ``word_embeddings`` and ``token_type_embeddings``.

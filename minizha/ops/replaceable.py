@@ -1,6 +1,6 @@
 """Operations that a faster pair of functions may replace, and the table of these pairs, the kernels.
 
-Every operation of this package is complete as it is: whoever imports :mod:`minizha.ops` alone runs
+Every operation of this package is complete: a program that imports :mod:`minizha.ops` alone runs
 the functions that are written here. Importing :mod:`minizha.kernels` fills the table; from then on
 a call with float arrays runs the kernel, where there is one for their library. Complex arrays
 always run the plain function, so that the complex step differentiates what is written here.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import time
 from collections import deque
 from pathlib import Path
@@ -65,7 +66,7 @@ def run(
     if examples:
         print("\nheld-out sentences:", *map(_line, examples), sep="\n")
     print(f"\nmodel, vocabulary and loss curve are in {folder}\n"
-          f"try: minizha fill-mask 曹操引[MASK]来攻 --model {folder}")  # fmt: skip
+          f"try: minizha fill-mask '曹操引[MASK]来攻' --model {shlex.quote(str(folder))}")  # fmt: skip
     return True
 
 
