@@ -85,8 +85,8 @@ class NezhaConfig:
             object.__setattr__(self, name, value)
         object.__setattr__(self, "extra", extra)
         if not faults:
-            self._settle_labels(given, faults)
-            self._settle_pruned_heads(faults)
+            self._resolve_labels(given, faults)
+            self._resolve_pruned_heads(faults)
             self._check_together(faults)
         if faults:
             raise ArgumentError("NezhaConfig: " + "; ".join(faults))
@@ -106,7 +106,7 @@ class NezhaConfig:
         """Features of one head: ``hidden_size / num_attention_heads``."""
         return self.hidden_size // self.num_attention_heads
 
-    def kept_heads(self, layer: int) -> tuple[int, ...]:
+    def unpruned_heads(self, layer: int) -> tuple[int, ...]:
         """The heads of a layer's self-attention that were not pruned, by their original numbers."""
         pruned = self.pruned_heads.get(layer, ())
         return tuple(head for head in range(self.num_attention_heads) if head not in pruned)
@@ -162,7 +162,7 @@ class NezhaConfig:
                 f"NezhaConfig: a value can't be written as JSON: {error}"
             ) from error
 
-    def _settle_labels(self, given: dict, faults: list[str]) -> None:
+    def _resolve_labels(self, given: dict, faults: list[str]) -> None:
         names = self.id2label
         if names is None:
             names = {i: f"LABEL_{i}" for i in range(self.num_labels)}
@@ -189,7 +189,7 @@ class NezhaConfig:
         if self.label2id is None:
             object.__setattr__(self, "label2id", {label: i for i, label in names.items()})
 
-    def _settle_pruned_heads(self, faults: list[str]) -> None:
+    def _resolve_pruned_heads(self, faults: list[str]) -> None:
         layers, heads, settled = self.num_hidden_layers, self.num_attention_heads, {}
         for key, value in self.pruned_heads.items():
             try:

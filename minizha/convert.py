@@ -59,7 +59,7 @@ def convert(source: str | PathLike[str], target: str | PathLike[str]) -> Convers
     config, tensors = read_model_folder(folder)
     try:
         kind = class_of(config, tensors)
-        config = kind.settle(config)
+        config = kind.resolve_config(config)
         shapes = kind.shapes(config)
         found, missing, _, faults, _ = match(tensors, shapes)
     except ArgumentError as error:

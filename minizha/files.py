@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from minizha.errors import ArgumentError, FileError
-from minizha.saving import (
+from minizha.transaction import (
     as_file_error,
     clear_leftovers,
     commit,
@@ -48,8 +48,8 @@ def write_together(files: Mapping[str | PathLike[str], bytes]) -> None:
     """:func:`write_atomic` for files that belong together: a full disk, Ctrl-C, and where they
     lie in one folder even a kill or a power cut, leave all old files or all new ones.
 
-    Convention: after a kill the new files may wait in ``FOLDER/.minizha-save`` (:mod:`saving
-    <minizha.saving>` tells why). Every read of this package looks there first; the next write to
+    Convention: after a kill the new files may wait in ``FOLDER/.minizha-save`` (:mod:`transaction
+    <minizha.transaction>` tells why). Every read of this package looks there first; the next write to
     the folder moves them, and removes what killed writers left.
 
     Raises:

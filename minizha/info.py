@@ -7,7 +7,7 @@ from os import PathLike
 
 from minizha.checkpoint.folder import stored_weights
 from minizha.checkpoint.hub import MODEL_FILES, local_folder
-from minizha.checkpoint.kinds import OtherModelError
+from minizha.checkpoint.model_type import OtherModelError
 from minizha.checkpoint.stored import StoredTensor, shown
 from minizha.config import CONFIG_NAME, NezhaConfig
 from minizha.errors import ArgumentError, FileError

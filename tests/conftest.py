@@ -33,7 +33,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     if config.getoption("--backend") == "standin":
-        from standin import install
+        from tests.support.standin import install
 
         install()
         settings.load_profile("standin")

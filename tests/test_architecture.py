@@ -21,7 +21,7 @@ LAYERS = (
     {"kernels"},
     {"ops"},
     {"backend"},
-    {"config", "config_checks", "files", "saving"},
+    {"config", "config_checks", "files", "transaction"},
     {"checks"},
     {"errors"},
 )

@@ -6,9 +6,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-import standin
 from minizha import backend
 from minizha.errors import BackendError, MinizhaError
+from tests.support import standin
 
 cupy = standin.cupy
 

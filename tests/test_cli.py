@@ -8,7 +8,7 @@ import pytest
 
 from minizha import NezhaForPreTraining, NezhaModel, NezhaTokenizer
 from minizha.cli import main
-from short_runs import DOCUMENT, TINY, train_into
+from tests.support.short_runs import DOCUMENT, TINY, train_into
 
 
 @pytest.fixture(autouse=True)
@@ -99,12 +99,12 @@ def test_the_stand_in_for_a_gpu(trained, capsys, backend):
         ("pretrain --steps 1.5", "argument --steps: invalid int value: '1.5'"),
         ("pretrain --steps 0", "steps: expected an integer in [1, 1000000000], found 0"),
         (
-            "pretrain --steps 0 --rate -1",
-            "steps: expected an integer in [1, 1000000000], found 0; rate",
+            "pretrain --steps 0 --learning-rate -1",
+            "steps: expected an integer in [1, 1000000000], found 0; learning_rate",
         ),
         ("pretrain --heads 0", "heads: expected an integer in [1, 1024], found 0"),
         ("pretrain --heads 3", "hidden_size / heads: expected an even whole number"),
-        ("pretrain --rate nan", "rate: expected a number in [0, 1], found nan"),
+        ("pretrain --learning-rate nan", "learning_rate: expected a number in [0, 1], found nan"),
         ("pretrain --workers 0", "--workers: expected an integer of at least 1 or None, found 0"),
         ("pretrain --size 3", "unrecognized arguments: --size 3"),
         ("pretrain --corpus missing.txt", "missing.txt: can't be read: No such file"),

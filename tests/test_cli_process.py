@@ -10,7 +10,7 @@ import pytest
 
 from minizha import NezhaForPreTraining
 from minizha.cli import main
-from short_runs import COMMAND, DOCUMENT, TINY, command, train_into
+from tests.support.short_runs import COMMAND, DOCUMENT, TINY, command, train_into
 
 COMMANDS = ("pretrain", "fill-mask", "next-sentence", "info")
 

@@ -22,8 +22,8 @@ from minizha.errors import CheckpointWarning, FileError
 from minizha.info import describe_folder
 from minizha.model.auto import CLASSES, class_of
 from minizha.text.vocabulary import SPECIAL_TOKENS
-from port_names import CONFIG, SCHEMES, parameters
-from torch_files import legacy_of, zip_of
+from tests.support.files.torch_files import legacy_of, zip_of
+from tests.support.port_names import CONFIG, SCHEMES, parameters
 
 WRITERS = {
     "safetensors": ("model.safetensors", to_safetensors),

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import standin
-from standin.table import CONSTANTS, FUNCTIONS, METHODS, NOT_IN_CUPY, UFUNCS
+from tests.support import standin
+from tests.support.standin.table import CONSTANTS, FUNCTIONS, METHODS, NOT_IN_CUPY, UFUNCS
 
 ours = standin.cupy
 POSITIONAL = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD

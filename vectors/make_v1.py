@@ -111,8 +111,8 @@ def optimize(model: Any, inputs: Arrays, steps: int) -> Arrays:
             history[name].append(float(value))
     arrays = {f"history/{name}": np.array(values) for name, values in history.items()}
     arrays |= {f"final/{name}": array for name, array in model.state_dict().items()}
-    arrays |= {f"exp_avg/{name}": array for name, array in adam.means.items()}
-    return arrays | {f"exp_avg_sq/{name}": array for name, array in adam.squares.items()}
+    arrays |= {f"exp_avg/{name}": array for name, array in adam.m.items()}
+    return arrays | {f"exp_avg_sq/{name}": array for name, array in adam.v.items()}
 
 
 def check(case: Case, arrays: Arrays) -> None:

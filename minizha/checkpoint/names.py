@@ -60,7 +60,7 @@ def canonical_names(arrays: Mapping[str, Any], expected: Iterable[str]) -> dict[
     for name in turned:
         _refuse_contradiction(name, renamed, spellings)
         renamed[name] = renamed[name].T
-    _settle_decoder(renamed, expected)
+    _resolve_decoder(renamed, expected)
     return renamed
 
 
@@ -91,7 +91,7 @@ def _refuse_contradiction(name: str, arrays: Mapping[str, Any], spellings: dict[
         )
 
 
-def _settle_decoder(arrays: dict[str, Any], expected: set[str]) -> None:
+def _resolve_decoder(arrays: dict[str, Any], expected: set[str]) -> None:
     head, words = "cls.predictions.", "nezha.embeddings.word_embeddings.weight"
     if head + "bias" in expected and head + "decoder.bias" in arrays:
         arrays[head + "bias"] = arrays.pop(head + "decoder.bias")

@@ -1,8 +1,9 @@
 """Is it right? Traces of a model, their comparison with another implementation's, and checks of
 gradients, here and for whoever writes a backward pass of their own.
 
-Read names, overhear, sites, nesting, tracing, trace_file, inputs_file; comparison, diagnosis, report,
-comparing; adapters; vectors, vectors_report; gradient_checks, pair_checks; commands.
+Read names, recorder, trace_entries, nesting, tracing, trace_file, inputs_file; comparison,
+diagnosis, report, comparing; adapters; vectors, vectors_report; gradient_checks, pair_checks;
+commands.
 
 Looked up when first used, as in :mod:`minizha` itself.
 """

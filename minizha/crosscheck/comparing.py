@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from minizha.checks import number
-from minizha.crosscheck.comparison.differences import Comparison, Difference, Whereabouts
+from minizha.crosscheck.comparison.differences import Comparison, Difference, Location
+from minizha.crosscheck.comparison.location import locate
 from minizha.crosscheck.comparison.matching import (
     Matched,
     Shape,
@@ -22,7 +23,6 @@ from minizha.crosscheck.comparison.measure import Measured, coarser, measure, pr
 from minizha.crosscheck.comparison.noise import MOST, Noise
 from minizha.crosscheck.comparison.remarks import remarks
 from minizha.crosscheck.comparison.visible import beside_kinks, visible_entries
-from minizha.crosscheck.comparison.whereabouts import whereabouts
 from minizha.crosscheck.diagnosis import diagnose as explain
 from minizha.crosscheck.names import GRADIENT, is_gradient
 from minizha.crosscheck.report.report import Report
@@ -149,7 +149,7 @@ class _Walk:
         first, where, findings, more = plain.divergence, None, (), ()
         measured = first is not None and not math.isnan(first.max_abs)
         if measured:
-            where = self._whereabouts(first)
+            where = self._locate(first)
         if measured and diagnose:
             findings, more = explain(self.ours, self.matched, first.name, precision=self.precision)
         parameters = getattr(self.ours, "parameters", {})
@@ -282,12 +282,12 @@ class _Walk:
 
     # --- the first that differs -------------------------------------------------------------------
 
-    def _whereabouts(self, first: Difference) -> Whereabouts:
+    def _locate(self, first: Difference) -> Location:
         theirs = self.matched[first.name]
         ours = read_array(self.ours, first.name, "ours")
         allowed = self.entrywise or (0.0, self.allowed[first.name])
         scale = self.noise.scale(first.name)
         visible = self.visible(first.name, ours.shape)
-        return whereabouts(
+        return locate(
             first.name, ours, theirs, allowed, scale=scale, visible=visible, trace=self.ours
         )

@@ -11,8 +11,8 @@ import numpy as np
 from minizha.backend import Array, is_array, to_backend, to_host
 from minizha.crosscheck.names import GRADIENT, UPSTREAM, WORDS, without_prefix
 from minizha.crosscheck.nesting import flat
-from minizha.crosscheck.overhear import overhear
-from minizha.crosscheck.sites import Site, sites
+from minizha.crosscheck.recorder import record_operations
+from minizha.crosscheck.trace_entries import TraceEntry, trace_entries
 from minizha.crosscheck.trace_file import Trace
 from minizha.errors import ArgumentError
 from minizha.model.base import ParameterisedModel
@@ -54,21 +54,21 @@ def trace(
         ArgumentError: ``model`` or an argument is not what was expected.
     """
     _check(model, inputs, upstream)
-    twin = model.twin(chunk_size_feed_forward=0)
+    copy = model.copy_with(chunk_size_feed_forward=0)
     arguments = dict(inputs) | {"record": True, "return_dict": True}
     fields: dict[str, Any] = {}
     given: dict[str, Any] = {}
-    with overhear() as heard:
-        out = twin(**arguments)
+    with record_operations() as recorder:
+        out = copy(**arguments)
         for field in LOGITS:
             getattr(out, field, None)  # the logits of all tokens are computed when somebody reads
         if gradients:
-            fields = _upstream(twin, out, upstream)
+            fields = _upstream(copy, out, upstream)
             given = out.backward(**fields)
-    found = list(sites(out.record, _values(twin, inputs, out), heard))
+    found = list(trace_entries(out.record, _values(copy, inputs, out), recorder))
     arrays = {site.name: site.value for site in found}
     if gradients:
-        arrays |= _gradients(found, twin, given)
+        arrays |= _gradients(found, copy, given)
     return Trace(
         {name: to_host(array) for name, array in arrays.items()},
         model_class=type(model).__name__,
@@ -128,7 +128,7 @@ def _values(model: Any, inputs: Mapping[str, Any], out: ModelOutput) -> dict[str
     return {"inputs_embeds": embeds, "loss": getattr(out, "loss", None), **losses}
 
 
-def _gradients(found: list[Site], model: Any, given: Mapping[str, Any]) -> dict[str, Array]:
+def _gradients(found: list[TraceEntry], model: Any, given: Mapping[str, Any]) -> dict[str, Array]:
     """In the order in which the way back meets them: that of ``found``, reversed."""
     parameters = {without_prefix(name): d for name, d in model.gradients().items()}
     arrays: dict[str, Array] = {}

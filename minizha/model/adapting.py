@@ -135,8 +135,8 @@ class Adaptable:
         self._become(config, arrays)
 
     def _prune_layer(self, arrays: dict[str, Array], layer: int, config: NezhaConfig) -> None:
-        d, there = config.head_size, self.config.kept_heads(layer)
-        kept = [there.index(head) for head in config.kept_heads(layer)]
+        d, there = config.head_size, self.config.unpruned_heads(layer)
+        kept = [there.index(head) for head in config.unpruned_heads(layer)]
         kept = to_backend(np.array(kept), self.xp)
         name = f"{self._body}encoder.layer.{layer}.attention."
         # head n owns d rows of the projections, and d columns of the matrix after them

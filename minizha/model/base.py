@@ -55,7 +55,7 @@ class ParameterisedModel:
     ) -> None:
         if not isinstance(config, NezhaConfig):
             raise ArgumentError(f"config: expected a NezhaConfig, found {type(config).__name__}")
-        self.config = config = self.settle(config)
+        self.config = config = self.resolve_config(config)
         self.dtype = _dtype_name(dtype)
         self.backend = backend
         self.xp = get_backend(backend)
@@ -86,7 +86,7 @@ class ParameterisedModel:
     # Parameters
 
     @classmethod
-    def settle(cls, config: NezhaConfig) -> NezhaConfig:
+    def resolve_config(cls, config: NezhaConfig) -> NezhaConfig:
         """``config``, with what this class leaves no choice about."""
         return config
 
@@ -147,7 +147,7 @@ class ParameterisedModel:
 
     def astype(self, dtype: str) -> Self:
         """A copy of the model, mode included, whose parameters have another dtype."""
-        other = self.twin()
+        other = self.copy_with()
         other.dtype = _dtype_name(dtype)
         real = "float32" if other.dtype == "float32" else "float64"
         other.table = self._table(real)
@@ -163,7 +163,7 @@ class ParameterisedModel:
             other._rng = np.random.default_rng(int(self._rng.integers(2**63)))
         return other
 
-    def twin(self, **changes: Any) -> Self:
+    def copy_with(self, **changes: Any) -> Self:
         """A model with the same parameters and mode, and with gradients and dropout of its own: what
         it draws is what this one would draw next. ``changes`` are values of the configuration that
         leave the parameters as they are."""

@@ -124,7 +124,7 @@ class NezhaForQuestionAnswering(NezhaPreTrainedModel):
     """
 
     @classmethod
-    def settle(cls, config: NezhaConfig) -> NezhaConfig:
+    def resolve_config(cls, config: NezhaConfig) -> NezhaConfig:
         """With two labels: Transformers makes as many columns as there are."""
         return config if config.num_labels == 2 else config.replace(num_labels=2)
 

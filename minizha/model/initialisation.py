@@ -24,7 +24,9 @@ def body_shapes(config: NezhaConfig, *, pooler: bool, prefix: str = "nezha.") ->
     }
     for i in range(config.num_hidden_layers):
         layer = f"encoder.layer.{i}."
-        shapes |= _attention(layer + "attention.", D, len(config.kept_heads(i)) * config.head_size)
+        shapes |= _attention(
+            layer + "attention.", D, len(config.unpruned_heads(i)) * config.head_size
+        )
         if config.add_cross_attention:
             shapes |= _attention(layer + "crossattention.", D, D)
         shapes |= linear_shapes(layer + "intermediate.dense", F, D)

@@ -121,7 +121,7 @@ def _past(checker: ArgumentChecker, value: Any, B: int) -> tuple[tuple, tuple]:
         )
     found, P, S = [], "P", "S"
     for i, arrays in enumerate(value):
-        N, d = len(c.kept_heads(i)), c.head_size
+        N, d = len(c.unpruned_heads(i)), c.head_size
         own, cross = _pair(checker, f"{name}[{i}]", arrays, 0, (B, N, P, d)), None
         if len(arrays) == 4:
             cross = _pair(checker, f"{name}[{i}]", arrays, 2, (B, c.num_attention_heads, S, d))
@@ -197,7 +197,7 @@ def _unpruned(checker: ArgumentChecker, head_mask: Array, layer: int) -> Array:
     """Of a layer's head mask, the part of those heads that were not pruned."""
     if layer not in checker.config.pruned_heads:
         return head_mask
-    return head_mask[:, to_backend(np.array(checker.config.kept_heads(layer)), checker.xp)]
+    return head_mask[:, to_backend(np.array(checker.config.unpruned_heads(layer)), checker.xp)]
 
 
 def _lengths(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from minizha.backend import is_array
 from minizha.checkpoint.folder import WEIGHTS_NAMES, stored_weights
-from minizha.checkpoint.kinds import refuse_other_models
+from minizha.checkpoint.model_type import refuse_other_models
 from minizha.checkpoint.names import canonical_names
 from minizha.checkpoint.stored import StoredTensor, shown
 from minizha.config import CONFIG_NAME, NezhaConfig

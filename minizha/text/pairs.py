@@ -44,7 +44,7 @@ class PairSampler:
             nothing continues there.
         max_length: L, the length of a row with its special tokens; at least 5.
         cls_id, sep_id, pad_id: the ids of [CLS], [SEP] and [PAD].
-        lenders: more documents, from which a random B may come but no A.
+        extra_documents: more documents, from which a random B may come but no A.
 
     Source: Devlin et al. 2018, section 3.1, task 2; label 0 is "continues", as in
     NezhaForPreTraining's ``next_sentence_label``.
@@ -60,13 +60,13 @@ class PairSampler:
         cls_id: int,
         sep_id: int,
         pad_id: int,
-        lenders: Sequence[Sequence[Any]] = (),
+        extra_documents: Sequence[Sequence[Any]] = (),
     ):
         self.max_length = integer("max_length", max_length, 5)
         names = ("cls_id", "sep_id", "pad_id")
         self._special = list(map(integer, names, (cls_id, sep_id, pad_id)))
-        own, lent = _of_two_sentences(documents), _of_two_sentences(lenders)
-        kept = own + lent
+        own, extra = _of_two_sentences(documents), _of_two_sentences(extra_documents)
+        kept = own + extra
         if not own or len(kept) < 2:
             raise ArgumentError(
                 "documents: expected at least 2 documents of 2 or more sentences each, "
@@ -84,7 +84,7 @@ class PairSampler:
         self._last = np.repeat(np.cumsum(counts) - 1, counts)
         # the sentences at which an A may begin: something must be left to continue it
         self._openers = np.flatnonzero(np.arange(len(sentences)) < self._last)
-        # lenders come last: the sentences of the documents proper are the first so many
+        # extra_documents come last: the sentences of the documents proper are the first so many
         self._own = int(counts[: len(own)].sum())
         self._own_openers = self._openers[self._openers < self._own]
 

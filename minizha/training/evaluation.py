@@ -10,10 +10,10 @@ from minizha.model.pretraining import NezhaForPreTraining
 from minizha.predict import Guess, fill_mask
 from minizha.text.corpus import Document, split_sentences
 from minizha.text.tokenizer import NezhaTokenizer
-from minizha.training.step import Batch, Counts, count
+from minizha.training.step import Batch, BatchMetrics, batch_metrics
 
 
-class Figures(NamedTuple):
+class Metrics(NamedTuple):
     """Mean losses in nats, shares of right answers, and over how many words and pairs."""
 
     word_loss: float
@@ -24,12 +24,12 @@ class Figures(NamedTuple):
     pairs: int
 
 
-def figures(counts: list[Counts]) -> Figures:
+def mean_metrics(counts: list[BatchMetrics]) -> Metrics:
     """The means over several batches whose losses are means over each; waits for a GPU."""
     rows = np.array([[float(x) for x in c] for c in counts])
     word_loss, pair_loss, right_words, words, right_pairs, pairs = rows.T
     all_words, all_pairs = max(1.0, words.sum()), max(1.0, pairs.sum())
-    return Figures(
+    return Metrics(
         float((word_loss * words).sum() / all_words),
         float(right_words.sum() / all_words),
         float((pair_loss * pairs).sum() / all_pairs),
@@ -39,15 +39,15 @@ def figures(counts: list[Counts]) -> Figures:
     )
 
 
-def evaluate(model: NezhaForPreTraining, examples: Batch, batch_size: int = 64) -> Figures:
+def evaluate(model: NezhaForPreTraining, examples: Batch, batch_size: int = 64) -> Metrics:
     """The figures over all examples, in eval mode, which the model is left in."""
     model.eval()
     counts = []
     for start in range(0, len(examples["input_ids"]), batch_size):
         batch = {name: array[start : start + batch_size] for name, array in examples.items()}
         out = model(**batch, record=True, return_dict=True)
-        counts.append(count(out.record))
-    return figures(counts)
+        counts.append(batch_metrics(out.record))
+    return mean_metrics(counts)
 
 
 class Example(NamedTuple):

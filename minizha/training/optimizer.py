@@ -12,8 +12,8 @@ from minizha.nezha.parameters import unflatten
 def adamw_update(
     parameter: Array,
     gradient: Array,
-    mean: Array,
-    square: Array,
+    m: Array,
+    v: Array,
     step: int,
     rate: float,
     *,
@@ -28,19 +28,19 @@ def adamw_update(
     these factors. The decay acts on the parameter itself and not through the gradient, whose
     size the division would cancel.
 
-    Shapes: parameter (…), gradient (…), mean (…), square (…) → parameter, mean, square.
+    Shapes: parameter (…), gradient (…), m (…), v (…) → parameter, m, v.
 
     Convention: step t counts from 1. New arrays; nothing is mutated.
 
     Source: Loshchilov and Hutter 2019, algorithm 2; ``torch.optim.AdamW``.
     """
     beta1, beta2 = betas
-    mean = beta1 * mean + (1.0 - beta1) * gradient
-    square = beta2 * square + (1.0 - beta2) * (gradient * gradient)
-    deviation = namespace(square).sqrt(square) * (1.0 - beta2**step) ** -0.5 + eps
-    change = mean / deviation
+    m = beta1 * m + (1.0 - beta1) * gradient
+    v = beta2 * v + (1.0 - beta2) * (gradient * gradient)
+    deviation = namespace(v).sqrt(v) * (1.0 - beta2**step) ** -0.5 + eps
+    change = m / deviation
     change *= rate / (1.0 - beta1**step)
-    return parameter * (1.0 - rate * decay) - change, mean, square
+    return parameter * (1.0 - rate * decay) - change, m, v
 
 
 def decays(name: str) -> bool:
@@ -88,8 +88,8 @@ class AdamW:
         self.model = model
         self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
         zeros_like = model.xp.zeros_like
-        self.means = {name: zeros_like(p) for name, p in model.state_dict().items()}
-        self.squares = {name: zeros_like(p) for name, p in model.state_dict().items()}
+        self.m = {name: zeros_like(p) for name, p in model.state_dict().items()}
+        self.v = {name: zeros_like(p) for name, p in model.state_dict().items()}
         self.steps = 0
 
     def step(self, gradients: dict[str, Array], rate: float) -> None:
@@ -99,9 +99,7 @@ class AdamW:
             MinizhaError: the model's parameters have other shapes than when this was made.
         """
         parameters = self.model.state_dict()
-        if {n: p.shape for n, p in parameters.items()} != {
-            n: m.shape for n, m in self.means.items()
-        }:
+        if {n: p.shape for n, p in parameters.items()} != {n: m.shape for n, m in self.m.items()}:
             raise MinizhaError(
                 "AdamW: the model was changed since (its vocabulary or its heads), and these moments "
                 "are of the old one; make a new AdamW"
@@ -109,11 +107,11 @@ class AdamW:
         self.steps += 1
         new = {}
         for name, parameter in parameters.items():
-            new[name], self.means[name], self.squares[name] = adamw_update(
+            new[name], self.m[name], self.v[name] = adamw_update(
                 parameter,
                 gradients[name],
-                self.means[name],
-                self.squares[name],
+                self.m[name],
+                self.v[name],
                 self.steps,
                 rate,
                 betas=self.betas,

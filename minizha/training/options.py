@@ -33,7 +33,7 @@ class PretrainOptions:
     max_relative_position: int = _option(64, 0, "distances beyond it count as it", 100_000)
     length: int = _option(64, 8, "tokens of a pair of segments", 8192)
     batch_size: int = _option(32, 1, "pairs a step", 65536)
-    rate: float = _option(3e-3, 0.0, "learning rate at its peak", 1.0)
+    learning_rate: float = _option(3e-3, 0.0, "learning rate at its peak", 1.0)
     warmup: float = _option(0.3, 0.0, "share of the steps in which the rate rises", 1.0)
     weight_decay: float = _option(0.01, 0.0, "of matrices, not of biases and LayerNorm", 1.0)
     beta2: float = _option(0.98, 0.0, "decay of AdamW's mean square", 0.999999)

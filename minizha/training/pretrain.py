@@ -25,7 +25,7 @@ from minizha.text.vocabulary import SPECIAL_TOKENS
 from minizha.training.optimizer import AdamW, clip_by_global_norm
 from minizha.training.options import PretrainOptions
 from minizha.training.schedule import linear_schedule
-from minizha.training.step import Batch, Counts
+from minizha.training.step import Batch, BatchMetrics
 from minizha.training.workers import Workers
 
 HELD_OUT_SEED = 2019  # fixed: runs on one corpus, with one length, are measured on the same masks
@@ -63,20 +63,20 @@ def _prepare(documents: list[Document], options: PretrainOptions) -> Data:
     if len(tokenizer) == len(SPECIAL_TOKENS):
         raise ArgumentError(f"min_count: no character occurs {options.min_count} times")
 
-    def sampler(part: list[Document], lenders: list[Document]) -> PairSampler:
+    def sampler(part: list[Document], extra_documents: list[Document]) -> PairSampler:
         return PairSampler(
             tokenize_documents(part, tokenizer),
             options.length,
             tokenizer.cls_token_id,
             tokenizer.sep_token_id,
             tokenizer.pad_token_id,
-            tokenize_documents(lenders, tokenizer),
+            tokenize_documents(extra_documents, tokenizer),
         )
 
     rng = np.random.default_rng(HELD_OUT_SEED)
     # one or two held-out documents may have no random sentences to give: then the others lend some
-    lenders = train if len(held_out) < 3 else []
-    evaluation = mask(sampler(held_out, lenders).all(rng), tokenizer, options, rng)
+    extra_documents = train if len(held_out) < 3 else []
+    evaluation = mask(sampler(held_out, extra_documents).all(rng), tokenizer, options, rng)
     characters = sum(len(p) for d in documents for p in d.paragraphs)
     return Data(tokenizer, sampler(train, []), evaluation, held_out, len(documents), characters)
 
@@ -101,7 +101,7 @@ def new_model(data: Data, options: PretrainOptions, backend: str = "numpy") -> N
 
 def train(
     model: NezhaForPreTraining, data: Data, options: PretrainOptions, workers: int = 1
-) -> Iterator[Counts]:
+) -> Iterator[BatchMetrics]:
     """Take ``options.steps`` steps on ``workers`` processes; after each, yield its figures.
 
     Stop iterating at any time: the model is whole between any two steps (and still in train
@@ -117,7 +117,7 @@ def train(
             batch = mask(batch, data.tokenizer, options, rng)
             counts, gradients = team.loss_and_gradients(batch)
             gradients, _ = clip_by_global_norm(gradients, options.max_norm)
-            rate = linear_schedule(step, options.rate, warmup, options.steps)
+            rate = linear_schedule(step, options.learning_rate, warmup, options.steps)
             optimizer.step(gradients, rate)
             yield counts
     model.eval()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from minizha.files import write_atomic
-from minizha.training.evaluation import Figures
+from minizha.training.evaluation import Metrics
 
 CURVE_NAME = "loss.csv"
 PICTURE_NAME = "loss.png"
@@ -18,10 +18,10 @@ class CurvePoint(NamedTuple):
     """Means over the steps since the point before; ``step`` is the last of them."""
 
     step: int
-    figures: Figures
+    metrics: Metrics
 
 
-def write_curve(folder: Path, curve: list[CurvePoint], held_out: Figures | None) -> list[Path]:
+def write_curve(folder: Path, curve: list[CurvePoint], held_out: Metrics | None) -> list[Path]:
     """Write ``loss.csv``, and ``loss.png`` where matplotlib is installed; return the paths.
 
     Raises:
@@ -29,9 +29,9 @@ def write_curve(folder: Path, curve: list[CurvePoint], held_out: Figures | None)
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["step", *Figures._fields])
+    writer.writerow(["step", *Metrics._fields])
     for point in curve:
-        writer.writerow([point.step, *(f"{x:.6g}" for x in point.figures)])
+        writer.writerow([point.step, *(f"{x:.6g}" for x in point.metrics)])
     write_atomic(folder / CURVE_NAME, text.getvalue().encode("utf-8"))
     picture = _picture(curve, held_out)
     if picture is None:
@@ -40,7 +40,7 @@ def write_curve(folder: Path, curve: list[CurvePoint], held_out: Figures | None)
     return [folder / CURVE_NAME, folder / PICTURE_NAME]
 
 
-def _picture(curve: list[CurvePoint], held_out: Figures | None) -> bytes | None:
+def _picture(curve: list[CurvePoint], held_out: Metrics | None) -> bytes | None:
     if not curve:
         return None
     try:
@@ -57,7 +57,7 @@ def _picture(curve: list[CurvePoint], held_out: Figures | None) -> bytes | None:
             ("word", "masked words", "C0"),
             ("pair", "next sentence", "C1"),
         ):
-            values = [getattr(point.figures, f"{name}_{kind}") for point in curve]
+            values = [getattr(point.metrics, f"{name}_{kind}") for point in curve]
             axes.plot(steps, values, color=colour, label=label)
             if held_out is not None:
                 held = getattr(held_out, f"{name}_{kind}")

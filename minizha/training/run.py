@@ -15,11 +15,11 @@ from minizha.errors import MinizhaError
 from minizha.files import check_target, folder_path, make_folder, write_atomic
 from minizha.model.pretraining import NezhaForPreTraining
 from minizha.text.tokenizer_files import SETTINGS_NAME, VOCABULARY_NAME
-from minizha.training.evaluation import Example, Figures, evaluate, examples_from, figures
+from minizha.training.evaluation import Example, Metrics, evaluate, examples_from, mean_metrics
 from minizha.training.options import PretrainOptions
 from minizha.training.pretrain import Data, new_model, prepare, train
 from minizha.training.report import CURVE_NAME, CurvePoint, write_curve
-from minizha.training.step import Counts
+from minizha.training.step import BatchMetrics
 
 WINDOW = 50  # steps that the bar's figures are means of
 REFRESH = 10  # steps between two readings: reading a figure waits for a GPU
@@ -75,7 +75,7 @@ def save(
     model: NezhaForPreTraining,
     data: Data,
     curve: list[CurvePoint],
-    held_out: Figures | None,
+    held_out: Metrics | None,
 ) -> None:
     """Write the model with its tokenizer in one step, then the curve.
 
@@ -95,7 +95,7 @@ def _train_with_bar(
 ) -> None:
     from tqdm import tqdm
 
-    recent: deque[Counts] = deque(maxlen=WINDOW)
+    recent: deque[BatchMetrics] = deque(maxlen=WINDOW)
     tokens = options.batch_size * options.length
     started = time.monotonic()
     layout = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
@@ -104,11 +104,11 @@ def _train_with_bar(
             recent.append(counts)
             if step % REFRESH and step != options.steps:
                 continue
-            now = figures(list(recent))
+            now = mean_metrics(list(recent))
             if not math.isfinite(now.word_loss + now.pair_loss):
                 raise MinizhaError(
-                    f"step {step}: the loss is no longer a number; a smaller --rate may help "
-                    f"(it was {options.rate:g}). Nothing was saved"
+                    f"step {step}: the loss is no longer a number; a smaller --learning-rate may help "
+                    f"(it was {options.learning_rate:g}). Nothing was saved"
                 )
             bar.set_postfix_str(
                 f"loss {now.word_loss + now.pair_loss:.3f}, words {now.word_accuracy:.3f}, "
@@ -120,7 +120,7 @@ def _train_with_bar(
                 curve.append(CurvePoint(step, now))
 
 
-def _print_results(held_out: Figures, seconds: float) -> None:
+def _print_results(held_out: Metrics, seconds: float) -> None:
     print(
         f"\ntrained in {seconds / 60:.1f} minutes; on the held-out documents:\n"
         f"  masked words    accuracy {held_out.word_accuracy:.3f}, loss {held_out.word_loss:.3f} nats "

@@ -15,8 +15,8 @@ Batch = dict[str, np.ndarray]
 Gradients = dict[str, Array]
 
 
-class Counts(NamedTuple):
-    """Figures of a batch: the two terms of the loss, and right answers out of all, for masked
+class BatchMetrics(NamedTuple):
+    """Metrics of a batch: the two terms of the loss, and right answers out of all, for masked
     words and for sentence pairs.
 
     Losses and right answers may still be on the GPU; to read them is to wait for it.
@@ -30,11 +30,11 @@ class Counts(NamedTuple):
     pairs: int
 
 
-def count(record: ModelCache) -> Counts:
+def batch_metrics(record: ModelCache) -> BatchMetrics:
     """The figures of one recorded pass that had both kinds of labels."""
     masked_words, next_sentence = record.tasks
     words, pairs = masked_words.loss, next_sentence.loss.loss
-    return Counts(
+    return BatchMetrics(
         *record.losses,
         (words.probs.argmax(axis=-1) == words.labels).sum(),
         words.labels.shape[0],
@@ -52,7 +52,7 @@ def items_in(batch: Batch) -> ItemsInBatch:
 
 def loss_and_gradients(
     model: NezhaForPreTraining, batch: Batch, items: ItemsInBatch | None = None
-) -> tuple[Counts, Gradients]:
+) -> tuple[BatchMetrics, Gradients]:
     """The figures of a batch and the gradient of its loss; the model's own gradients stay as they are.
 
     ``items``: the counts of the whole batch, where this is a part of it.
@@ -62,16 +62,16 @@ def loss_and_gradients(
         **batch, num_items_in_batch=items or items_in(batch), record=True, return_dict=True
     )
     out.backward()
-    return count(out.record), replica.gradients()
+    return batch_metrics(out.record), replica.gradients()
 
 
-def add_up(parts: list[tuple[Counts, Gradients]]) -> tuple[Counts, Gradients]:
+def sum_parts(parts: list[tuple[BatchMetrics, Gradients]]) -> tuple[BatchMetrics, Gradients]:
     """The figures and gradients of a batch from those of its parts.
 
     Every part divided by the whole batch's counts, so everything just adds up.
     """
     (counts, gradients), *others = parts
     for more_counts, more in others:
-        counts = Counts(*(a + b for a, b in zip(counts, more_counts, strict=True)))
+        counts = BatchMetrics(*(a + b for a, b in zip(counts, more_counts, strict=True)))
         gradients = {name: g + more[name] for name, g in gradients.items()}
     return counts, gradients

@@ -21,7 +21,14 @@ from minizha.config import NezhaConfig
 from minizha.errors import ArgumentError, MinizhaError
 from minizha.model.pretraining import NezhaForPreTraining
 from minizha.nezha.parameters import unflatten
-from minizha.training.step import Batch, Counts, Gradients, add_up, items_in, loss_and_gradients
+from minizha.training.step import (
+    Batch,
+    BatchMetrics,
+    Gradients,
+    items_in,
+    loss_and_gradients,
+    sum_parts,
+)
 
 
 class Workers:
@@ -59,7 +66,7 @@ class Workers:
             self._connections.append(here)
             self._processes.append(process)
 
-    def loss_and_gradients(self, batch: Batch) -> tuple[Counts, Gradients]:
+    def loss_and_gradients(self, batch: Batch) -> tuple[BatchMetrics, Gradients]:
         """:func:`~minizha.training.step.loss_and_gradients`, the rows dealt out to all processes.
 
         Raises:
@@ -77,7 +84,7 @@ class Workers:
             parts += [connection.recv() for connection in asked]
         except (EOFError, ConnectionError) as error:
             raise MinizhaError("a worker process ended (out of memory?)") from error
-        return add_up(parts)
+        return sum_parts(parts)
 
     def __enter__(self) -> Self:
         return self

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from minizha.config import NezhaConfig
-from minizha.crosscheck.adapters.torch_recorder import Recorder, cross_entropies, run, torch
+from minizha.crosscheck.adapters.torch_recorder import TorchRecorder, cross_entropies, run, torch
 from minizha.crosscheck.names import entry, without_prefix
 from minizha.errors import ArgumentError, MinizhaError
 
@@ -105,7 +105,7 @@ def record(
         raise ArgumentError(f"record: inputs: expected some of {expected}, found {found}")
     ids = np.asarray(inputs["input_ids"])
     inputs = {"token_type_ids": ids * 0, "attention_mask": ids * 0 + 1} | dict(inputs)
-    recorder, table = Recorder(), _table(model)
+    recorder, table = TorchRecorder(), _table(model)
     for name, module in model.named_modules():
         _listen(recorder, module, name, table.get(f"{name}.weight", ""))
 
@@ -130,7 +130,7 @@ def _parameters(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {table.get(name, name): parameter for name, parameter in model.named_parameters()}
 
 
-def _listen(recorder: Recorder, module: torch.nn.Module, theirs: str, weight: str) -> None:
+def _listen(recorder: TorchRecorder, module: torch.nn.Module, theirs: str, weight: str) -> None:
     """``weight`` is our name of the module's, whose beginning is the name of what it returns."""
     _, number, step = (*theirs.split(".", 2), "", "")[:3]
     step, layer = (step, f"encoder.layer.{number}.") if step and number.isdigit() else (theirs, "")

@@ -31,7 +31,7 @@ _IN_PLACE = {"add_", "__iadd__", "masked_fill_"}
 _MASKING = {"add", "__add__", "__radd__", "masked_fill"} | _IN_PLACE
 
 
-class Recorder(TorchFunctionMode):
+class TorchRecorder(TorchFunctionMode):
     """What was overheard while it is entered as a context: the value and the gradient of each name."""
 
     def __init__(self) -> None:
@@ -119,7 +119,7 @@ class Recorder(TorchFunctionMode):
 
 
 def run(
-    recorder: Recorder,
+    recorder: TorchRecorder,
     call: Callable[[dict[str, Any]], Mapping[str, Any]],
     inputs: Mapping[str, Any],
     parameters: Mapping[str, torch.Tensor],

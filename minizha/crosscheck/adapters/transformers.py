@@ -21,7 +21,13 @@ from typing import Any
 
 import numpy as np
 
-from minizha.crosscheck.adapters.torch_recorder import Recorder, cross_entropies, run, tensor, torch
+from minizha.crosscheck.adapters.torch_recorder import (
+    TorchRecorder,
+    cross_entropies,
+    run,
+    tensor,
+    torch,
+)
 from minizha.crosscheck.names import entry, without_prefix
 from minizha.errors import ArgumentError, MinizhaError
 from minizha.ops.relative_position import relative_table
@@ -52,7 +58,7 @@ def record(
     if not isinstance(model, torch.nn.Module) or not type(model).__name__.startswith("Nezha"):
         found = type(model).__name__
         raise ArgumentError(f"record: model: expected a Nezha class of Transformers, found {found}")
-    recorder = Recorder()
+    recorder = TorchRecorder()
     for name, module in model.named_modules():
         _listen(recorder, without_prefix(name), module)
     parameters = {without_prefix(name): p for name, p in model.named_parameters()}
@@ -74,7 +80,7 @@ def record(
     return run(recorder, call, inputs, parameters, gradients, upstream)
 
 
-def _listen(recorder: Recorder, name: str, module: torch.nn.Module) -> None:
+def _listen(recorder: TorchRecorder, name: str, module: torch.nn.Module) -> None:
     if name == "embeddings":  # the caller's vectors never pass through word_embeddings
         recorder.input(module, "embeddings.word_embeddings", "inputs_embeds")
     if name.endswith(("attention.self", "crossattention.self")):

@@ -33,7 +33,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Whereabouts:
+class Location:
     """Where in the first diverging array the difference sits.
 
     ``share`` is the part of the entries that differ; ``lines`` say in words along which axis it
@@ -79,7 +79,7 @@ class Comparison:
     differences: tuple[Difference, ...]
     missing: tuple[str, ...] = ()
     left_over: tuple[str, ...] = ()
-    whereabouts: Whereabouts | None = None
+    location: Location | None = None
     findings: tuple[Finding, ...] = ()
     remarks: tuple[str, ...] = ()
     undecided: tuple[str, ...] = ()

@@ -149,7 +149,7 @@ def _finite_max(sizes: np.ndarray) -> float:
     return float(np.where(np.isfinite(sizes), sizes, 0).max())
 
 
-def apart(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+def absolute_difference(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     """``|ours − theirs|`` in float64; 0 of two NaN and of two infinities of one sign, infinite where
     one of them alone is no finite number."""
     o, t = (x.astype(np.float64, copy=False) for x in (ours, theirs))
@@ -163,7 +163,7 @@ def _not_finite(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, str]:
     """Both in float64, how far they are apart, and the words where one alone is no finite number."""
     o, t = ours.astype(np.float64), theirs.astype(np.float64)
-    off = apart(o, t)
+    off = absolute_difference(o, t)
     if visible is not None:
         off[~visible] = 0
     differ = np.isinf(off) & ~(np.isfinite(o) & np.isfinite(t))

@@ -19,8 +19,8 @@ Measured on random models, float32 against float64 (all eight classes, decoders,
 padding, all activation functions; std 0.02, 0.1 and 0.3; 1 to 12 layers of widths 16 to 768, up to
 64 tokens). The worst array of the 700 by which the constants were chosen was 2.3 times as far off as
 is expected here, of 600 others 1.6 times; ``MARGIN`` times is allowed. In float64, layer 0 of such
-models is allowed about 1e-13. tests/test_noise.py repeats some of it. Where no more than the
-gradients of parameters are given, the room is smaller, and a ReLU's kinks need it.
+models is allowed about 1e-13. tests/crosscheck/comparison/test_noise.py repeats some of it.
+Where no more than the gradients of parameters are given, the room is smaller, and a ReLU's kinks need it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Why do two traces differ? Their array is computed again, from their inputs, under each known mistake.
 
-Read facts, rules, forward; backward_rules, ways_back, backward_heads, backward; catalogue, and the
+Read facts, rules, forward; backward_rules, backward_sums, backward_heads, backward; catalogue, and the
 mistakes themselves in positions, attention, layers, heads, gradients; diagnose.
 """
 

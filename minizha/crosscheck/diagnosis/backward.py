@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from minizha.crosscheck.diagnosis.backward_heads import heads_back
+from minizha.crosscheck.diagnosis.backward_heads import heads_backward
 from minizha.crosscheck.diagnosis.backward_rules import Rules
+from minizha.crosscheck.diagnosis.backward_sums import Sums, through_linear, through_norm
 from minizha.crosscheck.diagnosis.facts import Facts, Place
 from minizha.crosscheck.diagnosis.forward import Step, Steps
 from minizha.crosscheck.diagnosis.rules import Array
-from minizha.crosscheck.diagnosis.ways_back import Sums, through_linear, through_norm
 from minizha.crosscheck.names import WORDS
 
 
@@ -25,7 +25,7 @@ def backward_steps(f: Facts, r: Rules) -> Steps:
     for i in range(layers + 1):
         name = f"encoder.layer.{i - 1}" if i else "embeddings"
         sums.given(name, f.upstream(f"hidden_states.{i}"))
-    heads_back(f, r, steps, sums, last)
+    heads_backward(f, r, steps, sums, last)
     for i in reversed(range(layers)):
         below = f"encoder.layer.{i - 1}" if i else "embeddings"
         if sums.into(steps, f"encoder.layer.{i}"):
@@ -44,15 +44,15 @@ def _layer(f: Facts, r: Rules, steps: Steps, sums: Sums, i: int, x: str) -> None
     through_norm(f, r, steps, name, f"{result}.LayerNorm", f"{result}.sum")
     factor = f.factor(result)
     steps[f"{result}.dense.grad"] = Step(
-        (f"{result}.sum.grad",), lambda d: r.dropout_back(d, factor)
+        (f"{result}.sum.grad",), lambda d: r.dropout_backward(d, factor)
     )
     through_linear(f, r, steps, sums, f"{result}.dense", inner)
     sums.into(steps, inner)
     steps[f"{inner}.dense.grad"] = Step(
         (f"{inner}.grad", f"{inner}.dense"),
-        lambda dy, x: r.activation_back(dy, x, f.config.hidden_act),
+        lambda dy, x: r.activation_backward(dy, x, f.config.hidden_act),
     )
-    sums.add(h, (f"{result}.sum.grad",), r.residual_back)
+    sums.add(h, (f"{result}.sum.grad",), r.residual_backward)
     through_linear(f, r, steps, sums, f"{inner}.dense", h)
     sums.into(steps, h)
     if f.crosses():
@@ -66,8 +66,10 @@ def _attention(f: Facts, r: Rules, steps: Steps, sums: Sums, a: Place, x: str) -
     query, key, value = (f"{p}self.{part}" for part in ("query", "key", "value"))
     sum_, factor = f"{p}output.sum", f.factor(f"{p}output")
     through_norm(f, r, steps, f"{p}output", f"{p}output.LayerNorm", sum_)
-    sums.add(x, (f"{sum_}.grad",), r.residual_back)
-    steps[f"{p}output.dense.grad"] = Step((f"{sum_}.grad",), lambda d: r.dropout_back(d, factor))
+    sums.add(x, (f"{sum_}.grad",), r.residual_backward)
+    steps[f"{p}output.dense.grad"] = Step(
+        (f"{sum_}.grad",), lambda d: r.dropout_backward(d, factor)
+    )
     through_linear(f, r, steps, sums, f"{p}output.dense", f"{p}context")
     sums.into(steps, f"{p}context")
     _heads_apart(f, r, steps, a)
@@ -106,11 +108,11 @@ def _heads_apart(f: Facts, r: Rules, steps: Steps, a: Place) -> None:
     asked = f.upstream(("cross_" if a.crosses else "") + f"attentions.{a.layer}")
     steps[f"{p}probs.grad"] = Step(
         (f"{p}context.grad", f"{p}values"),
-        lambda dy, v: r.probs_back(r.split(dy, d), 0.0 if asked is None else asked, v, a),
+        lambda dy, v: r.probs_backward(r.split(dy, d), 0.0 if asked is None else asked, v, a),
     )
-    steps[f"{p}scores.grad"] = Step((f"{p}probs.grad", f"{p}probs"), r.softmax_back)
+    steps[f"{p}scores.grad"] = Step((f"{p}probs.grad", f"{p}probs"), r.softmax_backward)
     steps[f"{p}self.query.grad"] = Step(
-        (f"{p}scores.grad", f"{p}keys"), lambda ds, k: r.merge(r.query_back(ds, k, a))
+        (f"{p}scores.grad", f"{p}keys"), lambda ds, k: r.merge(r.query_backward(ds, k, a))
     )
 
 
@@ -120,12 +122,12 @@ def _whole(r: Rules, steps: Steps, a: Place, part: str, asked: Array | float) ->
     if part == "key":
         steps[f"{p}keys.grad"] = Step(
             (f"{p}scores.grad", f"{p}self.query"),
-            lambda ds, q: r.key_back(ds, r.split(q, d), a) + asked,
+            lambda ds, q: r.key_backward(ds, r.split(q, d), a) + asked,
         )
     else:
         steps[f"{p}values.grad"] = Step(
             (f"{p}context.grad", f"{p}weights"),
-            lambda dy, w: r.value_back(r.split(dy, d), w) + asked,
+            lambda dy, w: r.value_backward(r.split(dy, d), w) + asked,
         )
 
 
@@ -133,24 +135,24 @@ def _embeddings(f: Facts, r: Rules, steps: Steps) -> None:
     c, factor, words = f.config, f.factor("embeddings"), "embeddings.word_embeddings"
     types = "embeddings.token_type_embeddings"
     steps["embeddings.LayerNorm.grad"] = Step(
-        ("embeddings.grad",), lambda dy: r.dropout_back(dy, factor)
+        ("embeddings.grad",), lambda dy: r.dropout_backward(dy, factor)
     )
     through_norm(f, r, steps, "embeddings.LayerNorm", "embeddings.LayerNorm", "embeddings.sum")
     for name in (words, types):
         steps[f"{name}.grad"] = Step(("embeddings.sum.grad",), lambda d: d)
     steps[f"{types}.weight.grad"] = Step(
-        (f"{types}.grad",), lambda d: r.types_back(d, f.token_types, c.type_vocab_size)
+        (f"{types}.grad",), lambda d: r.types_backward(d, f.token_types, c.type_vocab_size)
     )
     ids, tied = f.input("input_ids"), "cls.predictions.tied.grad"
 
     def lookup(d: Array) -> Array:
         if ids is None:
             return np.zeros((c.vocab_size, c.hidden_size))
-        return r.lookup_back(d, ids, c.vocab_size, c.pad_token_id)
+        return r.lookup_backward(d, ids, c.vocab_size, c.pad_token_id)
 
     if tied in steps:
         steps[f"{WORDS}.grad"] = Step(
-            (f"{words}.grad", tied), lambda d, dd: r.tied_back(lookup(d), dd, c.pad_token_id)
+            (f"{words}.grad", tied), lambda d, dd: r.tied_backward(lookup(d), dd, c.pad_token_id)
         )
     else:
         steps[f"{WORDS}.grad"] = Step((f"{words}.grad",), lookup)

@@ -10,9 +10,9 @@ from minizha.crosscheck.diagnosis.facts import Place
 from minizha.crosscheck.diagnosis.rules import (
     Array,
     ForwardRules,
-    asked,
     by_row,
     key_term,
+    labelled,
     softmax,
 )
 from minizha.ops.activation import ACTIVATIONS
@@ -23,72 +23,72 @@ class Rules(ForwardRules):
 
     # --- everywhere
 
-    def linear_back(self, dy: Array, weight: Array) -> Array:
+    def linear_backward(self, dy: Array, weight: Array) -> Array:
         """``dx = dy · weight``."""
         return dy @ weight
 
-    def weight_back(self, dy: Array, x: Array) -> Array:
+    def weight_backward(self, dy: Array, x: Array) -> Array:
         """``dweight = dyᵀ · x`` over all rows."""
         return rows(dy).T @ rows(x)
 
-    def bias_back(self, dy: Array) -> Array:
+    def bias_backward(self, dy: Array) -> Array:
         """``dbias = Σ dy`` over all rows."""
         return rows(dy).sum(axis=0)
 
-    def norm_back(self, dy: Array, x: Array, weight: Array, eps: float) -> Array:
+    def norm_backward(self, dy: Array, x: Array, weight: Array, eps: float) -> Array:
         """``dx = (dn − mean(dn) − n · mean(dn · n)) · s`` with ``dn = dy · weight``."""
         n, s = normalised(x, eps)
         dn = dy * weight
         mean, along_n = (a.mean(axis=-1, keepdims=True) for a in (dn, dn * n))
         return (dn - mean - n * along_n) * s
 
-    def norm_weight_back(self, dy: Array, x: Array, eps: float) -> Array:
+    def norm_weight_backward(self, dy: Array, x: Array, eps: float) -> Array:
         """``dweight = Σ dy · n`` over all rows."""
         return rows(dy * normalised(x, eps)[0]).sum(axis=0)
 
-    def activation_back(self, dy: Array, x: Array, name: str) -> Array:
+    def activation_backward(self, dy: Array, x: Array, name: str) -> Array:
         """Through ``hidden_act``."""
         op = ACTIVATIONS[name]
         return op.backward(dy, op.forward(x)[1])
 
-    def dropout_back(self, dy: Array, factor: Array | None) -> Array:
+    def dropout_backward(self, dy: Array, factor: Array | None) -> Array:
         """``dx = dy · factor``."""
         return dy if factor is None else dy * factor
 
-    def residual_back(self, dsum: Array) -> Array:
+    def residual_backward(self, dsum: Array) -> Array:
         """What goes around a block: all of the sum's gradient."""
         return dsum
 
     # --- attention, heads apart
 
-    def probs_back(self, dcontext: Array, dweights: Array, v: Array, a: Place) -> Array:
+    def probs_backward(self, dcontext: Array, dweights: Array, v: Array, a: Place) -> Array:
         """``dprobs = (dcontext · (v + R)ᵀ + dweights) · head_mask · factor``; ``dweights`` is what
         was asked of the weights from outside."""
         relative = self.relative_of_values(a, dcontext.shape[2], v.shape[2])
         dweights = dweights + dcontext @ v.swapaxes(-1, -2) + key_term(dcontext, relative)
         dweights = dweights if a.head_mask is None else dweights * a.head_mask
-        return self.dropout_back(dweights, a.factor)
+        return self.dropout_backward(dweights, a.factor)
 
-    def softmax_back(self, dprobs: Array, probs: Array) -> Array:
+    def softmax_backward(self, dprobs: Array, probs: Array) -> Array:
         """``dscores = probs · (dprobs − Σ dprobs · probs)``."""
         return probs * (dprobs - (dprobs * probs).sum(axis=-1, keepdims=True))
 
-    def query_back(self, dscores: Array, k: Array, a: Place) -> Array:
+    def query_backward(self, dscores: Array, k: Array, a: Place) -> Array:
         """``dq[i] = Σ_j dscores[i, j] · (k[j] + R[i, j]) / √d``."""
         relative = self.relative(a, dscores.shape[2], k.shape[2])
         return (dscores @ k + by_row(dscores, relative) @ relative.table) / math.sqrt(a.d)
 
-    def key_back(self, dscores: Array, q: Array, a: Place) -> Array:
+    def key_backward(self, dscores: Array, q: Array, a: Place) -> Array:
         """``dk[j] = Σ_i dscores[i, j] · q[i] / √d``."""
         return dscores.swapaxes(-1, -2) @ q / math.sqrt(a.d)
 
-    def value_back(self, dcontext: Array, weights: Array) -> Array:
+    def value_backward(self, dcontext: Array, weights: Array) -> Array:
         """``dv[j] = Σ_i weights[i, j] · dcontext[i]``."""
         return weights.swapaxes(-1, -2) @ dcontext
 
     # --- embeddings
 
-    def lookup_back(self, dwords: Array, ids: Array, count: int, pad: int | None) -> Array:
+    def lookup_backward(self, dwords: Array, ids: Array, count: int, pad: int | None) -> Array:
         """Rows that were read together are added together; the pad row gets nothing."""
         dtable = np.zeros((count, dwords.shape[-1]))
         np.add.at(dtable, ids.reshape(-1), rows(dwords))
@@ -96,49 +96,49 @@ class Rules(ForwardRules):
             dtable[pad] = 0.0
         return dtable
 
-    def types_back(self, dtypes: Array, types: Array, count: int) -> Array:
+    def types_backward(self, dtypes: Array, types: Array, count: int) -> Array:
         """The same without a pad row."""
-        return self.lookup_back(dtypes, types, count, None)
+        return self.lookup_backward(dtypes, types, count, None)
 
-    def tied_back(self, lookup: Array, decoder: Array, pad: int | None) -> Array:
+    def tied_backward(self, lookup: Array, decoder: Array, pad: int | None) -> Array:
         """A tied matrix gets the sum of the gradients of both its uses."""
         return lookup + decoder
 
     # --- heads and losses
 
-    def pooled_back(self, dfirst: Array, L: int) -> Array:
+    def pooled_backward(self, dfirst: Array, L: int) -> Array:
         """0 but for the first token."""
         dhidden = np.zeros((dfirst.shape[0], L, dfirst.shape[-1]))
         dhidden[:, 0] = dfirst
         return dhidden
 
-    def tanh_back(self, dy: Array, y: Array) -> Array:
+    def tanh_backward(self, dy: Array, y: Array) -> Array:
         """``dx = dy · (1 − y²)``."""
         return dy * (1.0 - y * y)
 
-    def surprise_back(self, logits: Array, labels: Array, where: Array) -> Array:
+    def nll_backward(self, logits: Array, labels: Array, where: Array) -> Array:
         """``dlogits = (softmax(logits) − [v = label]) / count``, 0 where nothing is asked."""
         right = np.arange(logits.shape[-1]) == np.where(where, labels, -1)[..., None]
         return (softmax(logits) - right) * where[..., None] / max(int(where.sum()), 1)
 
-    def masked_lm_back(self, logits: Array, labels: Array) -> Array:
+    def masked_lm_backward(self, logits: Array, labels: Array) -> Array:
         """Of the mean over labelled tokens."""
-        return self.surprise_back(logits, labels, asked(labels))
+        return self.nll_backward(logits, labels, labelled(labels))
 
-    def class_back(self, logits: Array, labels: Array, problem: str) -> Array:
+    def class_backward(self, logits: Array, labels: Array, problem: str) -> Array:
         """Of the classes that classify."""
         if problem == "regression":
             return 2.0 * (logits - labels.reshape(logits.shape)) / max(logits.size, 1)
         if problem == "multi_label_classification":
             return (1.0 / (1.0 + np.exp(-logits)) - labels) / max(logits.size, 1)
-        return self.surprise_back(logits, labels, asked(labels))
+        return self.nll_backward(logits, labels, labelled(labels))
 
-    def answer_back(self, logits: Array, start: Array, end: Array) -> Array:
+    def answer_backward(self, logits: Array, start: Array, end: Array) -> Array:
         """Half of each end's."""
         L, columns = logits.shape[1], []
         for column, places in enumerate((start, end)):
             inside = (places >= 0) & (places < L)
-            columns.append(0.5 * self.surprise_back(logits[..., column], places, inside))
+            columns.append(0.5 * self.nll_backward(logits[..., column], places, inside))
         return np.stack(columns, axis=-1)
 
 

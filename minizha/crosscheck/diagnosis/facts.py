@@ -84,7 +84,7 @@ class Facts:
         """What the way back was asked for besides the loss, for an output field."""
         return self.input(UPSTREAM + field)
 
-    def asks_loss(self) -> bool:
+    def begins_at_loss(self) -> bool:
         """Whether the way back began at the loss."""
         return not any(n.startswith(UPSTREAM) for n in self._inputs) or (
             UPSTREAM + "loss" in self._inputs
@@ -133,7 +133,7 @@ class Facts:
         masks = self._head_masks()
         mask = None if masks is None else masks[layer].reshape(1, -1, 1, 1)
         if mask is not None and not crosses:
-            mask = mask[:, c.kept_heads(layer)]
+            mask = mask[:, c.unpruned_heads(layer)]
         return Place(
             prefix, layer, crosses, c.head_size, c.hidden_size, c.max_relative_position, offset,
             visible, causal, mask, masks, self.factor(prefix.removesuffix(".")),

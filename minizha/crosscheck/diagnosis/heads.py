@@ -8,7 +8,7 @@ import numpy as np
 
 from minizha.crosscheck.diagnosis.backward_rules import Rules
 from minizha.crosscheck.diagnosis.catalogue import mistake
-from minizha.crosscheck.diagnosis.rules import Array, asked, log_softmax, mean_surprise
+from minizha.crosscheck.diagnosis.rules import Array, labelled, log_softmax, mean_nll
 
 
 @mistake("pooler_no_tanh", "the pooler without tanh")
@@ -56,21 +56,21 @@ class DecoderNoBias(Rules):
 )  # fmt: skip
 class LossMeanAllTokens(Rules):
     def masked_lm_loss(self, logits: Array, labels: Array) -> Array:
-        share = asked(labels).sum() / max(labels.size, 1)
+        share = labelled(labels).sum() / max(labels.size, 1)
         return super().masked_lm_loss(logits, labels) * share
 
-    def masked_lm_back(self, logits: Array, labels: Array) -> Array:
-        share = asked(labels).sum() / max(labels.size, 1)
-        return super().masked_lm_back(logits, labels) * share
+    def masked_lm_backward(self, logits: Array, labels: Array) -> Array:
+        share = labelled(labels).sum() / max(labels.size, 1)
+        return super().masked_lm_backward(logits, labels) * share
 
 
 @mistake("loss_sum", "the masked-word loss is a sum, not a mean")
 class LossSum(Rules):
     def masked_lm_loss(self, logits: Array, labels: Array) -> Array:
-        return super().masked_lm_loss(logits, labels) * asked(labels).sum()
+        return super().masked_lm_loss(logits, labels) * labelled(labels).sum()
 
-    def masked_lm_back(self, logits: Array, labels: Array) -> Array:
-        return super().masked_lm_back(logits, labels) * asked(labels).sum()
+    def masked_lm_backward(self, logits: Array, labels: Array) -> Array:
+        return super().masked_lm_backward(logits, labels) * labelled(labels).sum()
 
 
 @mistake(
@@ -78,7 +78,7 @@ class LossSum(Rules):
 )
 class LossCountEpsilon(Rules):
     def masked_lm_loss(self, logits: Array, labels: Array) -> Array:
-        n = asked(labels).sum()
+        n = labelled(labels).sum()
         return super().masked_lm_loss(logits, labels) * (n / (n + 1e-5))
 
 
@@ -86,28 +86,28 @@ class LossCountEpsilon(Rules):
 class LossMeanOfRows(Rules):
     def masked_lm_loss(self, logits: Array, labels: Array) -> Array:
         rows = zip(logits, labels, strict=True)
-        found = [mean_surprise(row, own, asked(own)) for row, own in rows if asked(own).any()]
+        found = [mean_nll(row, own, labelled(own)) for row, own in rows if labelled(own).any()]
         return np.asarray(np.mean(found) if found else 0.0)
 
 
 @mistake("loss_ignore_zero", "label 0 asks for nothing, as −100 does", "BERT-pytorch")
 class LossIgnoreZero(Rules):
     def masked_lm_loss(self, logits: Array, labels: Array) -> Array:
-        return mean_surprise(logits, labels, asked(labels) & (labels != 0))
+        return mean_nll(logits, labels, labelled(labels) & (labels != 0))
 
 
 @mistake("ignored_label_wraps", "−100 is not ignored, and counts from the end of the vocabulary")
 class IgnoredLabelWraps(Rules):
     def masked_lm_loss(self, logits: Array, labels: Array) -> Array:
         everywhere = np.ones(labels.shape, bool)
-        return mean_surprise(logits, labels % logits.shape[-1], everywhere)
+        return mean_nll(logits, labels % logits.shape[-1], everywhere)
 
 
 @mistake("ignored_label_zero", "−100 is not ignored, and counts as label 0", "one-hot losses")
 class IgnoredLabelZero(Rules):
     def masked_lm_loss(self, logits: Array, labels: Array) -> Array:
         everywhere = np.ones(labels.shape, bool)
-        return mean_surprise(logits, np.maximum(labels, 0), everywhere)
+        return mean_nll(logits, np.maximum(labels, 0), everywhere)
 
 
 @mistake("labels_shifted", "logits of token t are compared with the label of token t + 1")
@@ -125,7 +125,7 @@ class LossBase2(Rules):
 @mistake("loss_log_epsilon", "the loss is −log(p + 1e-8), not by log Σ exp")
 class LossLogEpsilon(Rules):
     def masked_lm_loss(self, logits: Array, labels: Array) -> Array:
-        where = asked(labels)
+        where = labelled(labels)
         probs = np.exp(log_softmax(logits[where]))
         right = np.take_along_axis(probs, labels[where][:, None], -1)
         return np.asarray(-np.log(right + 1e-8).sum() / max(right.size, 1))
@@ -137,14 +137,14 @@ class LossLogEpsilon(Rules):
 @mistake("nsp_labels_flipped", "label 0 means random and 1 means that B follows A")
 class NspLabelsFlipped(Rules):
     def next_sentence_loss(self, logits: Array, labels: Array) -> Array:
-        flipped = np.where(asked(labels), 1 - labels, labels)
+        flipped = np.where(labelled(labels), 1 - labels, labels)
         return super().next_sentence_loss(logits, flipped)
 
 
 @mistake("nsp_ignore_zero", "next-sentence label 0 asks for nothing", "BERT-pytorch")
 class NspIgnoreZero(Rules):
     def next_sentence_loss(self, logits: Array, labels: Array) -> Array:
-        return mean_surprise(logits, labels, asked(labels) & (labels != 0))
+        return mean_nll(logits, labels, labelled(labels) & (labels != 0))
 
 
 @mistake("loss_mlm_alone", "the loss is that of the masked words alone")

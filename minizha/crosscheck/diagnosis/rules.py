@@ -197,11 +197,11 @@ class ForwardRules:
 
     def masked_lm_loss(self, logits: Array, labels: Array) -> Array:
         """The mean surprise over labelled tokens."""
-        return mean_surprise(logits, labels, asked(labels))
+        return mean_nll(logits, labels, labelled(labels))
 
     def next_sentence_loss(self, logits: Array, labels: Array) -> Array:
         """The mean surprise over labelled pairs."""
-        return mean_surprise(logits, labels, asked(labels))
+        return mean_nll(logits, labels, labelled(labels))
 
     def total_loss(self, losses: dict[str, Array]) -> Array:
         """The sum of the losses whose labels are given."""
@@ -212,7 +212,7 @@ class ForwardRules:
         L, losses = logits.shape[1], []
         for column, places in enumerate((start, end)):
             inside = (places >= 0) & (places < L)
-            losses.append(mean_surprise(logits[..., column], places, inside))
+            losses.append(mean_nll(logits[..., column], places, inside))
         return np.asarray(0.5 * (losses[0] + losses[1]))
 
     def class_loss(self, logits: Array, labels: Array, problem: str) -> Array:
@@ -222,15 +222,15 @@ class ForwardRules:
         if problem == "multi_label_classification":
             softplus = np.maximum(logits, 0) + np.log1p(np.exp(-np.abs(logits)))
             return np.asarray((softplus - labels * logits).mean())
-        return mean_surprise(logits, labels, asked(labels))
+        return mean_nll(logits, labels, labelled(labels))
 
 
-def asked(labels: Array) -> Array:
+def labelled(labels: Array) -> Array:
     """Where there is a label."""
     return labels != IGNORED
 
 
-def mean_surprise(logits: Array, labels: Array, where: Array) -> Array:
+def mean_nll(logits: Array, labels: Array, where: Array) -> Array:
     """``mean over what is asked of −log softmax(logits)[label]``, 0 where nothing is."""
     rows = log_softmax(logits[where])
     right = np.take_along_axis(rows, labels[where][..., None], -1)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from minizha.checkpoint.stored import shown
-from minizha.crosscheck.comparison.differences import Whereabouts
+from minizha.crosscheck.comparison.differences import Location
 from minizha.crosscheck.report.words import Decades, number, power, safe, svg_start
 
 LEVELS = 10
@@ -18,7 +18,7 @@ MOST_DECADES = 6  # of the colours; what is smaller has the lowest one
 SIDE, LARGEST_CELL = 440, 36
 
 
-def heat_map(where: Whereabouts, name: str) -> str:
+def heat_map(where: Location, name: str) -> str:
     """The largest error in each cell of the first array that differs, with a scale of colours."""
     rows, columns = len(where.heat), max(map(len, where.heat), default=0)
     if not rows or not columns:
@@ -46,9 +46,7 @@ def heat_map(where: Whereabouts, name: str) -> str:
     )
 
 
-def _cell(
-    where: Whereabouts, at: tuple[int, int], size: tuple[float, float], scale: Decades
-) -> str:
+def _cell(where: Location, at: tuple[int, int], size: tuple[float, float], scale: Decades) -> str:
     value = where.heat[at[0]][at[1]]
     counts = len(where.heat), len(where.heat[at[0]])
     place = ", ".join(
@@ -77,7 +75,7 @@ def _level(value: float, scale: Decades) -> str:
 
 
 def _heat_axis(
-    where: Whereabouts, axis: int, cells: int, size: float, bottom: float = 0
+    where: Location, axis: int, cells: int, size: float, bottom: float = 0
 ) -> Iterator[str]:
     """Numbers at some cells and the axis's name: axis 0 runs down, axis 1 across."""
     length, title = max(where.heat_lengths[axis], 1), safe(where.heat_axes[axis])

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from minizha.checkpoint.stored import shown
-from minizha.crosscheck.comparison.differences import Comparison, Difference, Whereabouts
+from minizha.crosscheck.comparison.differences import Comparison, Difference, Location
 from minizha.crosscheck.report.chart import depth_chart
 from minizha.crosscheck.report.heat import heat_map
 from minizha.crosscheck.report.style import STYLE
@@ -84,7 +84,7 @@ def _first(report: Comparison) -> str:
         text += f'<table class="sizes"><thead>{head}</thead><tbody>{body}</tbody></table>\n'
     if not (math.isnan(d.ours) and math.isnan(d.theirs)):
         text += f"<p>Worst entry {_text(entry_text(d))}</p>\n"
-    where = report.whereabouts
+    where = report.location
     picture = _picture(where, d.name) if where else ""
     return (
         f"<section>\n<h2>The first difference: <code>{safe(d.name)}</code></h2>\n"
@@ -93,14 +93,14 @@ def _first(report: Comparison) -> str:
     )
 
 
-def _places(where: Whereabouts) -> str:
+def _places(where: Location) -> str:
     lines = [_text(line) for line in where.lines]
     if math.isfinite(where.share):
         lines.insert(0, f"{number(100 * where.share)} % of its entries differ")
     return f"<ul>{''.join(f'<li>{line}</li>' for line in lines)}</ul>\n" if lines else ""
 
 
-def _picture(where: Whereabouts, name: str) -> str:
+def _picture(where: Location, name: str) -> str:
     picture = heat_map(where, name)
     caption = "The largest error in each cell"
     return (

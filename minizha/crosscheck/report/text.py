@@ -77,7 +77,7 @@ def as_json(report: Comparison) -> dict[str, Any]:
         "differences": [asdict(d) for d in report],
         "missing": report.missing,
         "left_over": report.left_over,
-        "whereabouts": asdict(report.whereabouts) if report.whereabouts else None,
+        "location": asdict(report.location) if report.location else None,
         "findings": [asdict(finding) for finding in report.findings],
         "remarks": report.remarks,
         "undecided": report.undecided,
@@ -115,7 +115,7 @@ def _divergence(page: Page, report: Comparison, first: Difference) -> None:
 
 
 def _where(page: Page, report: Comparison) -> None:
-    where = report.whereabouts
+    where = report.location
     if where is None:
         return
     page.heading("where")

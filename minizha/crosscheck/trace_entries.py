@@ -1,0 +1,157 @@
+"""From the record to the names: which cache belongs to which array of a trace.
+
+The record is a tree of caches that is built like the model. This file walks it in execution order
+and says, for each array of :mod:`~minizha.crosscheck.names`, of which operation it is the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from minizha.backend import Array, namespace
+from minizha.crosscheck.names import (
+    ATTENTION,
+    DROPOUT,
+    EMBEDDINGS,
+    FEED_FORWARD,
+    HEADS,
+    Entry,
+)
+from minizha.crosscheck.recorder import Recorder
+from minizha.model.call import ModelCache
+from minizha.nezha.attention import AttentionBlockCache, merge_heads
+from minizha.nezha.embeddings import EmbeddingsCache
+from minizha.nezha.encoder import LayerCache
+from minizha.nezha.losses import (
+    ClassesCache,
+    MaskedWordsCache,
+    NextSentenceCache,
+    SpansCache,
+    all_predictions,
+)
+
+
+class TraceEntry(NamedTuple):
+    """One array: its name, its value, its gradient (None: there is none, or none was asked for),
+    and the parameters of the step that made it."""
+
+    name: str
+    value: Array
+    gradient: Array | None
+    parameters: tuple[str, ...]
+
+
+def trace_entries(
+    record: ModelCache, values: dict[str, Any], recorder: Recorder
+) -> Iterator[TraceEntry]:
+    """The arrays of one forward pass, in execution order.
+
+    ``values`` are those that no cache has: ``inputs_embeds`` and the losses.
+    """
+    body = record.nezha
+    yield from _embeddings(body.embeddings, values.get("inputs_embeds"), recorder)
+    for i, layer in enumerate(body.encoder):
+        yield from _layer(f"encoder.layer.{i}", layer, recorder)
+    table = {entry.name: entry for entry in HEADS}
+    if body.pooler is not None:
+        dense, activation, _ = body.pooler
+        yield _result(table["pooler.dense"], dense, recorder)
+        yield _result(table["pooler"], activation, recorder)
+    for task in record.tasks:
+        if isinstance(task, MaskedWordsCache):
+            yield from _predictions(table, task, recorder)
+        elif isinstance(task, NextSentenceCache):
+            yield _result(table["cls.seq_relationship"], task.seq_relationship, recorder)
+        elif isinstance(task, ClassesCache):
+            yield from _factor("classifier", task.classifier.dropout)
+            yield _result(table["classifier"], task.classifier.dense, recorder)
+        elif isinstance(task, SpansCache):
+            yield _result(table["qa_outputs"], task.qa_outputs, recorder)
+    for name in ("masked_lm_loss", "next_sentence_loss", "loss"):
+        if values.get(name) is not None:
+            yield TraceEntry(name, values[name], None, ())
+
+
+def _result(entry: Entry, cache: Any, recorder: Recorder, prefix: str = "") -> TraceEntry:
+    """The result of the operation that made ``cache``."""
+    return _entry_of(entry, recorder.y(cache), recorder.dy(cache), prefix)
+
+
+def _entry_of(entry: Entry, value: Array, gradient: Array | None, prefix: str = "") -> TraceEntry:
+    name = (prefix + entry.name).removesuffix(".")
+    return TraceEntry(name, value, gradient, tuple(prefix + p for p in entry.parameters))
+
+
+def _factor(name: str, cache: Any) -> Iterator[TraceEntry]:
+    if cache.factor is not None:
+        yield TraceEntry(name + DROPOUT, cache.factor, None, ())
+
+
+def _embeddings(
+    cache: EmbeddingsCache, given: Array | None, recorder: Recorder
+) -> Iterator[TraceEntry]:
+    words, types, norm, after = EMBEDDINGS
+    dsum = recorder.dx(cache.LayerNorm)  # a sum hands its gradient to both terms
+    vectors = given if cache.word_embeddings is None else recorder.y(cache.word_embeddings)
+    yield _entry_of(words, vectors, dsum)
+    yield _entry_of(types, recorder.y(cache.token_type_embeddings), dsum)
+    yield _result(norm, cache.LayerNorm, recorder)
+    yield from _factor("embeddings", cache.dropout)
+    yield _result(after, cache.dropout, recorder)
+
+
+def _layer(name: str, cache: LayerCache, recorder: Recorder) -> Iterator[TraceEntry]:
+    yield from _attention(f"{name}.attention.", cache.attention, recorder)
+    if cache.crossattention is not None:
+        yield from _attention(f"{name}.crossattention.", cache.crossattention, recorder)
+    dense, activated, projected, result = FEED_FORWARD
+    steps = cache.feed_forward
+    yield _result(dense, steps.intermediate, recorder, f"{name}.")
+    yield _result(activated, steps.activation, recorder, f"{name}.")
+    yield _result(projected, steps.dense, recorder, f"{name}.")
+    yield from _factor(f"{name}.output", cache.output.dropout)
+    yield _result(result, cache.output.LayerNorm, recorder, f"{name}.")
+
+
+def _attention(prefix: str, cache: AttentionBlockCache, recorder: Recorder) -> Iterator[TraceEntry]:
+    query, key, value, scores, probs, weights, context, dense, output = ATTENTION
+    heads, inner = cache.self, cache.self.attention
+    yield _result(query, heads.query, recorder, prefix)
+    if heads.key is not None:  # with an encoder's keys of an earlier call there are no new ones
+        yield _result(key, heads.key, recorder, prefix)
+        yield _result(value, heads.value, recorder, prefix)
+    yield _entry_of(scores, inner.scores, recorder.dx(inner.softmax), prefix)
+    yield _result(probs, inner.softmax, recorder, prefix)
+    yield from _factor(prefix.removesuffix("."), inner.dropout)
+    yield _entry_of(weights, inner.weights, None, prefix)
+    merged = (
+        None if a is None else merge_heads(a) for a in (recorder.y(inner), recorder.dy(inner))
+    )
+    yield _entry_of(context, *merged, prefix)
+    yield _result(dense, cache.dense, recorder, prefix)
+    yield from _factor(prefix + "output", cache.output.dropout)
+    yield _result(output, cache.output.LayerNorm, recorder, prefix)
+
+
+def _predictions(
+    table: dict[str, Entry], cache: MaskedWordsCache, recorder: Recorder
+) -> Iterator[TraceEntry]:
+    """The values of all tokens; the gradients of those that are labelled, or have one from upstream."""
+    _, everything = all_predictions(cache)
+    for step, name in enumerate(("dense", "activation", "", "")):
+        path = "cls.predictions" + (".transform" if step < 3 else "")
+        entry = table[f"{path}.{name}".removesuffix(".")]
+        gradient = recorder.dy(everything[step])
+        rows = None if cache.predictions is None else recorder.dy(cache.predictions[step])
+        if rows is not None:
+            full = _in_their_places(rows, cache)
+            gradient = full if gradient is None else gradient + full
+        yield _entry_of(entry, recorder.y(everything[step]), gradient)
+
+
+def _in_their_places(rows: Array, cache: MaskedWordsCache) -> Array:
+    B, L, _ = cache.inputs[-1].shape
+    full = namespace(rows).zeros((B * L, rows.shape[-1]), dtype=rows.dtype)
+    full[cache.rows] = rows
+    return full.reshape(B, L, -1)

@@ -1,0 +1,150 @@
+"""Random damage to every kind of file: it loads or is refused in a line, at once, and nothing else.
+
+Each of 20,000 mutants of small valid files (and of pickles that would run code) goes through a
+public door: ``from_pretrained`` of a model class or of the tokenizer, or ``describe_folder``; of
+the files of weights and configurations, half to two thirds through the reader beneath, which is what
+the doors begin with and takes a third of the time. The numbers of a kind's mutants are its seeds:
+every run opens the same ones. ``pytest -m heavy`` opens 500,000 others.
+
+Of each: the exception is a MinizhaError and its text one printable line that names the path; no
+warning but a CheckpointWarning; nothing is imported, compiled or run, no socket, no write and no
+file of another folder opened (Python's audit events); a second; twice the files' size and 16 MB of
+memory by the process's high-water mark, and of one in 20 by tracemalloc too. The mutants are opened
+in a process of their own, so that a crash or a hang is a fault like others.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.support.files import wrong_readers
+from tests.support.files.mutant_seeds import KINDS
+from tests.support.paths import ROOT
+
+PROGRAM = "tests.support.files.mutants"
+COUNTS = {
+    "safetensors": 4000,
+    "zip": 3500,
+    "legacy": 3000,
+    "safetensors index": 1700,
+    "torch index": 1300,
+    "config": 2500,
+    "vocabulary": 1000,
+    "tokenizer": 2200,
+    "tokenizer settings": 800,
+}
+# in how many different ways, at least, a file of a kind is refused: the damage is not always the same
+REASONS = dict.fromkeys(COUNTS, 20) | {"vocabulary": 7, "tokenizer settings": 8}
+MODEL_DOORS = {"info", "NezhaForMaskedLM", "NezhaForPreTraining", "NezhaModel"}
+DOORS = {
+    kind: {"tokenizer"} if kind.startswith(("vocabulary", "tokenizer"))
+    else MODEL_DOORS | {"NezhaConfig" if kind == "config" else "stored"}
+    for kind in COUNTS
+}  # fmt: skip
+SHARDS = 25
+
+
+def opened(kind, first, count, *control, patience=300):
+    """The report of ``mutants.py``; a process that dies or hangs is a fault of its last mutant."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        command = [sys.executable, "-m", PROGRAM, kind, str(first), str(count), folder, *control]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=patience, cwd=ROOT
+            )
+        except subprocess.TimeoutExpired:
+            return {"faults": [f"{kind} {at(folder)}: hangs"]}
+        if done.returncode < 0:
+            return {"faults": [f"{kind} {at(folder)}: dies of signal {-done.returncode}"]}
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])  # a pickle may have printed, too
+
+
+def at(folder):
+    return int(Path(folder, "progress").read_text())
+
+
+def check(kind, first, count):
+    report = opened(kind, first, count)
+    assert report["faults"] == []
+    assert report["loaded"] + report["refused"] == count
+    assert report["loaded"] > count * 0.02
+    assert report["refused"] > count * 0.5
+    assert report["different"] > count * 0.75
+    assert len(report["words"]) >= REASONS[kind]
+    assert report["doors"].keys() == DOORS[kind]
+
+
+@pytest.mark.parametrize("kind", COUNTS)
+def test_mutants_load_or_are_refused(kind):
+    check(kind, 0, COUNTS[kind])
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("shard", range(1, 1 + SHARDS))
+@pytest.mark.parametrize("kind", COUNTS)
+def test_more_mutants(kind, shard):
+    check(kind, shard * COUNTS[kind], COUNTS[kind])
+
+
+def test_there_are_enough_of_them():
+    assert COUNTS.keys() == KINDS.keys()
+    assert sum(COUNTS.values()) == 20_000
+    assert SHARDS * sum(COUNTS.values()) == 500_000
+
+
+# --- the controls -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reader", "fault"),
+    [
+        ("leaks", "leaks KeyError: 'weight_map'"),
+        ("sleeps", "takes 0.1"),
+        ("allocates", "takes 40,"),
+        ("allocates_unseen", "takes "),
+        ("runs_the_pickle", "does what it must not: pickle.find_class"),
+        ("follows_the_index", "does what it must not: open"),
+        ("writes", "does what it must not: open"),
+        ("warns", "leaks RuntimeWarning"),
+        ("says_two_lines", "not a line"),
+        ("names_no_path", "does not name the path"),
+    ],
+)
+def test_a_wrong_reader_is_seen(reader, fault):
+    report = opened("zip", 0, 21 if reader == "allocates" else 3, reader, "0.05")
+    assert any(fault in found for found in report["faults"]), report["faults"]
+    with pytest.raises(AssertionError):
+        assert report["faults"] == []
+
+
+def test_the_hostile_pickle_is_run_by_who_runs_pickles():
+    """Not only looked up: what the seeds carry does run, and is seen doing so."""
+    faults = opened("zip", 0, 200, "runs_the_pickle", "1")["faults"]
+    assert any("builtins" in fault and "exec" in fault for fault in faults)
+
+
+@pytest.mark.parametrize(("reader", "fault"), [("crashes", "dies of signal"), ("hangs", "hangs")])
+def test_an_end_of_the_process_is_seen(reader, fault):
+    report = opened("vocabulary", 7, 1, reader, "1", patience=5)
+    assert report == {"faults": [f"vocabulary 7: {fault}"]} or "signal 11" in report["faults"][0]
+
+
+def test_a_reader_that_does_not_look_is_seen():
+    for reader in (wrong_readers.refuses_all, wrong_readers.loads_all):
+        report = opened("vocabulary", 0, 50, reader.__name__, "1")
+        assert report["faults"] == []
+        assert 50 in (report["loaded"], report["refused"])
+        assert len(report["words"]) < REASONS["vocabulary"]
+
+
+def test_a_mutant_is_known_by_its_number():
+    one = opened("config", 5, 20)
+    assert one["words"] == opened("config", 5, 20)["words"]
+    assert one["words"] != opened("config", 25, 20)["words"]

@@ -1,0 +1,342 @@
+"""pytorch_model.bin: what torch wrote is read as torch reads it; all else is refused in a line."""
+
+import pickle
+import struct
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import load_file
+
+from minizha.checkpoint import torch_file
+from minizha.checkpoint.safetensors_file import stored_safetensors
+from minizha.checkpoint.torch_file import stored_torch
+from minizha.errors import FileError
+from tests.support.files.hostile_torch_files import (
+    CONTROLS,
+    GOOD,
+    GUARDED_MODULES,
+    HOSTILE,
+    RAN,
+    evil,
+)
+from tests.support.files.torch_files import (
+    ROOM,
+    SECONDS,
+    Ordered,
+    entry,
+    equal,
+    measured,
+    pickled,
+    storage,
+    tensor,
+    zip_file,
+    zip_of,
+)
+from tests.support.paths import DATA
+
+REAL = DATA / "torch-files"
+
+
+# --- files that torch wrote ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["zip.bin", "legacy.bin"])
+def test_what_torch_wrote(name):
+    """All kinds of numbers, views, a shared storage, a scalar, nothing, parameters, tied ones."""
+    expected = load_file(REAL / "expected.safetensors")
+    stored = stored_torch(REAL / name)
+    assert stored.keys() == expected.keys()
+    for key, found in stored.items():
+        assert found.shape == expected[key].shape
+        assert found.size == expected[key].size
+        assert equal(found.read(), expected[key]), key
+        assert equal(found.T.read(), expected[key].T), key
+    kinds = {key: found.dtype for key, found in stored.items()}
+    named = {"float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool"}
+    assert {key: kinds[key] for key in named} == {key: key for key in named}
+    assert stored["tied"] is stored["parameter"]
+    # the control: a wrong value is seen
+    assert not equal(stored["int64"].read() + 1, expected["int64"])
+
+
+def test_a_state_dict_in_another_dict():
+    expected = load_file(REAL / "expected.safetensors")["float32"]
+    stored = stored_torch(REAL / "wrapped.bin")
+    assert list(stored) == ["a"]
+    assert equal(stored["a"].read(), expected)
+
+
+def test_the_arrays_take_no_memory_and_can_not_be_written_to(tmp_path):
+    path = tmp_path / "f.bin"
+    path.write_bytes(zip_of({"a": np.ones(2_000_000, np.float32)}))
+    tracemalloc.start()
+    try:
+        read = stored_torch(path)["a"].read()
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+    with pytest.raises(ValueError, match="read-only"):
+        read[0] = 2
+    # replaced by another file, as a save does it, the array stays what it was
+    other = tmp_path / "g.bin"
+    other.write_bytes(b"")
+    other.replace(path)
+    assert read.sum() == 2_000_000
+
+
+# --- files made by hand -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_good_files_made_by_hand(name, tmp_path):
+    (tmp_path / "f").write_bytes(CONTROLS[name])
+    stored = stored_torch(tmp_path / "f")
+    assert list(stored) == ["a"]
+    views = {"view": (2,), "more": (2,), "a stride never taken": (1, 2)}
+    expected = GOOD.reshape(-1)[4:].reshape(views[name]) if name in views else GOOD
+    assert equal(stored["a"].read(), expected)
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+@pytest.mark.parametrize("kind", ["float32", "float16", "int64", "bool"])
+def test_either_order_of_the_bytes(order, kind, tmp_path):
+    array = np.array([[0, 1], [2, 3]]).astype(kind)
+    stored = array.astype(array.dtype.newbyteorder("<" if order == "little" else ">"))
+    storages, more = {"0": stored.tobytes()}, {"byteorder": order.encode()}
+    data = zip_file(pickled({"a": entry("0", array)}), storages, more=more)
+    (tmp_path / "f").write_bytes(data)
+    wide = np.float32 if kind == "float16" else kind
+    assert equal(stored_torch(tmp_path / "f")["a"].read(), array.astype(wide))
+
+
+@given(st.data())
+def test_any_view_of_a_storage(tmp_path, data):
+    """Any strides: the storage is looked up number by number."""
+    count = data.draw(st.integers(1, 60), "count")
+    numbers = np.random.default_rng(count).standard_normal(count)
+    shape = data.draw(st.lists(st.integers(0, 4), max_size=4), "shape")
+    strides = [data.draw(st.integers(0, 20), "stride") for _ in shape]
+    offset = data.draw(st.integers(0, count), "offset")
+    places = np.zeros((), int) + offset
+    for n, stride in zip(shape, strides, strict=True):
+        places = places[..., None] + stride * np.arange(n)
+    call = tensor(storage("0", count, "DoubleStorage"), tuple(shape), tuple(strides), offset)
+    (tmp_path / "f").write_bytes(zip_file(pickled(Ordered({"a": call})), {"0": numbers.tobytes()}))
+    if places.size <= count and (places < count).all():
+        assert equal(stored_torch(tmp_path / "f")["a"].read(), numbers[places])
+    else:
+        with pytest.raises(
+            FileError, match=r"reaches beyond its storage|is larger than its storage"
+        ):
+            stored_torch(tmp_path / "f")
+
+
+@given(st.lists(st.integers(0, 2**16 - 1), max_size=20))
+def test_any_bfloat16_and_any_bool(tmp_path, bits):
+    """The upper half of a float32; whatever is not 0 is True."""
+    raw = np.array(bits, "<u2")
+    value = {
+        "a": tensor(storage("0", len(bits), "BFloat16Storage"), (len(bits),), (1,)),
+        "b": tensor(storage("1", 2 * len(bits), "BoolStorage"), (2 * len(bits),), (1,)),
+    }
+    (tmp_path / "f").write_bytes(zip_file(pickled(value), {"0": raw.tobytes(), "1": raw.tobytes()}))
+    stored = stored_torch(tmp_path / "f")
+    expected = [struct.unpack("<f", struct.pack("<HH", 0, n))[0] for n in bits]
+    assert (stored["a"].dtype, stored["a"].read().dtype) == ("bfloat16", np.float32)
+    assert np.array_equal(stored["a"].read(), np.array(expected, np.float32), equal_nan=True)
+    assert equal(stored["b"].read(), np.array([byte != 0 for byte in raw.tobytes()], bool))
+
+
+# --- files that are refused ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_files(name, tmp_path):
+    content, message = HOSTILE[name]
+    path = tmp_path / "pytorch_model.bin"
+    path.write_bytes(content)
+    seconds, peak, error = measured(stored_torch, path)
+    assert error is not None, "read as if it were good"
+    assert seconds < SECONDS
+    assert peak < 2 * len(content) + ROOM
+    text = str(error)
+    assert text.startswith(f"{path}: ")
+    assert text.isprintable()
+    assert len(text) < 1000
+    with pytest.raises(FileError, match=message):
+        stored_torch(path)
+    assert RAN == []
+    assert not set(GUARDED_MODULES) & sys.modules.keys()
+
+
+def test_there_are_enough_of_them():
+    assert len(HOSTILE) >= 80
+
+
+def test_the_hostile_pickle_runs_where_python_reads_it():
+    """The control: this is what opening such a file the usual way does."""
+    pickle.loads(pickled(evil()))
+    assert RAN == ["ran"]
+    RAN.clear()
+
+
+def test_the_measure_sees_waste(tmp_path):
+    """The control: memory and time that are taken are seen."""
+
+    def wasteful(path):
+        start = time.process_time()
+        while time.process_time() - start < 0.02:
+            pass
+        return {} if bytes(3 * ROOM) else None
+
+    seconds, peak, error = measured(wasteful, tmp_path)
+    assert (seconds > 0.01, peak > 2 * ROOM, error) == (True, True, None)
+
+
+def test_a_pickle_that_is_too_long(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch_file, "_MOST_PICKLE", 100)
+    (tmp_path / "f").write_bytes(zip_of({"a": GOOD}))
+    with pytest.raises(FileError, match=r"a data\.pkl of \d+ bytes, 100 at most"):
+        stored_torch(tmp_path / "f")
+
+
+def test_no_file():
+    with pytest.raises(FileError, match="missing: can't be read: No such file"):
+        stored_torch(Path("missing"))
+
+
+# --- safetensors --------------------------------------------------------------------------------
+
+
+def safetensors(header, data=b""):
+    return struct.pack("<Q", len(header)) + header + data
+
+
+TENSOR = b'{"dtype":"%s","shape":%s,"data_offsets":[%d,%d]}'
+# refused when the file is opened, or when the tensor is read
+BAD_SAFETENSORS = {
+    "100,000 tensors of nothing": (
+        safetensors(
+            b"{%s}"
+            % b",".join(b'"%d":' % i + TENSOR % (b"U8", b"[0]", 0, 0) for i in range(100_000))
+        ),
+        "not a valid safetensors file: .*(header of|tensors in a file of)",
+    ),
+    "20,000 tensors of nothing": (
+        safetensors(
+            b"{%s}"
+            % b",".join(b'"%d":' % i + TENSOR % (b"U8", b"[0]", 0, 0) for i in range(20_000))
+        ),
+        "20,000 tensors in a file of",
+    ),
+    "a header of 8 MB": (
+        safetensors(b'{"__metadata__":{"a":"%s"}}' % (b"x" * 8_000_000)),
+        "a header of 8,000,0.. bytes",
+    ),
+    "a name of 4 MB": (
+        safetensors(b'{"%s":%s}' % (b"x" * 4_000_000, TENSOR % (b"F8_E4M3", b"[1]", 0, 1)), b"0"),
+        "expected numbers as F64, F32, F16 or BF16, found F8_E4M3",
+    ),
+    "a name of two lines": (
+        safetensors(b'{"a\\nb":%s}' % (TENSOR % (b"C64", b"[1]", 0, 8)), b"0" * 8),
+        r"'a\\nb': expected numbers as F64, F32, F16 or BF16, found C64",
+    ),
+    "a fault in a name of two lines": (
+        safetensors(b'{"a\\nb":%s}' % (TENSOR % (b"F32", b"[1]", 4, 8)), b"0" * 8),
+        "not a valid safetensors file: .*invalid offset for tensor `a b`",
+    ),
+    "65 axes": (
+        safetensors(b'{"a":%s}' % (TENSOR % (b"U8", b"[%s]" % b",".join([b"1"] * 65), 0, 1)), b"0"),
+        "a: 65 axes, where the maximum supported dimension is 64",
+    ),
+    "0 × 2**62": (
+        safetensors(b'{"a":%s}' % (TENSOR % (b"U8", b"[0,%d]" % 2**62, 0, 0))),
+        "a: the shape .* is too big",
+    ),
+    "a pointer of git-lfs": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
+        "a pointer of Git LFS lies in its place",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_SAFETENSORS)
+def test_bad_safetensors(name, tmp_path):
+    content, message = BAD_SAFETENSORS[name]
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(content)
+    seconds, peak, error = measured(stored_safetensors, path)
+    assert str(error).startswith(f"{path}: ")
+    assert str(error).isprintable()
+    assert len(str(error)) < 1000
+    with pytest.raises(FileError, match=message):
+        raise error
+    assert seconds < SECONDS
+    assert peak < 2 * len(content) + ROOM
+    # what NumPy lacks is refused only when it is read
+    if "expected numbers" in message:
+        assert len(stored_safetensors(path)) == 1
+
+
+def test_safetensors_are_mapped(tmp_path):
+    """One tensor of a large file, empty ones, one behind an odd number of bytes."""
+    import safetensors.numpy
+
+    arrays = {
+        "large": np.arange(2_000_000, dtype=np.float32).reshape(1000, 2000),
+        "empty": np.empty((0, 3), np.float32),
+        "scalar": np.array(2.5),
+        "half": np.array([1.5, -2.0, 65504.0], np.float16),
+        "three": np.array([True, False, True]),
+        "int8": np.array([-5], np.int8),
+    }
+    safetensors.numpy.save_file(arrays, tmp_path / "f")
+    tracemalloc.start()
+    try:
+        stored = stored_safetensors(tmp_path / "f")
+        large = stored["large"].read()
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+    assert equal(large, arrays["large"])
+    assert not large.flags.writeable
+    assert {name: found.dtype for name, found in stored.items()} == {
+        name: array.dtype.name for name, array in arrays.items()
+    }
+    for name, array in arrays.items():
+        wide = np.float32 if name == "half" else array.dtype
+        assert equal(stored[name].read(), array.astype(wide)), name
+    # the order of the data need not be that of the header
+    header = b'{"b":%s,"a":%s}' % (TENSOR % (b"U8", b"[3]", 0, 3), TENSOR % (b"BF16", b"[1]", 3, 5))
+    other = header.replace(b'"b"', b'"~"').replace(b'"a"', b'"b"').replace(b'"~"', b'"a"')
+    for text, bytes_name, half_name in ((header, "b", "a"), (other, "a", "b")):
+        (tmp_path / "g").write_bytes(struct.pack("<Q", len(text)) + text + b"\1\2\3\x80\x3f")
+        stored = stored_safetensors(tmp_path / "g")
+        assert stored[bytes_name].read().tolist() == [1, 2, 3]
+        assert (stored[half_name].dtype, stored[half_name].read().tolist()) == ("bfloat16", [1.0])
+
+
+def test_a_file_that_changes_during_the_reading(tmp_path, monkeypatch):
+    from minizha.checkpoint import safetensors_file
+
+    arrays = {"a": np.ones(3, np.float32)}
+    path = tmp_path / "f"
+    path.write_bytes(safetensors_file.to_safetensors(arrays))
+    real = safetensors_file.map_file
+
+    def replaced(where):
+        data = real(where)
+        (tmp_path / "g").write_bytes(safetensors_file.to_safetensors({"b": arrays["a"]}))
+        (tmp_path / "g").replace(where)
+        return data
+
+    assert list(stored_safetensors(path)) == ["a"]
+    monkeypatch.setattr(safetensors_file, "map_file", replaced)
+    with pytest.raises(FileError, match="it was changed during the reading"):
+        stored_safetensors(path)

@@ -1,0 +1,76 @@
+"""The pages on traces, comparisons and known mistakes say what the code does."""
+
+import re
+
+import numpy as np
+import pytest
+
+from minizha.crosscheck.diagnosis import CATALOGUE
+from minizha.crosscheck.names import ATTENTION, EMBEDDINGS, FEED_FORWARD, HEADS
+from tests.support.paths import DOCS
+
+
+def page(name):
+    return (DOCS / name).read_text("utf-8")
+
+
+def rows(text):
+    """The cells of each row of the tables in a page."""
+    lines = [line.strip("|") for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)] for line in lines]
+
+
+def named_axes(text):
+    """{name: axes} of the table of names."""
+    found = {}
+    for cells in rows(text):
+        for name in re.findall(r"`([\w.…]+)`", cells[0]):
+            found[name] = cells[1] if len(cells) == 3 else ""
+    return found
+
+
+def test_the_table_of_names_is_that_of_the_code():
+    known = named_axes(page("traces.md").split("## Names")[1].split("In train mode")[0])
+    for entries, prefix in (
+        (EMBEDDINGS, ""),
+        (ATTENTION, "attention."),
+        (FEED_FORWARD, ""),
+        (HEADS, ""),
+    ):
+        for entry in entries:
+            name = (prefix + entry.name) or "encoder.layer.0"
+            assert name in known, name
+            axes = " ".join(entry.axes)
+            assert axes in known[name] or "…" in axes, name
+    assert "attention.logits" not in known
+
+
+def test_the_page_of_known_mistakes_is_the_catalogue():
+    text = page("mistakes.md")
+    listed = {
+        cells[0].strip("`"): (cells[1].replace("\\|", "|"), cells[2])
+        for cells in rows(text)
+        if cells[0].startswith("`")
+    }
+    assert listed == {m.key: (m.text, m.seen_in) for m in CATALOGUE.values()}
+    assert f"The {len(CATALOGUE)} mistakes" in text
+
+
+@pytest.mark.parametrize("name", ["traces.md", "crosscheck.md"])
+def test_the_python_of_the_pages_runs(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", page(name), re.S)
+    assert blocks
+    names = {}
+    for block in blocks:
+        exec(block, names)
+    if name == "crosscheck.md":
+        out = capsys.readouterr().out
+        shown = re.search(r"```\n(different: .*?)```", page(name), re.S)[1].splitlines()
+        for line in shown:
+            # sentences as they are, numbers of a BLAS as they come
+            assert line == "…" or line.startswith(("array ", "    left")) or line in out, line
+        assert "it is 0.5 times what it should be" in out
+    else:
+        assert isinstance(names["trace"]["encoder.layer.0.attention.scores"], np.ndarray)
+        assert (tmp_path / "ours.safetensors").exists()

@@ -1,0 +1,142 @@
+"""When a kernel runs: for floats, in a model and in every operation; and when the plain pair does."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import minizha.kernels
+from minizha import NezhaConfig, NezhaForMaskedLM
+from minizha.backend import get_backend, to_host
+from minizha.kernels.gelu import SlopeCache
+from minizha.ops.gelu import GeluCache, gelu, gelu_backward
+from minizha.ops.replaceable import KERNELS, Kernel, replaceable
+from tests.support.op_cases import BACKWARDS, FORWARDS, typical_case, upstream
+
+OPS = sorted({op for op, _ in KERNELS})
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Each call of a half of a kernel, as it happens."""
+    found = []
+
+    def counted(half, name):
+        return lambda *arguments, **options: (found.append(name), half(*arguments, **options))[1]
+
+    for (op, library), kernel in list(KERNELS.items()):
+        forward = counted(kernel.forward, op)
+        backward = counted(kernel.backward, f"{op}_backward")
+        monkeypatch.setitem(KERNELS, (op, library), Kernel(forward, backward, kernel.cache))
+    return found
+
+
+CONFIG = NezhaConfig(
+    vocab_size=19, hidden_size=12, num_hidden_layers=1, num_attention_heads=3, intermediate_size=11,
+    max_relative_position=2,
+)  # fmt: skip
+
+
+def a_step(backend, dtype):
+    model = NezhaForMaskedLM(CONFIG, backend=backend).astype(dtype)
+    model([[4, 5, 6, 7, 8]], labels=[[4, -100, 6, -100, -100]]).backward()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_float_model_runs_the_kernels(dtype, backend, calls):
+    a_step(backend, dtype)
+    expected = {op for op, library in KERNELS if library == backend}
+    assert set(calls) == {*expected, *(f"{op}_backward" for op in expected)}
+
+
+def test_a_complex_model_runs_the_plain_operations(backend, calls):
+    model = NezhaForMaskedLM(CONFIG, backend=backend).astype("complex128")
+    model([[4, 5, 6, 7, 8]], labels=[[4, -100, 6, -100, -100]])
+    assert calls == []
+
+
+@pytest.mark.parametrize("name", OPS)
+@pytest.mark.parametrize("dtype", ["float32", "complex128"])
+def test_an_operation_chooses_by_its_arrays(name, dtype, backend, calls):
+    case = typical_case(name).on(get_backend(backend), dtype)
+    operation = marked(FORWARDS[name])
+    y, cache = operation(**case.variables, **case.constants)
+    kernel = KERNELS.get((name, backend))
+    fast = kernel is not None and dtype == "float32"
+    assert calls == [name] * fast
+    assert (kernel is not None and type(cache) is kernel.cache) == fast
+    if not fast and (name, backend) != ("embedding", "cupy"):  # whose add.at is for real numbers
+        dx = marked(BACKWARDS[name])(upstream(y), cache)
+        right, plain_cache = FORWARDS[name](**case.variables, **case.constants)
+        assert (to_host(y) == to_host(right)).all()
+        assert (to_host(dx) == to_host(BACKWARDS[name](upstream(y), plain_cache))).all()
+        assert calls == []
+
+
+def marked(plain):
+    """What the module of a plain function calls by its name."""
+    return getattr(sys.modules[plain.__module__], plain.__name__)
+
+
+@pytest.mark.parametrize("x", [np.float64(2.0), np.array(2.0 + 0j), np.arange(3)])
+def test_neither_scalars_nor_complex_numbers_nor_integers_have_a_kernel(x):
+    assert type(gelu(x)[1]) is GeluCache
+    assert type(gelu(x=x)[1]) is GeluCache
+    assert type(gelu(np.array(2.0))[1]) is type(gelu(x=np.array(2.0))[1]) is SlopeCache
+
+
+def test_one_complex_argument_suffices():
+    seen = []
+
+    @replaceable
+    def two(x, y, z=None):
+        seen.append("plain")
+        return x, None
+
+    real, step = np.ones(2), np.ones(2) + 1e-30j
+    with pytest.MonkeyPatch.context() as patch:
+        kernel = Kernel(lambda x, y, z=None: seen.append("kernel"), None, tuple)
+        patch.setitem(KERNELS, ("two", "numpy"), kernel)
+        for arguments in ((real, step), (step, real), (real, real, step), (1, None, "x")):
+            two(*arguments)
+        two(real, y=real, z=step)
+        assert seen == ["plain"] * 5
+        two(real, y=np.arange(3), z=None)
+    assert seen[5:] == ["kernel"]
+
+
+def test_a_marked_function_is_its_plain_one_from_outside():
+    for half in (gelu, gelu_backward):
+        assert half.plain is half.__wrapped__ is not half
+        assert (half.__name__, half.__doc__) == (half.plain.__name__, half.plain.__doc__)
+
+
+ALONE = """
+import importlib, pkgutil, sys
+import numpy, minizha.ops
+for module in pkgutil.iter_modules(minizha.ops.__path__, "minizha.ops."):
+    importlib.import_module(module.name)
+from minizha.ops.gelu import gelu
+from minizha.ops.replaceable import KERNELS
+print(len(KERNELS), "minizha.kernels" in sys.modules, type(gelu(numpy.ones(3))[1]).__name__)
+import minizha.kernels
+print(len(KERNELS), type(gelu(numpy.ones(3))[1]).__name__)
+"""
+
+
+def test_the_operations_alone_are_the_plain_ones():
+    process = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True)
+    assert process.stderr == ""
+    assert process.stdout.splitlines() == ["0 False GeluCache", f"{len(KERNELS)} SlopeCache"]
+
+
+def test_a_cache_of_another_pair_is_not_taken_for_its_own():
+    """The plain cache of gelu, while a kernel for it is there."""
+    x = np.ones(3)
+    for forward, backward in (
+        (gelu, minizha.kernels.gelu.gelu_backward),
+        (gelu.plain, gelu_backward.plain),
+    ):
+        _, cache = forward(x)
+        assert (gelu_backward(x, cache) == backward(x, cache)).all()

@@ -1,0 +1,167 @@
+"""Negative controls: with a mistake in the decoder, the check that is there to find it must fail."""
+
+import re
+
+import pytest
+from hypothesis import Phase, given, settings
+
+from minizha import crosscheck
+from tests.properties import test_decoder as properties
+from tests.support import wrong_decoders as wrong
+from tests.support.tiny_models import DECODERS
+
+SEEN_BY = {
+    wrong.positions_that_start_anew_in_each_call: (
+        properties.test_a_text_in_many_calls_is_the_text_in_one,
+        properties.test_the_gradients_of_many_calls_are_those_of_one,
+        properties.test_so_it_is_one_token_at_a_time,
+        properties.test_a_hidden_past_changes_nothing,
+    ),
+    wrong.cross_attention_from_the_start_in_each_call: (
+        properties.test_a_text_in_many_calls_is_the_text_in_one,
+        properties.test_so_it_is_one_token_at_a_time,
+    ),
+    wrong.a_triangle_that_forgets_the_past: (
+        properties.test_a_text_in_many_calls_is_the_text_in_one,
+        properties.test_so_it_is_one_token_at_a_time,
+        properties.test_a_hidden_past_changes_nothing,
+    ),
+    wrong.a_decoder_that_looks_ahead: (
+        properties.test_a_text_in_many_calls_is_the_text_in_one,
+        properties.test_a_decoder_is_that_of_the_plain_reference,
+        properties.test_a_later_token_changes_nothing_earlier,
+        properties.test_nothing_earlier_asks_anything_of_a_later_token,
+    ),
+    wrong.a_decoder_that_looks_one_ahead: (
+        properties.test_a_text_in_many_calls_is_the_text_in_one,
+        properties.test_a_later_token_changes_nothing_earlier,
+        properties.test_nothing_earlier_asks_anything_of_a_later_token,
+    ),
+    wrong.a_decoder_that_does_not_see_itself: (
+        properties.test_a_decoder_is_that_of_the_plain_reference,
+    ),
+    wrong.a_mask_that_is_not_low_enough: (
+        properties.test_a_decoder_is_that_of_the_plain_reference,
+        properties.test_a_later_token_changes_nothing_earlier,
+        properties.test_a_token_that_sees_no_key_attends_to_all_there_are_alike,
+        properties.test_a_hidden_past_changes_nothing,
+    ),
+    wrong.the_encoders_mask_forgotten: (properties.test_a_decoder_is_that_of_the_plain_reference,),
+    wrong.the_encoders_mask_forgotten_once_its_keys_are_kept: (
+        properties.test_a_text_in_many_calls_is_the_text_in_one,
+        properties.test_an_empty_past_is_a_past_of_no_tokens,
+    ),
+    wrong.the_new_alone_handed_on: (properties.test_the_shapes_are_those_of_the_documentation,),
+    wrong.the_head_mask_of_the_wrong_heads: (
+        properties.test_a_decoder_is_that_of_the_plain_reference,
+    ),
+    wrong.values_handed_on_as_keys: (
+        properties.test_a_text_in_many_calls_is_the_text_in_one,
+        properties.test_a_decoder_is_that_of_the_plain_reference,
+    ),
+    wrong.the_new_before_the_past: (
+        properties.test_a_text_in_many_calls_is_the_text_in_one,
+        properties.test_so_it_is_one_token_at_a_time,
+    ),
+    wrong.the_past_hears_nothing: (
+        properties.test_the_gradients_of_many_calls_are_those_of_one,
+        properties.test_upstream_gradients_are_those_of_the_complex_step,
+    ),
+    wrong.the_encoders_keys_hear_nothing: (
+        properties.test_the_gradients_of_many_calls_are_those_of_one,
+        properties.test_upstream_gradients_are_those_of_the_complex_step,
+        properties.test_an_empty_past_is_a_past_of_no_tokens,
+    ),
+    wrong.past_and_present_cut_on_the_wrong_side: (
+        properties.test_the_gradients_of_many_calls_are_those_of_one,
+    ),
+    wrong.an_empty_past_taken_for_none: (properties.test_an_empty_past_is_a_past_of_no_tokens,),
+    wrong.the_offset_forgotten_on_the_way_back_from_the_keys: (
+        properties.test_the_gradients_of_many_calls_are_those_of_one,
+    ),
+    wrong.the_offset_forgotten_on_the_way_back_from_the_values: (
+        properties.test_the_gradients_of_many_calls_are_those_of_one,
+    ),
+    wrong.what_is_asked_of_keys_and_values_forgotten: (
+        properties.test_the_gradients_of_many_calls_are_those_of_one,
+        properties.test_upstream_gradients_are_those_of_the_complex_step,
+    ),
+    wrong.what_is_asked_of_cross_attentions_forgotten: (
+        properties.test_upstream_gradients_are_those_of_the_complex_step,
+    ),
+    wrong.the_last_layer_alone_asks_the_encoder: (
+        properties.test_upstream_gradients_are_those_of_the_complex_step,
+    ),
+}
+BELOW = r"embeddings|layer\.\d|past_key_values|encoder_hidden_states"
+# the model that shows it, and where the worst entry must lie
+REFUSED = {
+    wrong.the_past_hears_nothing: ("past", r"past_key_values\.\d\.[01]$"),
+    wrong.the_encoders_keys_hear_nothing: ("past of both", r"past_key_values\.0\.[23]$"),
+    wrong.the_pasts_keys_and_values_exchanged: ("past", r"past_key_values\.\d\.[01]$"),
+    wrong.past_and_present_cut_on_the_wrong_side: ("past", BELOW),
+    wrong.a_source_that_hears_nothing: ("decoder", "embeddings"),
+    wrong.the_last_layer_alone_asks_the_encoder: (
+        "cross-attention, dropout", "^encoder_hidden_states$"),
+    wrong.the_offset_forgotten_on_the_way_back_from_the_keys: ("past", BELOW),
+    wrong.the_offset_forgotten_on_the_way_back_from_the_values: ("past", BELOW),
+    wrong.a_hidden_key_that_hears_something: ("decoder", BELOW),
+    wrong.the_last_piece_of_the_feed_forward_network_alone_learns: (
+        "past, chunked", r"(intermediate|output)\.dense"),
+}  # fmt: skip
+CONTROLS = [(mistake, test) for mistake, tests in SEEN_BY.items() for test in tests]
+
+
+def identify(value):
+    return getattr(value, "__name__", None)
+
+
+@pytest.mark.parametrize(("mistake", "test"), CONTROLS, ids=identify)
+def test_a_mistake_is_seen(mistake, test, backend, monkeypatch):
+    mistake(monkeypatch)
+    failures = 0
+
+    @settings(max_examples=30, phases=[Phase.generate])
+    @given(case=test.strategy)
+    def search(case):
+        nonlocal failures
+        if failures:
+            return
+        try:
+            test.hypothesis.inner_test(case, backend)
+        except AssertionError:
+            failures += 1
+
+    search()
+    assert failures > 0
+
+
+@pytest.mark.parametrize("mistake", REFUSED, ids=identify)
+def test_gradcheck_refuses_a_mistake_and_names_the_place(mistake, backend, monkeypatch):
+    name, blames = REFUSED[mistake]
+    model, inputs = DECODERS[name].model(backend), DECODERS[name].inputs()
+    assert crosscheck.gradcheck(model, inputs, entries=3).ok
+    mistake(monkeypatch)
+    report = crosscheck.gradcheck(model, inputs, entries=3)
+    assert not report.ok
+    assert report.error > 1e-6, "only by a hair"
+    assert re.search(blames, report.name), report
+
+
+def test_what_is_drawn_is_of_every_kind():
+    """Where all examples were of one call, or hid nothing, most of these would prove little."""
+    cases = []
+
+    @settings(max_examples=200, phases=[Phase.generate])
+    @given(case=properties.test_a_text_in_many_calls_is_the_text_in_one.strategy)
+    def draw(case):
+        cases.append(case)
+
+    draw()
+    assert sum(len(case.calls()) > 1 for case in cases) >= 100
+    assert sum(len(case.calls()) == case.L > 2 for case in cases) >= 3
+    assert sum(case.config.max_relative_position < case.L - 1 for case in cases) >= 30
+    assert sum(bool(case.config.pruned_heads) for case in cases) >= 15
+    assert len({case.crossing for case in cases}) == 5
+    assert len({(case.L, case.S) for case in cases if case.L != case.S}) >= 15
+    assert 10 <= sum((~case.seen(case.inputs())).any() for case in cases) <= 100

@@ -1,0 +1,219 @@
+"""Decoders for the properties: all that one reads, cut into calls, and the calls put together."""
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from hypothesis import strategies as st
+
+from minizha.backend import to_host
+from tests.support.strategies import HEAD_MASKS, SEED, Case, attention_mask, configs, one_of_all
+
+SEEING = ("none", "right", "left", "holes", "square")
+CROSSING = (
+    "none",  # no cross-attention at all
+    "unused",  # there is one, and nothing for it to look at
+    "once",  # the states are given to the first call; the others go by what it handed on
+    "again",  # they are given to each call, and nothing becomes of them after the first
+    "two arrays",  # the encoder's keys and values are thrown away, and made again in each call
+)
+LOOKING = ("once", "again", "two arrays")
+S = (1, 2, 3, 5, 9)
+ENCODER_MASKS = ("none", "right", "holes", "empty", "square", "empty square")
+MORE = (False, False, True)  # pruned heads, embeddings in place of ids
+CHUNKS = (0, 0, 1, 3)
+
+
+@dataclass(frozen=True)
+class DecoderCase(Case):
+    """A case whose ``cuts`` are bits: the i-th is 1 where a call ends after i + 1 tokens."""
+
+    cuts: int = 0
+    crossing: str = "none"
+    S: int = 1
+    encoder_mask: str = "none"
+    embeds: bool = False
+
+    def inputs(self):
+        """What one call that reads everything is given."""
+        inputs, rng = super().inputs(), self.rng("decoder")
+        if "square" in self.mask:
+            inputs["attention_mask"] = _causal(inputs["attention_mask"], self.mask, rng)
+        if self.embeds:
+            size = (*inputs.pop("input_ids").shape, self.config.hidden_size)
+            inputs["inputs_embeds"] = rng.standard_normal(size)
+        if self.crossing in LOOKING:
+            size = (self.B, self.S, self.config.hidden_size)
+            inputs["encoder_hidden_states"] = rng.standard_normal(size)
+            if (mask := self._encoder_mask(rng)) is not None:
+                inputs["encoder_attention_mask"] = mask
+        return inputs
+
+    def _encoder_mask(self, rng):
+        if "square" not in self.encoder_mask:
+            return attention_mask(self.encoder_mask, self.B, self.S, rng)
+        # of the rows and columns of a square one as many as there are queries and keys
+        mask = attention_mask("square", self.B, max(self.L, self.S), rng)
+        mask = mask[:, : self.L, : self.S].copy()
+        if "empty" not in self.encoder_mask:
+            mask[..., 0] |= ~mask.astype(bool).any(axis=-1)
+        return mask
+
+    def seen(self, inputs):
+        """(B, L): whether the query sees any key. If not, it takes the mean of all there are, and in
+        another call there are others."""
+        mask = inputs.get("attention_mask", np.ones((self.B, self.L)))
+        causal = mask[:, None] * np.tri(self.L) if mask.ndim == 2 else mask
+        return causal.astype(bool).any(axis=-1)
+
+    def calls(self):
+        """The first token of each call, and the one after its last."""
+        cuts = [i for i in range(1, self.L) if self.cuts >> (i - 1) & 1]
+        return list(itertools.pairwise([0, *cuts, self.L]))
+
+    def part(self, inputs, start, stop):
+        """What the call that reads the tokens start … stop − 1 is given, besides the past."""
+        part = {}
+        for name, array in inputs.items():
+            if name == "encoder_hidden_states" and self.crossing == "once" and start > 0:
+                continue
+            if name == "attention_mask":
+                array = array[..., :stop]
+            square = array.ndim == 3 and name.endswith("attention_mask")
+            own = name in ("input_ids", "inputs_embeds", "token_type_ids")
+            part[name] = array[:, start:stop] if square or own else array
+        return part
+
+    def handed_on(self, past):
+        """What the next call gets of the ``past_key_values`` of this one."""
+        return [layer[:2] for layer in past] if self.crossing == "two arrays" else past
+
+
+def _causal(mask, kind, rng):
+    mask = mask * np.tri(mask.shape[-1], dtype=np.int64)
+    if "empty" not in kind:
+        for row, place in itertools.product(mask, range(mask.shape[-1])):
+            if not row[place].any():
+                row[place, rng.integers(place + 1)] = 1
+    return mask
+
+
+def decoder_cases(
+    masks=SEEING,
+    lengths=range(1, 8),
+    crossing=CROSSING,
+    embeds=MORE,
+    head_masks=HEAD_MASKS,
+    **fixed,
+):
+    """A :class:`DecoderCase`; the keywords narrow it, those left over are the configuration's."""
+    inputs = one_of_all(range(1, 4), lengths, masks, head_masks)
+    decoder = one_of_all(crossing, S, ENCODER_MASKS, embeds)
+    more = one_of_all(CHUNKS, MORE, range(9))
+    cuts = st.sampled_from(range(2 ** (max(lengths) - 1)))
+    config = configs(max_relative_position=0, **fixed)
+    return st.builds(_decoder_case, config, inputs, decoder, more, cuts, SEED)
+
+
+def _decoder_case(config, inputs, decoder, more, cuts, seed):
+    chunk, pruned, K = more
+    changes = {"is_decoder": True, "add_cross_attention": decoder[0] != "none"}
+    if pruned:
+        rng, N = np.random.default_rng(seed), config.num_attention_heads
+        changes["pruned_heads"] = {
+            i: rng.permutation(N)[: rng.integers(N)].tolist()
+            for i in range(config.num_hidden_layers)
+        }
+    changes |= {"chunk_size_feed_forward": chunk, "max_relative_position": K}
+    config = config.replace(**changes)
+    return DecoderCase(config, *inputs, seed, cuts, *decoder)
+
+
+# --- running --------------------------------------------------------------------------------------
+
+
+def called(model, inputs, **more):
+    """One call that gives every field and can be walked back from."""
+    return model(
+        **inputs, **more, use_cache=True, output_hidden_states=True, output_attentions=True,
+        record=True,
+    )  # fmt: skip
+
+
+def called_in_parts(model, case, inputs):
+    """The output of each call; each is given the past that the one before handed on."""
+    past, outs = None, []
+    for start, stop in case.calls():
+        outs.append(called(model, case.part(inputs, start, stop), past_key_values=past))
+        past = case.handed_on(outs[-1].past_key_values)
+    return outs
+
+
+def mapped(function, node, name=""):
+    """``function(name, array)`` of each array of a tree: x of ``{"a": (y, (x,))}`` is ``a.1.0``."""
+    below = f"{name}." if name else ""
+    if isinstance(node, dict):
+        return {key: mapped(function, part, f"{below}{key}") for key, part in node.items()}
+    if isinstance(node, (tuple, list)):
+        return tuple(mapped(function, part, f"{below}{i}") for i, part in enumerate(node))
+    return function(name, node)
+
+
+def leaves(tree):
+    """Every array of a tree under its name, on the host."""
+    found = {}
+    mapped(lambda name, array: found.update({name: to_host(array)}), tree)
+    return found
+
+
+def fields(out):
+    """Every array of an output."""
+    return leaves(dict(out.items()))
+
+
+def token_axis(name):
+    """Which axis of a field the tokens lie along; None for the encoder's keys and values."""
+    field, *place = name.split(".")
+    if field == "past_key_values":
+        return 2 if int(place[1]) < 2 else None
+    return 2 if field.endswith("attentions") else 1
+
+
+def tokens(name, array, start, stop):
+    """What belongs to the tokens start … stop − 1 of a field, or of its gradient."""
+    axis = token_axis(name)
+    part = array if axis is None else array[(slice(None),) * axis + (slice(start, stop),)]
+    return part[..., :stop] if name.startswith("attentions") else part
+
+
+def joined(case, outs):
+    """The fields of the one call that the calls make up."""
+    parts = [fields(out) for out in outs]
+    found = dict(parts[-1])
+    for name in found:
+        arrays = [part[name] for part in parts]
+        if name.startswith("attentions"):
+            arrays = [np.pad(a, ((0, 0),) * 3 + ((0, case.L - a.shape[-1]),)) for a in arrays]
+        if not name.startswith("past_key_values"):
+            found[name] = np.concatenate(arrays, axis=token_axis(name))
+    return found
+
+
+def scaled(tree, factors):
+    """A tree of fields or gradients, times a factor (B, L) for each token."""
+
+    def change(name, array):
+        axis = token_axis(name)
+        if axis is None:
+            return array
+        B, L = factors.shape
+        return array * factors.reshape((B, L, 1) if axis == 1 else (B, 1, L, 1))
+
+    return mapped(change, tree)
+
+
+def random_upstream(case, out, inputs=None):
+    """A gradient for every field; with ``inputs``, nothing is asked of tokens that see no key."""
+    rng = case.rng("upstream")
+    upstream = mapped(lambda _, array: rng.standard_normal(array.shape), dict(out.items()))
+    return upstream if inputs is None else scaled(upstream, case.seen(inputs))

@@ -1,0 +1,189 @@
+"""What the seeded mistakes share: what a seed is, the models they are made in, ways to make them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from minizha.nezha import attention, embeddings, heads
+from minizha.nezha.losses import LOSSES
+from minizha.nezha.parameters import Tree
+from tests.support.tiny_heads import TinyHead
+from tests.support.tiny_models import DECODERS, IGNORED, Tiny
+
+BODY = {
+    "hidden_size": 8, "intermediate_size": 6, "num_hidden_layers": 2, "max_relative_position": 2,
+    "vocab_size": 13,
+}  # fmt: skip
+"""D = 8, N = 2, d = 4: 1/√d, 1/√D and 1/d are three numbers. L = 6 is beyond K = 2 on both sides."""
+
+
+def _tiny(kind="NezhaForPreTraining", B=3, L=6, config=None, **options):
+    return Tiny(kind, B=B, L=L, config=BODY | (config or {}), **options)
+
+
+class Uneven(Tiny):
+    """The examples have one, two and three labelled tokens."""
+
+    def inputs(self):
+        inputs = super().inputs()
+        labels = inputs["labels"]
+        labels[np.tri(*labels.shape) == 0] = IGNORED
+        return inputs
+
+
+MLM, NSP, BARE = "NezhaForMaskedLM", "NezhaForNextSentencePrediction", "NezhaModel"
+DECODER = {"is_decoder": True}
+CASES = {
+    "plain": _tiny(types=True, ignoring=True),
+    "masked": _tiny(mask="2d", types=True, pad=True),
+    "hidden row": _tiny(mask="row"),
+    "mask 3-D": _tiny(mask="3d"),
+    "head mask": _tiny(head_mask="layers"),
+    "dropout": _tiny(train=True, head_mask="layers"),
+    "large eps": _tiny(config={"layer_norm_eps": 0.1}),
+    "many words": _tiny(config={"vocab_size": 130}, ignoring=True),
+    "uneven": Uneven(B=3, L=6, config=BODY),
+    "next sentence": _tiny(NSP, types=True),
+    "masked words": _tiny(MLM, pad=True, types=True),
+    "bare": _tiny(BARE, types=True, labels=()),
+    "bare, dropout": _tiny(BARE, types=True, labels=(), train=True, head_mask="layers"),
+    "decoder": _tiny(MLM, config=DECODER),
+    "past": _tiny(MLM, config=DECODER, past=2, L=3),
+    "cross": _tiny(MLM, config=DECODER | {"add_cross_attention": True}, past=2, S=5, L=4),
+    **{act: _tiny(config={"hidden_act": act}) for act in ("gelu_new", "relu", "silu")},
+    **{
+        name: DECODERS[name]
+        for name in (
+            "past, mask 2-D", "past, pruned", "past of both, the encoder given again",
+            "cross-attention to more than L", "cross-attention, dropout",
+        )
+    },
+    "answer": TinyHead("NezhaForQuestionAnswering", "positions"),
+    "multi label": TinyHead("NezhaForSequenceClassification", "multi"),
+    "regression": TinyHead(
+        "NezhaForSequenceClassification", "regression", {"problem_type": "regression"}
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Seed:
+    """A mistake: ``make(monkeypatch)`` makes it, in the model of ``case`` it changes something.
+
+    ``first`` is the array in which it is seen first, ``key`` the known mistake that the
+    diagnosis has to name, or None where it can't know.
+    """
+
+    make: Callable
+    first: str
+    key: str | None = None
+    case: str = "plain"
+
+    @property
+    def name(self):
+        return f"{self.make.__name__}, {self.case}"
+
+    def model(self):
+        return CASES[self.case].model("numpy")
+
+    def inputs(self):
+        return CASES[self.case].inputs()
+
+
+ATTENTION = "encoder.layer.0.attention."
+SCORES, PROBS = ATTENTION + "scores", ATTENTION + "probs"
+WEIGHTS, CONTEXT = ATTENTION + "weights", ATTENTION + "context"
+QUERY, KEY, VALUE = (f"{ATTENTION}self.{name}" for name in ("query", "key", "value"))
+
+# the modules that look the operations up
+NORMS = (embeddings, attention, heads)
+
+
+def replaced(monkeypatch, places, name, wrong):
+    """``wrong(right)`` takes the function's place wherever it is looked up."""
+    for place in places if isinstance(places, tuple) else (places,):
+        if hasattr(place, name):
+            monkeypatch.setattr(place, name, wrong(getattr(place, name)))
+
+
+def stash(meant, name, place):
+    """A wrapper that remembers the argument at a place, or of a name, and calls the function."""
+
+    def wrong(right):
+        def forward(*arguments, **options):
+            meant[name] = options[place] if isinstance(place, str) else arguments[place]
+            return right(*arguments, **options)
+
+        return forward
+
+    return wrong
+
+
+def changed(monkeypatch, places, name, change):
+    """The ``y`` of ``(y, cache)`` goes through ``change(y, *arguments)``."""
+
+    def wrong(right):
+        def forward(*arguments, **options):
+            y, cache = right(*arguments, **options)
+            return change(y, *arguments), cache
+
+        return forward
+
+    replaced(monkeypatch, places, name, wrong)
+
+
+def changed_back(monkeypatch, places, name, change):
+    """The gradient goes through ``change(gradient, dy, cache)``, for the right cache."""
+
+    def wrong(right):
+        def backward(dy, cache, *rest):
+            return change(right(dy, cache, *rest), dy, cache)
+
+        return backward
+
+    replaced(monkeypatch, places, name, wrong)
+
+
+def fed(monkeypatch, places, name, change):
+    """The function gets ``change(*arguments)`` for arguments."""
+    replaced(
+        monkeypatch, places, name,
+        lambda right: lambda *arguments, **options: right(*change(*arguments), **options),
+    )  # fmt: skip
+
+
+def fed_options(monkeypatch, places, name, **changes):
+    """The function gets other values, or functions of the positional ones, for these keywords."""
+
+    def wrong(right):
+        def forward(*arguments, **options):
+            new = {n: c(*arguments) if callable(c) else c for n, c in changes.items()}
+            return right(*arguments, **(options | new))
+
+        return forward
+
+    replaced(monkeypatch, places, name, wrong)
+
+
+def changed_loss(monkeypatch, problem_type, change):
+    """The loss of a problem type goes through ``change(loss, logits, labels, …)``."""
+    pair = LOSSES[problem_type]
+
+    def forward(*arguments):
+        loss, cache = pair.forward(*arguments)
+        return change(loss, *arguments), cache
+
+    monkeypatch.setitem(LOSSES, problem_type, pair._replace(forward=forward))
+
+
+def grafted(tree, name, leaf):
+    """A copy of the tree with another leaf at a dotted name."""
+    first, _, rest = name.partition(".")
+    return Tree(tree, **{first: grafted(tree[first], rest, leaf) if rest else leaf})
+
+
+def at(tree, name):
+    for step in name.split("."):
+        tree = tree[step]
+    return tree

@@ -1,0 +1,236 @@
+"""A whole pre-training run, very short: what it reads, what it leaves, what happens on the way.
+
+That workers change nothing and that one batch is learnt by heart stands in test_training_step.py.
+"""
+
+import csv
+import os
+import shlex
+
+import numpy as np
+import pytest
+
+from minizha import NezhaForPreTraining, NezhaModel, NezhaTokenizer
+from minizha.backend import to_host
+from minizha.errors import MinizhaError
+from minizha.predict import fill_mask
+from minizha.text.vocabulary import SPECIAL_TOKENS
+from minizha.training import run as run_module
+from minizha.training.evaluation import evaluate, mean_metrics
+from minizha.training.options import PretrainOptions
+from minizha.training.pretrain import new_model, prepare, train
+from minizha.training.run import run
+from minizha.training.step import BatchMetrics
+from tests.support.short_runs import DOCUMENT
+
+OPTIONS = PretrainOptions(
+    steps=4,
+    hidden_size=8,
+    layers=1,
+    heads=2,
+    intermediate_size=8,
+    length=16,
+    batch_size=6,
+    held_out=3,
+    min_count=1,
+)
+FILES = ["config.json", "loss.csv", "model.safetensors", "tokenizer_config.json", "vocab.txt"]
+COLUMNS = ["step", "word_loss", "word_accuracy", "pair_loss", "pair_accuracy", "words", "pairs"]
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Six documents, the third and the sixth of which are held out and have 甲 and 乙 of their own."""
+    path = tmp_path / "corpus.txt"
+    own = DOCUMENT.replace("一", "甲").replace("二", "乙")
+    path.write_text((DOCUMENT * 2 + own) * 2, "utf-8")
+    return str(path)
+
+
+def content(folder):
+    return {name: (folder / name).read_bytes() for name in FILES}
+
+
+def test_what_a_run_leaves(corpus, tmp_path, backend, capsys):
+    out = tmp_path / "m"
+    assert run(corpus, str(out), OPTIONS, backend, workers=1 if backend == "cupy" else 2) is True
+    assert sorted(set(os.listdir(out)) - {"loss.png"}) == FILES
+    model = NezhaForPreTraining.from_pretrained(out, backend=backend)  # and no warning
+    tokenizer = NezhaTokenizer.from_pretrained(out)
+    assert model.config.vocab_size == len(tokenizer)
+    assert len(fill_mask(model, tokenizer, "一[MASK]三", top_k=3)[0]) == 3
+    header, row = csv.reader((out / "loss.csv").read_text("utf-8").splitlines())
+    assert header == COLUMNS
+    assert row[0] == "4"
+    assert 0 < float(row[1]) < 6
+    captured = capsys.readouterr()
+    assert captured.out.startswith(f"{corpus}: 6 documents, 216 characters; 2 documents held out\n")
+    assert (
+        ", cupy, 1 process\n" if backend == "cupy" else ", numpy, 2 processes\n"
+    ) in captured.out
+    assert "masked words    accuracy 0." in captured.out
+    assert captured.out.endswith(
+        f"try: minizha fill-mask '曹操引[MASK]来攻' --model {shlex.quote(str(out))}\n"
+    )
+    assert "4/4" in captured.err
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_same_seed_gives_the_same_files(workers, corpus, tmp_path):
+    for name in ("a", "b"):
+        run(corpus, str(tmp_path / name), OPTIONS, "numpy", workers)
+    other = PretrainOptions(**(vars(OPTIONS) | {"seed": 1}))
+    run(corpus, str(tmp_path / "c"), other, "numpy", workers)
+    a, b, c = (content(tmp_path / name) for name in "abc")
+    assert a == b
+    assert a["model.safetensors"] != c["model.safetensors"]
+    assert a["vocab.txt"] == c["vocab.txt"]
+
+
+def test_training_lowers_the_loss_and_moves_every_parameter(corpus):
+    options = PretrainOptions(
+        **(vars(OPTIONS) | {"steps": 60, "learning_rate": 2e-2, "dropout": 0.1})
+    )
+    data = prepare(corpus, options)
+    model = new_model(data, options)
+    before = {name: array.copy() for name, array in model.state_dict().items()}
+    losses = [float(counts.word_loss + counts.pair_loss) for counts in train(model, data, options)]
+    assert len(losses) == 60
+    assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.3
+    moved = {n for n, array in model.state_dict().items() if not np.array_equal(array, before[n])}
+    # a key bias has gradient 0 but for rounding, so it may move or not
+    assert {name for name in before if not name.endswith("key.bias")} <= moved
+    assert model.training is False
+
+
+# --- held out -------------------------------------------------------------------------------------
+
+
+def test_held_out_documents_enter_neither_vocabulary_nor_training(corpus):
+    data = prepare(corpus, OPTIONS)
+    assert [d.paragraphs[0][0] for d in data.held_out_documents] == ["甲", "甲"]
+    tokenizer = data.tokenizer
+    assert tokenizer.convert_tokens_to_ids(["甲", "乙"]) == [tokenizer.unk_token_id] * 2
+    assert tokenizer.unk_token_id not in tokenizer("一二三四五六七。")["input_ids"]
+    seen = data.sampler.all(np.random.default_rng(0))
+    assert (seen["input_ids"] != tokenizer.unk_token_id).all()
+    # the control: of the held-out examples, the unknown 甲 and 乙 are part
+    assert (data.held_out["input_ids"] == tokenizer.unk_token_id).any()
+
+
+def test_the_held_out_examples_are_the_same_in_every_run(corpus):
+    a, b = (prepare(corpus, PretrainOptions(**(vars(OPTIONS) | {"seed": s}))) for s in (0, 7))
+    assert all(np.array_equal(a.held_out[name], b.held_out[name]) for name in a.held_out)
+    assert set(a.held_out) == {
+        "input_ids", "token_type_ids", "attention_mask", "labels", "next_sentence_label",
+    }  # fmt: skip
+    asked = a.held_out["labels"] != -100
+    assert 0 < asked.mean() < 0.5
+    assert not np.isin(a.held_out["labels"][asked], list(a.tokenizer.special_ids - {1})).any()
+
+
+def test_one_held_out_document_borrows_its_random_sentences(tmp_path):
+    path = tmp_path / "corpus.txt"
+    path.write_text(DOCUMENT * 3, "utf-8")
+    data = prepare(path, OPTIONS)
+    assert len(data.held_out_documents) == 1
+    assert set(data.held_out["next_sentence_label"]) == {0, 1}
+
+
+def test_evaluation_does_not_depend_on_the_batches(corpus, backend):
+    data = prepare(corpus, OPTIONS)
+    model = new_model(data, OPTIONS, backend).train(seed=3)
+    whole = evaluate(model, data.held_out)
+    assert model.training is False
+    for size in (1, 3, 1000):
+        found = evaluate(model, data.held_out, size)
+        assert np.allclose(found, whole, rtol=1e-5, atol=1e-7)
+    assert whole.words == (data.held_out["labels"] != -100).sum()
+    assert whole.pairs == len(data.held_out["labels"])
+
+
+def test_evaluation_where_nothing_is_asked(corpus, backend):
+    data = prepare(corpus, OPTIONS)
+    nothing = {name: np.full_like(data.held_out[name], -100) for name in ("labels",)}
+    found = evaluate(new_model(data, OPTIONS, backend), data.held_out | nothing, 4)
+    assert (found.words, found.word_loss, found.word_accuracy) == (0, 0.0, 0.0)
+    assert found.pairs == len(data.held_out["labels"])
+    assert found.pair_loss > 0
+
+
+# --- on the way -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backend_of_run", ["tpu", 3])
+def test_nothing_is_made_before_everything_is_checked(backend_of_run, corpus, tmp_path):
+    with pytest.raises(MinizhaError, match="backend: expected one of"):
+        run(corpus, str(tmp_path / "m"), OPTIONS, backend_of_run, 1)
+    with pytest.raises(MinizhaError):
+        run(str(tmp_path / "missing.txt"), str(tmp_path / "m"), OPTIONS, "numpy", 1)
+    assert os.listdir(tmp_path) == ["corpus.txt"]
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_spares_the_old_model(
+    corpus, tmp_path, monkeypatch, capsys
+):
+    out = tmp_path / "m"
+    run(corpus, str(out), OPTIONS, "numpy", 1)
+    before = content(out)
+    nan = BatchMetrics(float("nan"), 0.7, 1, 5, 1, 4)
+    monkeypatch.setattr(run_module, "train", lambda *_: iter([nan] * 4))
+    with pytest.raises(
+        MinizhaError, match=r"step 4: the loss is no longer a number; a smaller --learning-rate"
+    ):
+        run(corpus, str(out), OPTIONS, "numpy", 1)
+    assert content(out) == before
+    capsys.readouterr()
+
+
+def interrupting(function, after):
+    def interrupted(*arguments, **options):
+        for i, counts in enumerate(function(*arguments, **options)):
+            if i == after:
+                raise KeyboardInterrupt
+            yield counts
+
+    return interrupted
+
+
+@pytest.mark.parametrize("after", [0, 2])
+def test_ctrl_c_in_the_training(after, corpus, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run_module, "train", interrupting(train, after))
+    assert run(corpus, str(tmp_path / "m"), OPTIONS, "numpy", 1) is False
+    assert capsys.readouterr().out.endswith(f"the model as it stands is in {tmp_path / 'm'}\n")
+    assert sorted(os.listdir(tmp_path / "m")) == FILES
+    assert NezhaForPreTraining.from_pretrained(tmp_path / "m").training is False
+    assert (tmp_path / "m" / "loss.csv").read_text("utf-8") == ",".join(COLUMNS) + "\n"
+
+
+def test_ctrl_c_in_the_evaluation(corpus, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "evaluate", interrupt)
+    assert run(corpus, str(tmp_path / "m"), OPTIONS, "numpy", 1) is False
+    assert "\n4," in (tmp_path / "m" / "loss.csv").read_text("utf-8")
+    NezhaForPreTraining.from_pretrained(tmp_path / "m")
+
+
+def test_figures_are_means_over_words_not_over_batches():
+    counts = [BatchMetrics(2.0, 1.0, 3, 30, 1, 2), BatchMetrics(5.0, 0.5, 5, 10, 4, 6)]
+    found = mean_metrics(counts)
+    assert found.word_loss == pytest.approx((2.0 * 30 + 5.0 * 10) / 40)
+    assert found.word_accuracy == pytest.approx(8 / 40)
+    assert found.pair_loss == pytest.approx((1.0 * 2 + 0.5 * 6) / 8)
+    assert found[3:] == (pytest.approx(5 / 8), 40, 8)
+    assert found.word_loss != pytest.approx((2.0 + 5.0) / 2)
+
+
+def test_the_folder_also_loads_as_a_bare_model(corpus, tmp_path):
+    run(corpus, str(tmp_path / "m"), OPTIONS, "numpy", 1)
+    model, info = NezhaModel.from_pretrained(tmp_path / "m", output_loading_info=True)
+    assert info.missing == ()
+    tokenizer = NezhaTokenizer.from_pretrained(tmp_path / "m")
+    out = model(**tokenizer("一二三", "你好吗？"))
+    assert np.isfinite(to_host(out.last_hidden_state)).all()
+    assert set(SPECIAL_TOKENS) <= set((tmp_path / "m" / "vocab.txt").read_text("utf-8").split())
