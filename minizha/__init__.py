@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from minizha.predict import next_sentence_probability as next_sentence_probability
     from minizha.text.tokenizer import NezhaTokenizer as NezhaTokenizer
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "MinizhaError": "minizha.errors",
