@@ -99,7 +99,7 @@ def _tokenizer(folder: Path, target: Path, config: NezhaConfig) -> NezhaTokenize
         return tokenizer
     if any(is_there(target / name) for name in _VOCABULARIES):
         raise FileError(
-            f"{target}: expected a folder without a vocabulary, because {folder} has none, found "
-            "another model's; name another folder"
+            f"{target}: holds another model's vocabulary, and {folder} has none to replace it; "
+            "name another folder"
         )
     return None

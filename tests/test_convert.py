@@ -64,7 +64,11 @@ def test_every_port_in_every_file(scheme, kind, tmp_path):
     expected = parameters()
     source = folder_of(tmp_path / "source", SCHEMES[scheme](expected), kind)
     done = convert(source, tmp_path / "target")
-    assert (done.model_class, done.tensors, done.missing) == ("NezhaForPreTraining", len(expected), ())
+    assert (done.model_class, done.tensors, done.missing) == (
+        "NezhaForPreTraining",
+        len(expected),
+        (),
+    )
     assert [path.name for path in sorted((tmp_path / "target").iterdir())] == [
         "config.json", "model.safetensors",
     ]  # fmt: skip
