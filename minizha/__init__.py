@@ -1,6 +1,6 @@
 """minizha: NEZHA as a textbook that runs. The public names, nothing else.
 
-They are looked up when first used, so that ``minizha --help`` need not wait for NumPy.
+Each is imported when it is first used, so that ``minizha --help`` does not load NumPy.
 """
 
 from importlib import import_module

@@ -1,14 +1,14 @@
-"""Which array library an array belongs to, and the handful of functions in which the two differ.
+"""The array library of an array, and the few functions in which NumPy and CuPy differ.
 
 Everything above this file is written once, against ``xp``::
 
     xp = namespace(x)          # numpy for a NumPy array, cupy for a CuPy array
     y = xp.exp(x - 1.0)
 
-Only construction and loading choose a library by name (``get_backend("cupy")``); from there on
-the arrays carry the choice with them. Nothing moves between host and device unless one of
-:func:`to_backend` and :func:`to_host` is called; operations never do, but for the labels of
-cross-entropy, which are read on the host.
+Only construction and loading choose a library by name (``get_backend("cupy")``); every later
+operation uses the library of its arrays. Arrays move between host and device only through
+:func:`to_backend` and :func:`to_host`. Of the operations, cross-entropy alone calls one of them:
+it reads its labels on the host.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ def get_backend(name: str) -> ModuleType:
     try:
         import cupy
     except ImportError as error:
-        reason = " ".join(str(error).split())  # CuPy's own text fills a screen
+        reason = " ".join(str(error).split())  # CuPy's message fills a screen
         raise BackendError(
-            "backend 'cupy' needs CuPy: pip install cupy-cuda12x (CUDA 12) "
-            f"or cupy-cuda13x (CUDA 13); importing it said: {reason}"
+            "backend 'cupy' needs CuPy: `pip install cupy-cuda12x` with CUDA 12, "
+            f"`pip install cupy-cuda13x` with CUDA 13; the import failed: {reason}"
         ) from error
-    # `import cupy` succeeds on a machine without a driver; only asking tells.
+    # `import cupy` succeeds without a driver too, so the import alone proves nothing
     try:
         usable = cupy.is_available()
-    except RuntimeError:  # CuPy 13 raises where CuPy 14 says no
+    except RuntimeError:  # CuPy 13 raises where CuPy 14 returns False
         usable = False
     if not usable:
         raise BackendError(
@@ -64,25 +64,25 @@ def is_array(x: Any) -> bool:
 
 
 def namespace(*arrays: Array) -> ModuleType:
-    """The library that all ``arrays`` belong to; None and Python numbers are passed over.
+    """The library that all ``arrays`` belong to; None and Python numbers are ignored.
 
     Raises:
-        BackendError: the arrays belong to two libraries, or none of them is an array.
+        BackendError: the arrays belong to two libraries, or there is no array among them.
     """
-    found = {_name(x): x for x in arrays if is_array(x) or isinstance(x, np.generic)}
-    if len(found) == 1:
-        return np if "numpy" in found else sys.modules["cupy"]
-    if not found:
-        kinds = ", ".join(type(x).__name__ for x in arrays) or "nothing"
-        raise BackendError(f"expected NumPy or CuPy arrays, found {kinds}")
+    libraries = {_library(x) for x in arrays if is_array(x) or isinstance(x, np.generic)}
+    if len(libraries) == 1:
+        return np if "numpy" in libraries else sys.modules["cupy"]
+    if not libraries:
+        types = ", ".join(type(x).__name__ for x in arrays) or "nothing"
+        raise BackendError(f"expected NumPy or CuPy arrays, found {types}")
     raise BackendError(
-        "NumPy and CuPy arrays in one call: nothing moves between host and device silently; "
-        "move one side with minizha.backend.to_backend(x, xp) or to_host(x)"
+        "expected arrays of one library, found NumPy and CuPy arrays in one call; "
+        "convert with minizha.backend.to_backend(x, xp) or to_host(x)"
     )
 
 
 def to_backend(x: Any, xp: ModuleType, dtype: Any = None) -> Array:
-    """``x`` (array of either library, or nested lists) as an array of ``xp``, copied if need be."""
+    """``x`` (array of either library, or nested lists) as an array of ``xp``, copied if necessary."""
     if xp is np:
         x = to_host(x)
     return xp.asarray(x, dtype=dtype)
@@ -94,10 +94,10 @@ def to_host(x: Array) -> np.ndarray:
 
 
 def _is_cupy(x: Any) -> bool:
-    # looked up, not imported: where CuPy was never imported, no array can be CuPy's
+    # looked up, not imported: no array is CuPy's until CuPy has been imported
     cupy = sys.modules.get("cupy")
     return cupy is not None and isinstance(x, cupy.ndarray)
 
 
-def _name(x: Any) -> str:
+def _library(x: Any) -> str:
     return "cupy" if _is_cupy(x) else "numpy"

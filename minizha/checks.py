@@ -1,5 +1,5 @@
 """Checks of single values. Each returns the value, or raises an ArgumentError that names the argument,
-what was expected and what was found. One wording each; no NumPy, so that ``--help`` need not load it.
+what was expected and what was found. This module does not import NumPy, so ``--help`` starts fast.
 """
 
 from __future__ import annotations
@@ -22,47 +22,48 @@ def integer(
     *,
     optional: bool = False,
 ) -> Any:
-    """``value`` as an int in [low, high]; None too where it is ``optional``. A bool is no integer."""
+    """``value`` as an int in [low, high]; None is accepted if ``optional``. A bool is not an integer."""
     if value is None and optional:
         return None
     try:
-        found = None if is_flag(value) else operator.index(value)
+        result = None if is_flag(value) else operator.index(value)
     except TypeError:
-        found = None
-    if found is None or (low is not None and found < low) or (high is not None and found > high):
+        result = None
+    if result is None or (low is not None and result < low) or (high is not None and result > high):
         span = (
             "" if low is None else f" of at least {low}" if high is None else f" in [{low}, {high}]"
         )
         raise _refused(name, f"an integer{span}", value, optional)
-    return found
+    return result
 
 
 def number(name: str, value: Any, interval: str = "(-inf, inf)", *, optional: bool = False) -> Any:
-    """``value`` as a float in an interval such as ``"[0, 1)"``; None too where it is ``optional``.
+    """``value`` as a float in an interval such as ``"[0, 1)"``; None is accepted if ``optional``.
 
-    A round bracket leaves its end out, so NaN and the infinities are in no interval. A bool is no number.
+    A round bracket excludes its end, so no interval contains NaN or an infinity. A bool is not a number.
     """
     if value is None and optional:
         return None
     low, high = (float(end) for end in interval[1:-1].split(","))
     try:
-        # a real number, or what turns into one: a text has no __float__, an array must have no axes
+        # a real number, or an object that converts to one: a str has no __float__, an array of
+        # several numbers has axes
         real = isinstance(value, numbers.Real) or not isinstance(value, numbers.Complex)
         single = hasattr(value, "__float__") and getattr(value, "ndim", 0) == 0
-        found = float(value) if real and single and not is_flag(value) else math.nan
+        result = float(value) if real and single and not is_flag(value) else math.nan
     except OverflowError:
-        found = math.inf
+        result = math.inf
     except (TypeError, ValueError):
-        found = math.nan
-    above = low <= found if interval[0] == "[" else low < found
-    below = found <= high if interval[-1] == "]" else found < high
+        result = math.nan
+    above = low <= result if interval[0] == "[" else low < result
+    below = result <= high if interval[-1] == "]" else result < high
     if not (above and below):
         raise _refused(name, _in_words(interval), value, optional)
-    return found
+    return result
 
 
 def flag(name: str, value: Any, default: bool | None = None) -> bool:
-    """``value`` as a bool; ``default`` where it is None, unless there is no default."""
+    """``value`` as a bool. None gives ``default`` if there is one."""
     if value is None and default is not None:
         return default
     if not is_flag(value):
@@ -72,14 +73,14 @@ def flag(name: str, value: Any, default: bool | None = None) -> bool:
 
 
 def choice(name: str, value: Any, choices: Sequence[str | None]) -> Any:
-    """``value``, which is one of ``choices``."""
+    """``value``, which must be one of ``choices``."""
     if not isinstance(value, (str, type(None))) or value not in choices:
         raise _refused(name, "one of " + ", ".join(repr(c) for c in choices), value)
     return value
 
 
 def mapping(name: str, value: Any, *, optional: bool = False) -> Any:
-    """``value`` as a dict; None too where it is ``optional``."""
+    """``value`` as a dict; None is accepted if ``optional``."""
     if value is None and optional:
         return None
     if not isinstance(value, Mapping):

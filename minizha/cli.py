@@ -12,27 +12,41 @@ import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from minizha.checks import integer
 from minizha.errors import MinizhaError
 
-# NumPy is imported inside the commands: how many threads its products take is read at import
+# NumPy is imported inside the commands: at its import, the BLAS reads how many threads to use
 
 DEFAULT_FOLDER = "minizha-sanguo"
 INTERRUPTED = 130
+
+EXAMPLES = {
+    "minizha": "minizha pretrain",
+    "minizha pretrain": "minizha pretrain --steps 200 --out small-model",
+    "minizha fill-mask": "minizha fill-mask '曹操引[MASK]来攻' --top-k 3",
+    "minizha next-sentence": "minizha next-sentence '曹操大怒，引兵来攻。' '玄德大惊。'",
+    "minizha info": f"minizha info {DEFAULT_FOLDER}",
+    "minizha convert": f"minizha convert {DEFAULT_FOLDER} converted",
+    "minizha trace": f"minizha trace {DEFAULT_FOLDER} --inputs inputs.json --out ours.safetensors",
+    "minizha compare": "minizha compare ours.safetensors theirs.safetensors",
+    "minizha vectors": "minizha vectors verify results",
+    "minizha vectors verify": "minizha vectors verify results --vectors vectors/v1",
+}
+"""{command: the example that its help shows}; each can be pasted into bash and zsh."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status."""
     if hasattr(sys.stdout, "reconfigure"):
-        # a terminal without Chinese gets \uXXXX instead of a traceback
+        # a terminal whose encoding lacks Chinese shows \uXXXX instead of a traceback
         sys.stdout.reconfigure(errors="backslashreplace")
     warnings.showwarning = _show_warning
     try:
         options = _parser().parse_args(arguments)
         status = options.command(options)
-        if sys.stdout is not None:  # closed by whoever started us
+        if sys.stdout is not None:  # None if the parent process closed it
             sys.stdout.flush()
         return status
     except MinizhaError as error:
@@ -44,17 +58,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("minizha: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except OSError as error:  # of stdout: files have errors of their own
-        # keep Python from flushing, and complaining, once more at exit
+    except OSError as error:  # of stdout: those of other files are MinizhaErrors
+        # else Python would flush stdout at exit and report the error again
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):  # whoever read our output has had enough
+        if isinstance(error, BrokenPipeError):  # the reader, such as head, has what it wants
             return 0
         print(f"minizha: error: can't write the output: {error.strerror or error}", file=sys.stderr)
         return 2
 
 
 class _Parser(argparse.ArgumentParser):
-    """Errors in one line, like all others; the usage is for those who ask."""
+    """Reports an error in one line, without the usage; ``--help`` ends with an example."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if self.prog in EXAMPLES:
+            self.epilog = f"example:\n  {EXAMPLES[self.prog]}\n\n{self.epilog or ''}"
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"minizha: error: {message} (see {self.prog} --help)\n")
@@ -74,30 +93,36 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"minizha {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    pretrain = commands.add_parser("pretrain", help="train a small NEZHA from scratch, then guess")
+    pretrain = commands.add_parser("pretrain", help="train a small NEZHA from scratch")
     _add_pretrain_options(pretrain)
     pretrain.set_defaults(command=_pretrain)
 
-    fill = commands.add_parser("fill-mask", help="guess each [MASK] in a text")
-    fill.add_argument("text", metavar="TEXT", help="for example: 曹操引[MASK]来攻")
-    fill.add_argument("--top-k", type=int, default=5, metavar="N", help="how many guesses (5)")
+    fill = commands.add_parser("fill-mask", help="predict each [MASK] in a text")
+    fill.add_argument("text", metavar="TEXT", help="in quotes; [MASK] marks a missing character")
+    fill.add_argument(
+        "--top-k", type=int, default=5, metavar="N", help="predictions for each [MASK] (5)"
+    )
     _add_model_options(fill)
     fill.set_defaults(command=_fill_mask)
 
-    following = commands.add_parser("next-sentence", help="how likely does B continue A?")
-    following.add_argument("first", metavar="A")
-    following.add_argument("second", metavar="B")
-    _add_model_options(following)
-    following.set_defaults(command=_next_sentence)
+    continuation = commands.add_parser(
+        "next-sentence", help="the probability that one sentence continues another"
+    )
+    continuation.add_argument("first", metavar="A", help="a sentence")
+    continuation.add_argument("second", metavar="B", help="the sentence that may continue A")
+    _add_model_options(continuation)
+    continuation.set_defaults(command=_next_sentence)
 
-    info = commands.add_parser("info", help="what a model folder holds, lacks and has left over")
-    info.add_argument("folder", metavar="DIR", help="a model folder, or an id of the hub")
+    info = commands.add_parser(
+        "info", help="list the configuration and the tensors of a model folder"
+    )
+    info.add_argument("folder", metavar="DIR", help="a model folder or a hub id")
     info.set_defaults(command=_info)
 
     convert = commands.add_parser(
-        "convert", help="write any checkpoint the way that minizha and Transformers read it"
+        "convert", help="write a checkpoint in the format that Transformers reads"
     )
-    convert.add_argument("source", metavar="SRC", help="a model folder, or an id of the hub")
+    convert.add_argument("source", metavar="SRC", help="a model folder or a hub id")
     convert.add_argument("target", metavar="DIR", help="the folder to write")
     convert.set_defaults(command=_convert)
 
@@ -110,16 +135,16 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         "--model",
         default=DEFAULT_FOLDER,
         metavar="DIR",
-        help=f"model folder, or an id of the hub ({DEFAULT_FOLDER})",
+        help=f"model folder or hub id ({DEFAULT_FOLDER})",
     )
     parser.add_argument("--backend", default="numpy", metavar="NAME", help="numpy or cupy (numpy)")
 
 
 def _model(options: argparse.Namespace) -> str:
-    """Which model was asked for; the default one has to be made first, no hub has it."""
+    """The option ``--model``. Its default is not on the hub, so it must be a folder."""
     if options.model == DEFAULT_FOLDER and not os.path.isdir(DEFAULT_FOLDER):
         raise MinizhaError(
-            f"{DEFAULT_FOLDER}: no such folder; minizha pretrain makes it, --model DIR takes another"
+            f"{DEFAULT_FOLDER}: no such folder; `minizha pretrain` makes it, --model names another"
         )
     return options.model
 
@@ -128,9 +153,10 @@ def _add_pretrain_options(parser: argparse.ArgumentParser) -> None:
     from minizha.training.options import PretrainOptions, option_type
 
     parser.add_argument(
-        "--corpus", metavar="FILE",
-        help="UTF-8, a paragraph a line, a blank line between documents (三国演义, which comes along)",
-    )  # fmt: skip
+        "--corpus",
+        metavar="FILE",
+        help="UTF-8, a paragraph a line, a blank line between documents (the embedded 三国演义)",
+    )
     parser.add_argument(
         "--out", default=DEFAULT_FOLDER, metavar="DIR", help=f"model folder ({DEFAULT_FOLDER})"
     )
@@ -139,7 +165,7 @@ def _add_pretrain_options(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=int,
         metavar="N",
-        help="parts of a batch computed side by side (one a core)",
+        help="processes that share each batch (one a core, at most 8)",
     )
     for f in fields(PretrainOptions):
         name, text = "--" + f.name.replace("_", "-"), f"{f.metadata['help']} ({f.default:g})"
@@ -152,15 +178,16 @@ def _pretrain(options: argparse.Namespace) -> int:
     settings = PretrainOptions(
         **{f.name: getattr(options, f.name) for f in fields(PretrainOptions)}
     )
-    integer("--workers", options.workers, 1, optional=True)
-    # the parts of a batch run side by side, so each product gets one thread: with two of them on
-    # two cores, the products of one part would wait for those of the other
+    if options.workers is not None:
+        integer("--workers", options.workers, 1)
+    # every process uses one thread for its products: two processes with two threads each would
+    # wait for each other on two cores
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     from minizha.training.run import run
 
-    whole = run(options.corpus, options.out, settings, options.backend, options.workers)
-    return 0 if whole else INTERRUPTED
+    completed = run(options.corpus, options.out, settings, options.backend, options.workers)
+    return 0 if completed else INTERRUPTED
 
 
 def _fill_mask(options: argparse.Namespace) -> int:

@@ -20,7 +20,7 @@ CONFIG_NAME = "config.json"
 
 @dataclass(frozen=True, init=False, eq=True)
 class NezhaConfig:
-    """The configuration of every Nezha model; frozen, and checked as a whole when made.
+    """The configuration of every Nezha model; frozen, and checked when it is made.
 
     Sizes are counts (of tokens, features, heads, layers); dropouts are probabilities in [0, 1);
     ``layer_norm_eps`` is added to a variance. Keys that are not fields, such as those that old
@@ -66,18 +66,18 @@ class NezhaConfig:
 
     def __init__(self, /, **values: Any) -> None:
         faults: list[str] = []
-        found = values.pop("model_type", None)
-        if found not in (None, MODEL_TYPE):
+        model_type = values.pop("model_type", None)
+        if model_type not in (None, MODEL_TYPE):
             faults.append(
-                f"model_type: expected {MODEL_TYPE!r}, found {reprlib.repr(found)}; another architecture's "
-                "weights would load into the wrong places"
+                f"model_type: expected {MODEL_TYPE!r}, found {reprlib.repr(model_type)}; another "
+                "architecture's weights would load into the wrong parameters"
             )
         known = {f.name: f for f in fields(self) if f.name != "extra"}
         extra = {name: value for name, value in values.items() if name not in known}
-        given = {name: value for name, value in values.items() if name in known}
+        field_values = {name: value for name, value in values.items() if name in known}
         for name, f in known.items():
             default = f.default_factory() if callable(f.default_factory) else f.default
-            value = given.get(name, default)
+            value = field_values.get(name, default)
             try:
                 value = CHECKS[name](name, value)
             except ArgumentError as error:
@@ -85,14 +85,14 @@ class NezhaConfig:
             object.__setattr__(self, name, value)
         object.__setattr__(self, "extra", extra)
         if not faults:
-            self._resolve_labels(given, faults)
+            self._resolve_labels(faults, num_labels=field_values.get("num_labels"))
             self._resolve_pruned_heads(faults)
             self._check_together(faults)
         if faults:
             raise ArgumentError("NezhaConfig: " + "; ".join(faults))
 
     def __getattr__(self, name: str) -> Any:
-        # reached only for names that are not fields
+        # Python calls this only for names that are not fields
         extra = self.__dict__.get("extra", {})
         if name in extra:
             return extra[name]
@@ -112,9 +112,9 @@ class NezhaConfig:
         return tuple(head for head in range(self.num_attention_heads) if head not in pruned)
 
     def replace(self, **changes: Any) -> NezhaConfig:
-        """A copy with some values changed, checked again."""
+        """A copy with some values changed; it is checked anew."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extra"}
-        if "num_labels" in changes or "id2label" in changes:  # one follows from the other
+        if "num_labels" in changes or "id2label" in changes:  # each determines the other
             for name in ("num_labels", "id2label", "label2id"):
                 del values[name]
         return NezhaConfig(**(values | self.extra | changes))
@@ -126,10 +126,10 @@ class NezhaConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> NezhaConfig:
-        """The configuration that ``values`` describe.
+        """The configuration with these ``values``.
 
         Raises:
-            ArgumentError: a value is bad, or ``model_type`` names another kind of model.
+            ArgumentError: a value is bad, or ``model_type`` names another architecture.
         """
         if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
             raise ArgumentError(
@@ -142,7 +142,7 @@ class NezhaConfig:
         """Read ``config.json`` in ``folder``.
 
         Raises:
-            FileError: it is missing, no JSON object, or describes no valid NezhaConfig.
+            FileError: the file is missing, is not a JSON object, or is not a valid configuration.
         """
         path = folder_path(folder) / CONFIG_NAME
         values = read_json_object(path)
@@ -151,18 +151,19 @@ class NezhaConfig:
         except ArgumentError as error:
             raise FileError(f"{path}: {error}") from error
 
-    def to_json(self, **more: Any) -> str:
-        """The text of ``config.json``; ``more`` keys are written too."""
+    def to_json(self, **additional: Any) -> str:
+        """The text of ``config.json``, with ``additional`` keys."""
         try:
             return (
-                json.dumps(self.to_dict() | more, indent=2, sort_keys=True, allow_nan=False) + "\n"
+                json.dumps(self.to_dict() | additional, indent=2, sort_keys=True, allow_nan=False)
+                + "\n"
             )
         except (TypeError, ValueError, RecursionError) as error:
             raise ArgumentError(
                 f"NezhaConfig: a value can't be written as JSON: {error}"
             ) from error
 
-    def _resolve_labels(self, given: dict, faults: list[str]) -> None:
+    def _resolve_labels(self, faults: list[str], num_labels: int | None) -> None:
         names = self.id2label
         if names is None:
             names = {i: f"LABEL_{i}" for i in range(self.num_labels)}
@@ -180,9 +181,10 @@ class NezhaConfig:
             except ArgumentError as error:
                 faults.append(str(error))
                 return
-            if "num_labels" in given and given["num_labels"] != len(names):
+            if num_labels is not None and num_labels != len(names):
                 faults.append(
-                    f"num_labels: {self.num_labels}, but id2label has {len(names)} entries"
+                    f"num_labels: expected {len(names)}, the number of entries of id2label, "
+                    f"found {self.num_labels}"
                 )
         object.__setattr__(self, "id2label", names)
         object.__setattr__(self, "num_labels", len(names))
@@ -190,29 +192,29 @@ class NezhaConfig:
             object.__setattr__(self, "label2id", {label: i for i, label in names.items()})
 
     def _resolve_pruned_heads(self, faults: list[str]) -> None:
-        layers, heads, settled = self.num_hidden_layers, self.num_attention_heads, {}
+        layers, heads, heads_of = self.num_hidden_layers, self.num_attention_heads, {}
         for key, value in self.pruned_heads.items():
             try:
-                layer, chosen = index(key), {operator.index(head) for head in value}
+                layer, pruned = index(key), {operator.index(head) for head in value}
                 if any(isinstance(head, bool) for head in value):
                     raise TypeError("a bool")
             except (TypeError, ValueError):
-                layer, chosen = layers, set()
-            if not -layers <= layer < layers or not all(0 <= head < heads for head in chosen):
+                layer, pruned = layers, set()
+            if not -layers <= layer < layers or not all(0 <= head < heads for head in pruned):
                 faults.append(
                     f"pruned_heads: expected heads in [0, {heads}) for layers in [{-layers}, {layers}), "
                     f"found {reprlib.repr(key)}: {reprlib.repr(value)}"
                 )
                 return
-            settled[layer % layers] = settled.get(layer % layers, set()) | chosen
-        for layer, chosen in settled.items():
-            if len(chosen) == heads:
+            heads_of[layer % layers] = heads_of.get(layer % layers, set()) | pruned
+        for layer, pruned in heads_of.items():
+            if len(pruned) == heads:
                 faults.append(
-                    f"pruned_heads: expected a head to be left in each layer, found all {heads} of "
-                    f"layer {layer} pruned"
+                    f"pruned_heads: expected at least one head left in each layer, found all {heads} "
+                    f"of layer {layer} pruned"
                 )
-        pruned = {layer: sorted(chosen) for layer, chosen in sorted(settled.items()) if chosen}
-        object.__setattr__(self, "pruned_heads", pruned)
+        values = {layer: sorted(pruned) for layer, pruned in sorted(heads_of.items()) if pruned}
+        object.__setattr__(self, "pruned_heads", values)
 
     def _check_together(self, faults: list[str]) -> None:
         hidden, heads = self.hidden_size, self.num_attention_heads
@@ -231,4 +233,6 @@ class NezhaConfig:
                 f"pad_token_id: expected less than vocab_size = {self.vocab_size}, found {pad}"
             )
         if self.add_cross_attention and not self.is_decoder:
-            faults.append("add_cross_attention: expected is_decoder=True with it, found False")
+            faults.append(
+                "is_decoder: expected True where add_cross_attention is True, found False"
+            )

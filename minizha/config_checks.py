@@ -1,4 +1,4 @@
-"""What each value of a configuration may be: a check of :mod:`minizha.checks` for each name."""
+"""The check of each configuration value: one of :mod:`minizha.checks` for each name."""
 
 from __future__ import annotations
 
@@ -14,34 +14,48 @@ PROBLEM_TYPES = (None, "regression", "single_label_classification", "multi_label
 
 
 def index(value: Any) -> int:
-    """An integer, which as a key of JSON is text; ValueError or TypeError for anything else."""
+    """An int from an integer or, as in the keys of JSON, its digits; else ValueError or TypeError."""
     if isinstance(value, bool):
         raise TypeError("a bool")
     return int(value) if isinstance(value, str) else operator.index(value)
 
 
-# upper ends, since a damaged or hostile config.json must fail here, not fill the memory
+SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+)
+FLAGS = (
+    "use_cache",
+    "is_decoder",
+    "add_cross_attention",
+    "tie_word_embeddings",
+    "output_attentions",
+    "output_hidden_states",
+    "return_dict",
+)
+
+# the upper bounds make a damaged or hostile config.json fail here instead of filling the memory
 _size = partial(integer, low=1, high=2**31 - 1)
-_token = partial(integer, low=0, high=2**31 - 1, optional=True)
+_token_id = partial(integer, low=0, high=2**31 - 1, optional=True)
 _probability = partial(number, interval="[0, 1)")
 CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    **dict.fromkeys(
-        ("vocab_size", "hidden_size", "num_attention_heads", "intermediate_size",
-         "max_position_embeddings", "type_vocab_size"), _size),
+    **dict.fromkeys(SIZES, _size),
     "num_hidden_layers": partial(integer, low=1, high=1_000),
-    "num_labels": partial(integer, low=1, high=30_000),  # each is given a name: 300 bytes
+    "num_labels": partial(integer, low=1, high=30_000),  # each label has a name: 300 bytes
     "max_relative_position": partial(integer, low=0, high=100_000),
     "chunk_size_feed_forward": partial(integer, low=0, high=2**31 - 1),
-    **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), _token),
+    **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), _token_id),
     **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), _probability),
     "classifier_dropout": partial(_probability, optional=True),
     "initializer_range": partial(number, interval="[0, 1e6)"),
     "layer_norm_eps": partial(number, interval="(0, inf)"),
     "hidden_act": partial(choice, choices=ACTIVATION_NAMES),
     "problem_type": partial(choice, choices=PROBLEM_TYPES),
-    **dict.fromkeys(
-        ("use_cache", "is_decoder", "add_cross_attention", "tie_word_embeddings",
-         "output_attentions", "output_hidden_states", "return_dict"), flag),
+    **dict.fromkeys(FLAGS, flag),
     "pruned_heads": mapping,
     **dict.fromkeys(("id2label", "label2id"), partial(mapping, optional=True)),
-}  # fmt: skip
+}

@@ -1,4 +1,4 @@
-"""Any checkpoint that minizha can read, written the way that Transformers reads it too."""
+"""Conversion: a checkpoint that minizha can read, written in the format that Transformers reads."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from minizha.files import folder_path, is_there
 from minizha.model.auto import CLASSES, class_of
 from minizha.model.loading import listed_faults, match, read_model_folder
 from minizha.text.tokenizer import NezhaTokenizer
-from minizha.text.tokenizer_files import SETTINGS_NAME, VOCABULARY_NAME, WHOLE_NAME
+from minizha.text.tokenizer_files import SETTINGS_NAME, TOKENIZER_NAME, VOCABULARY_NAME
 
-_VOCABULARIES = (VOCABULARY_NAME, WHOLE_NAME)
+_VOCABULARIES = (VOCABULARY_NAME, TOKENIZER_NAME)
 
 
 class Conversion(NamedTuple):
-    """What was written: as which class, how many tensors, whether a vocabulary; and what the
-    source had besides, or lacked."""
+    """The name of the class written, how many tensors, whether a vocabulary; and the names of the
+    tensors that the source lacks and of those that were left out."""
 
-    kind: str
+    model_class: str
     tensors: int
     vocabulary: bool
     missing: tuple[str, ...]
     left_out: tuple[str, ...]
 
     def __str__(self) -> str:
-        vocabulary = "and the vocabulary" if self.vocabulary else "no vocabulary was there"
-        lines = [f"{self.tensors} tensors as {self.kind}, {vocabulary}"]
+        vocabulary = "and the vocabulary" if self.vocabulary else "without a vocabulary"
+        lines = [f"{self.tensors} tensors as {self.model_class}, {vocabulary}"]
         if self.missing:
             lines.append("missing, so initialised when loaded: " + listed(self.missing))
         if self.left_out:
@@ -47,52 +47,54 @@ def convert(source: str | PathLike[str], target: str | PathLike[str]) -> Convers
     """Write the model in ``source``, a folder or a hub id, into the folder ``target``.
 
     ``target`` gets ``config.json``, ``model.safetensors`` with Transformers' names, and the
-    tokenizer's files where the source has any. Parameters of every head are kept, computed
-    buffers are left out, half precision becomes float32.
+    tokenizer's files if the source has any. The parameters of every head are converted, computed
+    buffers are left out, and half precision becomes float32.
 
     Raises:
-        FileError: the source is missing, damaged, of another kind of model, or its tensors do not
+        FileError: the source is missing, damaged or of another architecture, or its tensors do not
             fit its configuration; or the target can't be written.
     """
     target = folder_path(target)
     folder = local_folder(source, MODEL_FILES, (*_VOCABULARIES, SETTINGS_NAME))
     config, tensors = read_model_folder(folder)
     try:
-        kind = class_of(config, tensors)
-        config = kind.resolve_config(config)
-        shapes = kind.shapes(config)
-        found, missing, _, faults, _ = match(tensors, shapes)
+        model_class = class_of(config, tensors)
+        config = model_class.resolve_config(config)
+        shapes = model_class.shapes(config)
+        matched, missing, _, faults, _ = match(tensors, shapes)
     except ArgumentError as error:
         raise FileError(f"{folder}: {error}") from error
     if faults:
         raise FileError(f"{folder}: {listed_faults(faults)}")
-    if not found:
+    if not matched:
         raise FileError(
-            f"{folder}: none of its {len(tensors)} tensors belongs to a {kind.__name__}"
+            f"{folder}: none of its {len(tensors)} tensors belongs to a {model_class.__name__}"
         )
     tokenizer = _tokenizer(folder, target, config)
     renamed = canonical_names(tensors, shapes)
-    # other classes' heads are kept too; a classifier has other shapes there, so its own goes last
+    # the heads of other classes are converted too; where two classes give one name different
+    # shapes, as classifiers do, those of this class count
     known = {name: shape for other in CLASSES for name, shape in other.shapes(config).items()}
     known |= shapes
-    kept = {name: t for name, t in renamed.items() if known.get(name) == t.shape}
-    arrays = {name: tensor.read() for name, tensor in kept.items()}
-    left_out = tuple(sorted(renamed.keys() - kept.keys()))
-    wide = any(array.dtype == np.float64 for array in arrays.values())
-    more = {"architectures": [kind.__name__], "torch_dtype": "float64" if wide else "float32"}
+    converted = {name: t for name, t in renamed.items() if known.get(name) == t.shape}
+    arrays = {name: tensor.read() for name, tensor in converted.items()}
+    left_out = tuple(sorted(renamed.keys() - converted.keys()))
+    has_float64 = any(array.dtype == np.float64 for array in arrays.values())
+    dtype = "float64" if has_float64 else "float32"
+    text = config.to_json(architectures=[model_class.__name__], torch_dtype=dtype)
     files = None if tokenizer is None else tokenizer.files(target)
-    write_folder(target, config.to_json(**more), arrays, files)
-    return Conversion(kind.__name__, len(arrays), tokenizer is not None, missing, left_out)
+    write_folder(target, text, arrays, files)
+    return Conversion(model_class.__name__, len(arrays), tokenizer is not None, missing, left_out)
 
 
 def _tokenizer(folder: Path, target: Path, config: NezhaConfig) -> NezhaTokenizer | None:
-    """The source's tokenizer, which has to fit the model; none must be left from another model."""
+    """The source's tokenizer, or None; then ``target`` must not hold another model's vocabulary."""
     if any(is_there(folder / name) for name in _VOCABULARIES):
         tokenizer = NezhaTokenizer.from_pretrained(folder)
         if len(tokenizer) != config.vocab_size:
             raise FileError(
-                f"{folder}: its vocabulary has {len(tokenizer)} tokens, expected vocab_size = "
-                f"{config.vocab_size} of them, as {CONFIG_NAME} says"
+                f"{folder}: expected a vocabulary of {config.vocab_size} tokens, the vocab_size of "
+                f"{CONFIG_NAME}, found {len(tokenizer)} tokens"
             )
         return tokenizer
     if any(is_there(target / name) for name in _VOCABULARIES):

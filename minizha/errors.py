@@ -12,7 +12,7 @@ class ArgumentError(MinizhaError, ValueError):
 
 
 class FileError(MinizhaError):
-    """A file that can't be read, written or believed: names the path and the reason."""
+    """A file that can't be read, written or trusted: names the path and the reason."""
 
 
 class BackendError(MinizhaError):
@@ -20,11 +20,11 @@ class BackendError(MinizhaError):
 
 
 class CheckpointWarning(UserWarning):
-    """Something about a checkpoint that need not stop the program: tensors that are missing (and
-    initialised instead) or left over, or an older copy that serves while the hub is out of reach."""
+    """A fault of a checkpoint that does not stop the program: tensors that are missing (they are
+    initialised) or left over, or an older copy that is used because the hub can't be reached."""
 
 
 def listed(items: Sequence[str], between: str = ", ", most: int = 20) -> str:
-    """``items`` in one line; of very many, the first and how many more there are."""
+    """``items`` in one line: the first ``most`` of them, then how many more there are."""
     rest = f"{between}and {len(items) - most} more" if len(items) > most else ""
     return between.join(items[:most]) + rest

@@ -1,4 +1,4 @@
-"""What a model folder holds, lacks and has left over, in words."""
+"""A description of a model folder: configuration, tensors, missing and unused ones."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from minizha.model.loading import match, read_model_folder
 
 
 def describe_folder(name: str | PathLike[str]) -> str:
-    """The configuration; every tensor with dtype and shape; the sums; and how they fit together.
+    """The configuration, every tensor with dtype and shape, the totals, and whether they match.
 
-    ``name`` is a folder or a hub id. Another kind of model is listed too, with the reason why it
-    can't be loaded.
+    ``name`` is a folder or a hub id. A model of another architecture is listed too, with the reason
+    why it can't be loaded.
 
     Raises:
-        FileError: the folder or a file in it is missing or not usable.
+        FileError: the folder or a file in it is missing or damaged.
     """
     folder = local_folder(name, MODEL_FILES)
     try:
@@ -41,16 +41,14 @@ def describe_folder(name: str | PathLike[str]) -> str:
 
 
 def _fit(config: NezhaConfig, tensors: Mapping[str, StoredTensor]) -> list[str]:
-    """As what class it loads, what is missing for that, what is left over, what does not fit."""
-    kind = class_of(config, tensors)
-    _, missing, unexpected, faults, _ = match(tensors, kind.shapes(config))
-    said = [f"  missing: {name}" for name in missing]
-    said += [f"  left over: {shown(name)}" for name in unexpected]
-    said += [f"  does not fit: {name}: {fault}" for name, fault in faults.items()]
-    return [
-        f"as {kind.__name__}: " + ("complete" if not said else f"{len(said)} differences"),
-        *said,
-    ]
+    """The class that the folder loads as, and each tensor that is missing, left over or misfits."""
+    model_class = class_of(config, tensors)
+    _, missing, unexpected, faults, _ = match(tensors, model_class.shapes(config))
+    differences = [f"  missing: {name}" for name in missing]
+    differences += [f"  left over: {shown(name)}" for name in unexpected]
+    differences += [f"  does not fit: {name}: {fault}" for name, fault in faults.items()]
+    verdict = f"{len(differences)} differences" if differences else "complete"
+    return [f"as {model_class.__name__}: {verdict}", *differences]
 
 
 def _columns(rows: Iterable[tuple[str, ...]]) -> list[str]:

@@ -29,22 +29,24 @@ def fill_mask(
         model: a NezhaForMaskedLM or NezhaForPreTraining.
 
     Raises:
-        ArgumentError: the text is no str or has no [MASK], or top_k is not in [1, V].
+        ArgumentError: the text is not a str or has no [MASK], or top_k is not in [1, V].
         MinizhaError: the logits are not finite.
     """
     _check_text("text", text)
     top_k = integer("top_k", top_k, 1, len(tokenizer))
     batch = tokenizer(text, truncation=False)
-    places = np.flatnonzero(batch["input_ids"][0] == tokenizer.mask_token_id)
-    if not len(places):
+    positions = np.flatnonzero(batch["input_ids"][0] == tokenizer.mask_token_id)
+    if not len(positions):
         raise ArgumentError(
             f"text: expected [MASK] where a token is to be predicted, found {text!r}"
         )
     out = model(**batch, return_dict=True)
     logits = out["prediction_logits" if "prediction_logits" in out else "logits"]
-    probs = to_host(softmax(logits[0])[0])[places]
+    probs = to_host(softmax(logits[0])[0])[positions]
     if not np.isfinite(probs).all():
-        raise MinizhaError("fill_mask: the logits are no longer numbers; the model is damaged")
+        raise MinizhaError(
+            "fill_mask: expected finite logits, found NaN or infinity; the model is damaged"
+        )
     best = np.argsort(-probs, axis=-1, kind="stable")[:, :top_k]
     return [
         [Guess(tokenizer.convert_ids_to_tokens([int(i)])[0], float(row[i])) for i in ids]
@@ -61,7 +63,7 @@ def next_sentence_probability(
         model: a NezhaForNextSentencePrediction or NezhaForPreTraining.
 
     Raises:
-        ArgumentError: a text is no str.
+        ArgumentError: a text is not a str.
     """
     _check_text("first", first)
     _check_text("second", second)
@@ -70,19 +72,22 @@ def next_sentence_probability(
     return float(to_host(softmax(logits)[0])[0, 0])
 
 
-def load_for_text(kind: type, folder: str, backend: str = "numpy") -> tuple[Any, NezhaTokenizer]:
-    """A model and its tokenizer from one folder, both whole.
+def load_for_text(
+    model_class: type, folder: str, backend: str = "numpy"
+) -> tuple[Any, NezhaTokenizer]:
+    """A model and its tokenizer from one folder, both complete.
 
     Raises:
         FileError: a file is missing or damaged.
-        MinizhaError: the folder lacks the head that ``kind`` needs, or the vocabulary's size is not
-            the model's: either would answer with nonsense.
+        MinizhaError: the folder lacks parameters of ``model_class``, or the vocabulary's size is not
+            the model's. The predictions would be meaningless.
     """
     tokenizer = NezhaTokenizer.from_pretrained(folder)
-    model, info = kind.from_pretrained(folder, backend=backend, output_loading_info=True)
+    model, info = model_class.from_pretrained(folder, backend=backend, output_loading_info=True)
     if info.missing:
         raise MinizhaError(
-            f"{folder}: not a whole {kind.__name__}: missing " + ", ".join(info.missing)
+            f"{folder}: expected a complete {model_class.__name__}, found no "
+            + ", ".join(info.missing)
         )
     if len(tokenizer) != model.config.vocab_size:
         raise MinizhaError(
@@ -94,4 +99,4 @@ def load_for_text(kind: type, folder: str, backend: str = "numpy") -> tuple[Any,
 
 def _check_text(name: str, text: Any) -> None:
     if not isinstance(text, str):
-        raise ArgumentError(f"{name}: expected one text, found {type(text).__name__}")
+        raise ArgumentError(f"{name}: expected a string, found {type(text).__name__}")

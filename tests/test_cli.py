@@ -1,13 +1,17 @@
 """The commands: what they print, and for every error one line and the exit status 2."""
 
 import os
+import re
+import shlex
+import sys
 
 # keeps what HF_HUB_OFFLINE says when it is imported: not what it says in these tests
 import huggingface_hub.constants  # noqa: F401
 import pytest
 
 from minizha import NezhaForPreTraining, NezhaModel, NezhaTokenizer
-from minizha.cli import main
+from minizha.cli import EXAMPLES, _parser, main
+from tests.support.pasted import SHELLS, arguments_of
 from tests.support.short_runs import DOCUMENT, TINY, train_into
 
 
@@ -85,6 +89,53 @@ def test_the_stand_in_for_a_gpu(trained, capsys, backend):
     assert NezhaForPreTraining.from_pretrained("m").backend == "numpy"
 
 
+# --- the commands that it shows ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", EXAMPLES)
+def test_every_command_shows_an_example_of_itself(command, capsys):
+    with pytest.raises(SystemExit):
+        main([*command.split()[1:], "--help"])
+    shown = capsys.readouterr().out
+    assert f"\nexample:\n  {EXAMPLES[command]}\n" in shown
+    # its own commands, if it has any, are in the table too
+    for name in re.findall(r"^    ([a-z-]+) ", shown.partition("options:")[0], re.M):
+        assert f"{command} {name}" in EXAMPLES
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("command", EXAMPLES)
+def test_every_example_can_be_pasted_into_a_shell(command, shell, tmp_path):
+    arguments = arguments_of(EXAMPLES[command], shell, tmp_path)
+    assert arguments == shlex.split(EXAMPLES[command])[1:]
+    assert arguments[: len(command.split()) - 1] == command.split()[1:]
+    _parser().parse_args(arguments)  # and its options exist
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    "line", ["minizha fill-mask 一[MASK]", "minizha info a folder [1]", "minizha info 'm"]
+)
+def test_a_command_without_its_quotes_is_seen(line, shell, tmp_path):
+    assert arguments_of(line, shell, tmp_path) is None
+
+
+def commands_in(message):
+    return re.findall(r"`([^`]+)`", message)
+
+
+def test_commands_in_error_messages_can_be_pasted_too(failed, monkeypatch, tmp_path):
+    found = commands_in(failed("fill-mask", "[MASK]"))
+    assert found == ["minizha pretrain"]
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    train = ["pretrain", "--corpus", "corpus.txt", "--backend", "cupy"]
+    found += commands_in(failed(*train))
+    assert found[1:] == ["pip install cupy-cuda12x", "pip install cupy-cuda13x"]
+    for line in found:
+        for shell in SHELLS:
+            assert arguments_of(line, shell, tmp_path) == line.split()[1:]
+
+
 # --- errors ---------------------------------------------------------------------------------------
 
 
@@ -105,7 +156,7 @@ def test_the_stand_in_for_a_gpu(trained, capsys, backend):
         ("pretrain --heads 0", "heads: expected an integer in [1, 1024], found 0"),
         ("pretrain --heads 3", "hidden_size / heads: expected an even whole number"),
         ("pretrain --learning-rate nan", "learning_rate: expected a number in [0, 1], found nan"),
-        ("pretrain --workers 0", "--workers: expected an integer of at least 1 or None, found 0"),
+        ("pretrain --workers 0", "--workers: expected an integer of at least 1, found 0"),
         ("pretrain --size 3", "unrecognized arguments: --size 3"),
         ("pretrain --corpus missing.txt", "missing.txt: can't be read: No such file"),
         ("pretrain --corpus .", ".: expected a file, found a folder"),
@@ -170,9 +221,13 @@ def test_folders_that_are_not_whole(failed, trained, tmp_path):
     NezhaModel(config).save_pretrained("bare")
     tokenizer.save_pretrained("bare")
     line = failed("fill-mask", "[MASK]", "--model", "bare")
-    assert line.startswith("bare: not a whole NezhaForMaskedLM: missing cls.predictions.bias")
+    assert line.startswith(
+        "bare: expected a complete NezhaForMaskedLM, found no cls.predictions.bias"
+    )
     line = failed("next-sentence", "一", "二", "--model", "bare")
-    assert line.startswith("bare: not a whole NezhaForNextSentencePrediction: missing cls.seq")
+    assert line.startswith(
+        "bare: expected a complete NezhaForNextSentencePrediction, found no cls.seq"
+    )
 
     NezhaForPreTraining(config.replace(vocab_size=36)).save_pretrained("large")
     tokenizer.save_pretrained("large")

@@ -38,7 +38,9 @@ def test_without_cupy_one_line_says_what_to_install(trained):
             text=True,
         )
         assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr.startswith("minizha: error: backend 'cupy' needs CuPy: pip install cupy")
+        assert done.stderr.startswith(
+            "minizha: error: backend 'cupy' needs CuPy: `pip install cupy"
+        )
         assert done.stderr.count("\n") == 1
     assert not os.path.exists("m")
 
@@ -111,7 +113,7 @@ def interrupted(seconds=30):
 def test_ctrl_c_saves_what_there_is_and_says_where():
     status, out, err = interrupted()
     assert status == 130
-    assert out.endswith("interrupted; the model as it stands is in m\n")
+    assert out.endswith("interrupted; the model so far is in m\n")
     assert "Traceback" not in out + err
     names = {"config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json", "loss.csv"}
     assert names <= set(os.listdir("m"))

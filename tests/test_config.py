@@ -83,8 +83,11 @@ def test_bad_values(name, value):
             "hidden_size / num_attention_heads: expected an even head size .*, found 3",
         ),
         ({"vocab_size": 5, "pad_token_id": 5}, "pad_token_id: expected less than vocab_size = 5"),
-        ({"add_cross_attention": True}, "add_cross_attention: expected is_decoder=True with it"),
-        ({"num_labels": 2, "id2label": {0: "a"}}, "num_labels: 2, but id2label has 1 entries"),
+        ({"add_cross_attention": True}, "is_decoder: expected True where add_cross"),
+        (
+            {"num_labels": 2, "id2label": {0: "a"}},
+            "num_labels: expected 1, the number of .*, found 2",
+        ),
         ({"model_type": "bert"}, "model_type: expected 'nezha', found 'bert'"),
         ({"model_type": ["nezha"]}, "model_type: expected 'nezha', found \\['nezha'\\]"),
         ({"id2label": {1: "a", 2: "b"}}, "id2label: expected a label for each of 0, 1, 2"),

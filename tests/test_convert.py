@@ -64,7 +64,11 @@ def test_every_port_in_every_file(scheme, kind, tmp_path):
     expected = parameters()
     source = folder_of(tmp_path / "source", SCHEMES[scheme](expected), kind)
     done = convert(source, tmp_path / "target")
-    assert (done.kind, done.tensors, done.missing) == ("NezhaForPreTraining", len(expected), ())
+    assert (done.model_class, done.tensors, done.missing) == (
+        "NezhaForPreTraining",
+        len(expected),
+        (),
+    )
     assert [path.name for path in sorted((tmp_path / "target").iterdir())] == [
         "config.json", "model.safetensors",
     ]  # fmt: skip
@@ -116,7 +120,7 @@ def test_as_the_released_checkpoint_is(tmp_path):
         architectures=["NeZhaForMaskedLM"], embedding_size=128,
     )  # fmt: skip
     done = convert(source, tmp_path / "target")
-    assert (done.kind, done.missing, done.left_out) == (
+    assert (done.model_class, done.missing, done.left_out) == (
         "NezhaForMaskedLM", (), ("something.else",),
     )  # fmt: skip
     assert str(done).splitlines()[1] == "left out: something.else"
@@ -141,7 +145,7 @@ def test_every_class_knows_itself(kind, tmp_path):
     model = kind(CONFIG, seed=3)
     model.save_pretrained(tmp_path / "a")
     done = convert(tmp_path / "a", tmp_path / "b")
-    assert (done.kind, done.missing, done.left_out) == (kind.__name__, (), ())
+    assert (done.model_class, done.missing, done.left_out) == (kind.__name__, (), ())
     assert_same(arrays_in(tmp_path / "b"), model.state_dict())
     assert describe_folder(tmp_path / "b").endswith(f"as {kind.__name__}: complete")
     # and where nobody said, by its heads; one choice looks like one number of a regression

@@ -33,7 +33,7 @@ from minizha.ops.relative_position import relative_key, relative_value
 from minizha.ops.softmax import softmax
 from minizha.predict import load_for_text
 from minizha.text.masking import mask_tokens
-from minizha.training.evaluation import evaluate, figures
+from minizha.training.evaluation import evaluate, mean_metrics
 from minizha.training.options import PretrainOptions
 from minizha.training.pretrain import new_model, prepare, train
 
@@ -190,7 +190,7 @@ if not folder:
     for step, counts in enumerate(train(model, data, options), start=1):
         recent.append(counts)
         if step % 175 == 0:
-            now, recent = figures(recent), []
+            now, recent = mean_metrics(recent), []
             print(
                 f"step {step:5}: loss {now.word_loss:.2f}, right {now.word_accuracy:5.1%}"
                 f"   ({time.perf_counter() - started:.0f} s)",

@@ -1,4 +1,4 @@
-"""What may be passed to the functions of this package, and what is said about the rest."""
+"""Checks of the arguments of this package, and the messages about bad ones."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def check_max_length(max_length: Any, default: int, least: int) -> int:
 
 
 def check_truncation(truncation: Any) -> bool:
-    """Whether to truncate; "longest_first" is the one strategy there is."""
+    """Whether to truncate; "longest_first" is the only strategy."""
     if isinstance(truncation, bool) or truncation in ("longest_first",):
         return bool(truncation)
     raise ArgumentError(f"truncation: expected True or False, found {truncation!r}")
 
 
 def row_length(lengths: list[int], padding: Any, max_length: int) -> int:
-    """The length L of the rows of a batch whose unpadded rows have ``lengths``."""
+    """The row length L of a batch; ``lengths`` are those of the rows before padding."""
     longest = max(lengths)
     if padding is True or padding == "longest":
         return longest
@@ -72,8 +72,8 @@ def row_length(lengths: list[int], padding: Any, max_length: int) -> int:
 
 
 def check_ids(ids: Any, vocab_size: int) -> int | list[int]:
-    """A token id as an int, a row of them as a list, each in 0 … V − 1; CuPy arrays come to the
-    host."""
+    """One token id as an int, a row of them as a list, each in 0 … V − 1. A CuPy array is copied to
+    the host."""
     array = as_integers("ids", to_host(ids) if is_array(ids) else ids)
     if array.ndim > 1:
         hint = "; batch_decode takes rows" if array.ndim == 2 else ""
@@ -86,7 +86,7 @@ def check_ids(ids: Any, vocab_size: int) -> int | list[int]:
 
 
 def check_return_tensors(return_tensors: Any) -> Callable[[np.ndarray], Any]:
-    """What to pass each array of a batch through."""
+    """The function that converts each array of a batch."""
     if callable(return_tensors):
         return return_tensors
     if return_tensors is None or (isinstance(return_tensors, str) and return_tensors == "np"):
@@ -98,7 +98,7 @@ def check_return_tensors(return_tensors: Any) -> Callable[[np.ndarray], Any]:
 
 
 def check_range(name: str, ids: np.ndarray, vocab_size: int) -> None:
-    """ArgumentError where one of the integers ``ids`` is not in 0 … V − 1."""
+    """Raise an ArgumentError unless all integers ``ids`` are in 0 … V − 1."""
     if ids.size == 0:
         return
     for extreme in (int(ids.min()), int(ids.max())):
@@ -107,7 +107,7 @@ def check_range(name: str, ids: np.ndarray, vocab_size: int) -> None:
 
 
 def as_integers(name: str, values: Any) -> np.ndarray:
-    """``values``, nested lists or an array, as an array of integers."""
+    """``values`` (nested lists or an array) as an array of integers."""
     try:
         array = np.asarray(values)
     except (ValueError, TypeError) as error:
@@ -120,7 +120,7 @@ def as_integers(name: str, values: Any) -> np.ndarray:
 
 
 def check_generator(rng: Any) -> None:
-    """ArgumentError unless ``rng`` is a ``numpy.random.Generator``."""
+    """Raise an ArgumentError unless ``rng`` is a ``numpy.random.Generator``."""
     if not isinstance(rng, np.random.Generator):
         raise ArgumentError(
             f"rng: expected a numpy.random.Generator (numpy.random.default_rng(seed)), "

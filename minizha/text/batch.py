@@ -9,7 +9,7 @@ class Batch(dict[str, Any]):
     """``batch["input_ids"]`` is ``batch.input_ids``; ``model(**batch)`` takes it as it is.
 
     Convention: setting or deleting an attribute sets or deletes the key, so that the two never
-    differ. A key that is called like a method of dict is to be had as a key only.
+    differ. A key with the name of a dict method is not an attribute.
     """
 
     __slots__ = ()

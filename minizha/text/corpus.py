@@ -1,7 +1,7 @@
 """A corpus: a text file cut into documents, paragraphs and sentences.
 
-The file is UTF-8 with one paragraph a line and a blank line between documents. The novel that
-comes with the package, 三国演义 with its 120 chapters as documents, has that form.
+The file is UTF-8 with one paragraph a line and a blank line between documents. So is the novel in
+the package, 三国演义, whose documents are its 120 chapters.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from minizha.text.wordpiece import character_pieces
 
 MARKS = "。！？；…"
 CLOSERS = "”’」』）》"
-# a run of marks belongs together, with the quotes and brackets that close on it
+# a run of marks ends one sentence, together with the closing quotes and brackets after it
 _SENTENCE = re.compile(f"[^{MARKS}]*[{MARKS}][{MARKS}{CLOSERS}]*|[^{MARKS}]+")
 
 
 class Document(NamedTuple):
-    """A chapter, an article: paragraphs that belong together, in their order.
+    """A chapter or an article: its paragraphs in order, without the title.
 
-    ``title`` is not among the paragraphs, and empty where there is none.
+    ``title`` is empty if the document has none.
     """
 
     title: str
@@ -51,16 +51,16 @@ def embedded_corpus() -> list[Document]:
 
 
 def read_corpus(path: str | PathLike[str], min_documents: int = 3) -> list[Document]:
-    """Read a corpus of your own.
+    """Read a corpus from a text file.
 
-    Convention: a document's first line is taken for its title, and kept out of the paragraphs, if
-    more lines follow and it does not end like a sentence (in 。！？；…, Latin .!?;: or a comma or
-    colon, closing quotes aside): nothing else in a plain text file tells a title from a paragraph.
+    Convention: a document's first line is its title, not a paragraph, if more lines follow and it
+    does not end like a sentence (in 。！？；…, Latin .!?;: or a comma or colon, closing quotes
+    aside). Nothing else in a plain text file tells a title from a paragraph.
 
     Raises:
-        FileError: missing, no ordinary file, not UTF-8, binary, empty, or fewer documents than
-            ``min_documents``. The three by default are what pre-training needs: two, for a random
-            second sentence comes from another document, and one held out.
+        FileError: missing, not an ordinary file, not UTF-8, binary, empty, or fewer documents than
+            ``min_documents``. Pre-training needs three: one is held out, and a random second
+            sentence comes from another document than the first.
     """
     path = os.fspath(path)
     data = read_bytes(path)
@@ -78,23 +78,23 @@ def read_corpus(path: str | PathLike[str], min_documents: int = 3) -> list[Docum
 
 
 def split_sentences(paragraph: str) -> list[str]:
-    """Split after each run of 。！？；…, which stays with its sentence, as do closing quotes.
+    """Split after each run of 。！？；… and the closing quotes after it; both stay with the sentence.
 
-    What follows the last mark is a sentence too. White space around sentences is dropped.
+    The text after the last mark is a sentence too. White space around sentences is removed.
     """
     return [s for s in map(str.strip, _SENTENCE.findall(paragraph)) if s]
 
 
 def character_vocabulary(documents: Sequence[Document], min_count: int = 2) -> list[str]:
-    """A vocabulary of single characters: special tokens first, then by falling frequency.
+    """A vocabulary of single characters: the special tokens, then characters by falling frequency.
 
-    Convention: the characters are counted as the tokenizer will see them, after its lower-casing
-    and stripping of accents; a letter inside a Latin word counts as the continuation ``##x``. Equal
-    frequencies are ordered by code point. Titles are not counted.
+    Convention: characters are counted after the tokenizer's normalisation (lower case, no accents);
+    a letter inside a Latin word counts as the continuation ``##x``. Equal frequencies are ordered by
+    code point. Titles are not counted.
 
     Args:
-        documents: what to count in; leave out what is held out.
-        min_count: characters that occur more rarely become [UNK].
+        documents: the training documents, without those held out.
+        min_count: characters that occur less often become [UNK].
 
     Raises:
         ArgumentError: ``min_count`` below 1.
@@ -108,7 +108,7 @@ def character_vocabulary(documents: Sequence[Document], min_count: int = 2) -> l
 def hold_out(
     documents: Sequence[Document], every: int = 12
 ) -> tuple[list[Document], list[Document]]:
-    """Split whole documents into (train, held out): every twelfth is held out, by position.
+    """Split the documents into (train, held out): each ``every``-th one is held out.
 
     Convention: with fewer documents than ``every`` the last one is held out.
 

@@ -1,4 +1,4 @@
-"""Masked language modelling: which tokens are hidden, and what stands in their place."""
+"""Masked language modelling: which tokens are masked, and what replaces them."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ def mask_tokens(
     probability: float = 0.15,
     at_least_one: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Hide tokens as BERT does: of those chosen 80 % [MASK], 10 % a random token, 10 % kept.
+    """Mask tokens as BERT does: of those chosen, 80 % become [MASK], 10 % a random token.
 
-    Each token is chosen independently with ``probability``; a special token never is, nor is one
-    ever put in place of another token. The kept ones have a label like the rest, so that the model
-    can't tell from the input at which tokens it will be asked.
+    Each token is chosen independently with ``probability``. A special token is never chosen and
+    never replaces another token. The remaining 10 % keep their token and have a label like the rest,
+    so the input does not tell the model which tokens are labelled.
 
     Args:
         input_ids: (..., L) integers in 0 … V − 1; not changed.
-        special_ids: ids to leave alone, padding among them.
-        rng: the source of chance; equal states give equal results.
+        special_ids: ids that are never masked, padding among them.
+        rng: the generator; equal states give equal results.
         mask_token_id: the id of [MASK].
         vocab_size: V.
         probability: the share of the tokens that is chosen, in [0, 1].
-        at_least_one: choose a token in every row that has one to choose, so that a short row is
-            not without a label. Its choice is as uniform as the others'.
+        at_least_one: choose at least one token in every row that has an ordinary token, so that
+            short rows have a label too. Each ordinary token of the row is equally likely.
 
     Returns:
-        The masked ids and the labels (the original id where chosen, elsewhere −100), both of
+        The masked ids and the labels (the original id of a chosen token, −100 elsewhere), both of
         input_ids' shape, int64.
 
     Source: Devlin et al. 2018, section 3.1, task 1.
 
     Raises:
-        ArgumentError: an id out of range, a probability outside [0, 1], no token that is not
-            special, or an ``rng`` of another kind.
+        ArgumentError: an id out of range, a probability outside [0, 1], only special tokens in the
+            vocabulary, or an ``rng`` that is not a Generator.
     """
     ids, ordinary = _check(input_ids, special_ids, mask_token_id, vocab_size, probability)
     check_generator(rng)
@@ -55,18 +55,18 @@ def mask_tokens(
     is_special[ordinary] = False
     candidate = ~is_special[ids]
 
-    # special tokens draw 1, which no draw from [0, 1) reaches
+    # special tokens get 1, more than any draw from [0, 1)
     draw = np.where(candidate, rng.random(ids.shape), 1.0)
     chosen = draw < probability
     if at_least_one and ids.size:
-        # the smallest draw of a row is below the probability if any is
+        # if any draw of a row is below the probability, the smallest one is
         chosen |= draw == draw.min(axis=-1, keepdims=True)
     chosen &= candidate
 
-    fate = rng.random(ids.shape)
+    replacement = rng.random(ids.shape)
     random_ids = ordinary[rng.integers(len(ordinary), size=ids.shape)]
-    masked = np.where(chosen & (fate < 0.8), mask_token_id, ids)
-    masked = np.where(chosen & (fate >= 0.9), random_ids, masked)
+    masked = np.where(chosen & (replacement < 0.8), mask_token_id, ids)
+    masked = np.where(chosen & (replacement >= 0.9), random_ids, masked)
     return masked, np.where(chosen, ids, IGNORED)
 
 
@@ -88,5 +88,7 @@ def _check(
     number("probability", probability, "[0, 1]")
     ordinary = np.delete(np.arange(vocab_size), np.array(special, dtype=np.int64))
     if not ordinary.size:
-        raise ArgumentError(f"special_ids: all of the {vocab_size} ids are special")
+        raise ArgumentError(
+            f"special_ids: expected an id that is not special, but all of the {vocab_size} ids are special"
+        )
     return ids.astype(np.int64), ordinary

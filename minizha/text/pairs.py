@@ -1,9 +1,9 @@
-"""Sentence pairs for pre-training: does B continue A, or is it from somewhere else?
+"""Sentence pairs for pre-training: does B continue A, or is it from another document?
 
     [CLS] A … [SEP] B … [SEP]        label 0: B continues A        label 1: B is random
 
-All tokens lie in one flat array, so that a segment is a pair of offsets and a whole batch is cut
-out with a few array operations.
+All tokens are stored in one flat array. A segment is a pair of offsets, and a few array operations
+cut out a batch.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ def tokenize_documents(documents: Sequence[Document], tokenizer: Any) -> list[li
 
 
 class PairSampler:
-    """Packs consecutive sentences into pairs of segments, half of them torn apart.
+    """Packs consecutive sentences into pairs of segments (A, B); in half of them, B is random.
 
-    With T = max_length − 3 tokens to fill, A is as many whole sentences as fit a length drawn from
-    T/4 … 3T/4, at least one (a longer one loses its front, so that A always touches what follows).
-    B fills the rest from the next sentence on, and may end inside a sentence. Padding appears only
-    where B's document ends.
+    A row has room for T = max_length − 3 tokens. A consists of the whole sentences that fit into a
+    length drawn from T/4 … 3T/4, at least one; a sentence longer than 3T/4 loses its beginning, so
+    that A always ends where the next sentence begins. B fills the rest of the row from the next
+    sentence on and may end inside a sentence. A row is padded only where B's document ends.
 
-    A random B is what continues another A, in another document. Both labels thus draw their A and
-    their B from the same places, and only the relation between the two tells them apart.
+    A random B is the continuation of another A, in another document. For both labels, A and B thus
+    come from the same distributions, and only the relation between the two tells the labels apart.
 
     Args:
-        documents: sentences as (n,) integer arrays; documents of one sentence are left out, since
-            nothing continues there.
+        documents: sentences as (n,) integer arrays; documents of one sentence are left out, because
+            nothing continues it.
         max_length: L, the length of a row with its special tokens; at least 5.
         cls_id, sep_id, pad_id: the ids of [CLS], [SEP] and [PAD].
         extra_documents: more documents, from which a random B may come but no A.
@@ -65,55 +65,55 @@ class PairSampler:
         self.max_length = integer("max_length", max_length, 5)
         names = ("cls_id", "sep_id", "pad_id")
         self._special = list(map(integer, names, (cls_id, sep_id, pad_id)))
-        own, extra = _of_two_sentences(documents), _of_two_sentences(extra_documents)
-        kept = own + extra
-        if not own or len(kept) < 2:
+        main, extra = _of_two_sentences(documents), _of_two_sentences(extra_documents)
+        usable = main + extra
+        if not main or len(usable) < 2:
             raise ArgumentError(
                 "documents: expected at least 2 documents of 2 or more sentences each, "
-                f"found {len(kept)} (a random sentence comes from another document)"
+                f"found {len(usable)} (a random sentence comes from another document)"
             )
-        sentences = [s for document in kept for s in document]
+        sentences = [s for document in usable for s in document]
         if any(s.ndim != 1 or s.dtype.kind not in "iu" for s in sentences):
             raise ArgumentError("documents: expected each sentence as an (n,) array of integers")
         self._tokens = np.concatenate(sentences).astype(np.int64)
-        # per sentence: where it starts and ends, and the first and last sentence of its document
-        counts = np.array([len(document) for document in kept])
+        # of each sentence: its start and end, and the first and last sentence of its document
+        counts = np.array([len(document) for document in usable])
         self._ends = np.cumsum([len(s) for s in sentences])
         self._starts = np.concatenate([[0], self._ends[:-1]])
         self._first = np.repeat(np.cumsum(counts) - counts, counts)
         self._last = np.repeat(np.cumsum(counts) - 1, counts)
-        # the sentences at which an A may begin: something must be left to continue it
+        # an A may begin at every sentence but the last of a document, which nothing continues
         self._openers = np.flatnonzero(np.arange(len(sentences)) < self._last)
-        # extra_documents come last: the sentences of the documents proper are the first so many
-        self._own = int(counts[: len(own)].sum())
-        self._own_openers = self._openers[self._openers < self._own]
+        # extra_documents come last, so the sentences below this number may begin an A of a pair
+        self._main_sentences = int(counts[: len(main)].sum())
+        self._main_openers = self._openers[self._openers < self._main_sentences]
 
     def batch(self, batch_size: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """A batch drawn at random; of its labels half are 1, rounded by a coin.
+        """A random batch. Half of its labels are 1; of an odd number, the half is rounded at random.
 
         Returns:
             input_ids, token_type_ids (0 for ``[CLS] A [SEP]``, 1 for ``B [SEP]``), attention_mask,
             each (B, L) int64, and next_sentence_label (B,) int64.
 
         Raises:
-            ArgumentError: ``batch_size`` below 1, or an ``rng`` of another kind.
+            ArgumentError: ``batch_size`` below 1, or an ``rng`` that is not a Generator.
         """
         check_generator(rng)
         batch_size = integer("batch_size", batch_size, 1)
         labels = rng.permutation(np.arange(batch_size) + rng.integers(2)) % 2
-        sentence = rng.choice(self._own_openers, batch_size)
+        sentence = rng.choice(self._main_openers, batch_size)
         return self._examples(*self._segment_a(sentence, rng), labels, rng)
 
     def all(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Every sentence about once, in order, as one dict like :meth:`batch`'s; for evaluation.
+        """Every sentence about once, in order, as one dict like that of :meth:`batch`; for evaluation.
 
-        Convention: the labels alternate. Where B continues A, the next A begins after B (with the
-        sentence that B had to cut), else after A. A document's last sentence can be left over.
+        Convention: the labels alternate. If B continues A, the next A begins after B (with the
+        sentence that B cut, if any), else after A. A document's last sentence can be left out.
         """
         check_generator(rng)
         rows = []
         sentence, label = 0, int(rng.integers(2))
-        while sentence < self._own:
+        while sentence < self._main_sentences:
             last = self._last[sentence]
             if sentence == last:
                 sentence += 1
@@ -128,19 +128,19 @@ class PairSampler:
         return self._examples(*np.array(rows, dtype=np.int64).T, rng)
 
     def _segment_a(self, sentence: Any, rng: np.random.Generator) -> tuple[Any, Any, Any]:
-        """A from ``sentence`` on: its first token, the one behind it, and the sentence there."""
+        """An A from ``sentence`` on: its start, its end, and the sentence after it."""
         room = self.max_length - 3
-        least = max(1, room // 4)
+        shortest = max(1, room // 4)
         start = self._starts[sentence]
-        wanted = rng.integers(least, room - least, size=np.shape(sentence), endpoint=True)
-        following = np.searchsorted(self._ends, start + wanted, side="right")
+        length = rng.integers(shortest, room - shortest, size=np.shape(sentence), endpoint=True)
+        following = np.searchsorted(self._ends, start + length, side="right")
         following = np.clip(following, sentence + 1, self._last[sentence])
         end = self._starts[following]
-        return np.maximum(start, end - (room - least)), end, following
+        return np.maximum(start, end - (room - shortest)), end, following
 
-    def _elsewhere(self, sentence: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _random_continuation(self, sentence: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """For each sentence, a sentence that continues an A in another document."""
-        # draw among the openers less those of the document, and step over these
+        # draw from the openers of the other documents by skipping those of this document
         skipped = self._last[sentence] - self._first[sentence]
         begin = np.searchsorted(self._openers, self._first[sentence])
         draw = rng.integers(0, len(self._openers) - skipped)
@@ -155,7 +155,7 @@ class PairSampler:
         labels: np.ndarray,
         rng: np.random.Generator,
     ) -> dict[str, np.ndarray]:
-        b_sentence = np.where(labels == 1, self._elsewhere(following, rng), following)
+        b_sentence = np.where(labels == 1, self._random_continuation(following, rng), following)
         b_start = self._starts[b_sentence]
         a_length = a_end - a_start
         b_length = self._ends[self._last[b_sentence]] - b_start
@@ -167,7 +167,7 @@ class PairSampler:
         last_sep = first_sep + (1 + b_length)[:, None]
         in_b = position > first_sep
         source = position + np.where(in_b, b_start[:, None] - first_sep - 1, a_start[:, None] - 1)
-        # positions of special tokens and padding may point past the ends; they are overwritten
+        # at special tokens and padding, source may be out of range; these ids are overwritten
         ids = self._tokens[np.clip(source, 0, len(self._tokens) - 1)]
         ids[:, 0] = cls_id
         ids[(position == first_sep) | (position == last_sep)] = sep_id
@@ -181,5 +181,5 @@ class PairSampler:
 
 
 def _of_two_sentences(documents: Sequence[Sequence[Any]]) -> list[list[np.ndarray]]:
-    kept = [[np.asarray(s) for s in document if len(s)] for document in documents]
-    return [document for document in kept if len(document) > 1]
+    nonempty = [[np.asarray(s) for s in document if len(s)] for document in documents]
+    return [document for document in nonempty if len(document) > 1]

@@ -1,4 +1,4 @@
-"""NezhaTokenizer: BERT's WordPiece on the ``tokenizers`` library, with NumPy arrays as result."""
+"""NezhaTokenizer: BERT's WordPiece on the ``tokenizers`` library, which returns NumPy arrays."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from minizha.text.arguments import (
 from minizha.text.batch import Batch
 from minizha.text.tokenizer_files import (
     SETTINGS_NAME,
+    TOKENIZER_NAME,
     VOCABULARY_NAME,
-    WHOLE_NAME,
     check_settings,
     contents,
     read_tokenizer_folder,
@@ -45,7 +45,7 @@ from minizha.text.wordpiece import close_gaps, normalizer, wordpiece
 
 _LOCK = Lock()
 MAX_LENGTH = 512
-"""The default of ``max_length``: the released checkpoints were trained on no longer inputs."""
+"""The default of ``max_length``: the longest inputs the released checkpoints were trained on."""
 
 
 class NezhaTokenizer:
@@ -53,7 +53,7 @@ class NezhaTokenizer:
 
     Text is normalised (control characters dropped, lower-cased, accents stripped), split at white
     space, punctuation and around every Chinese character; each word is then cut greedily into the
-    longest tokens there are, continuations written ``##…``. A word that can't be cut is [UNK].
+    longest tokens of the vocabulary, continuations written ``##…``. A word that can't be cut is [UNK].
 
     Args:
         vocab: the tokens in the order of their ids, or the path of a vocab.txt.
@@ -62,8 +62,8 @@ class NezhaTokenizer:
         tokenize_chinese_chars: make every Chinese character a word of its own.
 
     Raises:
-        ArgumentError: a list that is no vocabulary.
-        FileError: a vocab.txt that is missing or broken.
+        ArgumentError: ``vocab`` is a list but not a vocabulary, or a setting is not a bool.
+        FileError: ``vocab`` is a path, and the file is missing or damaged.
     """
 
     def __init__(
@@ -102,23 +102,23 @@ class NezhaTokenizer:
         cache_dir: str | PathLike[str] | None = None,
         local_files_only: bool = False,
     ) -> NezhaTokenizer:
-        """Read vocab.txt (or else tokenizer.json) and tokenizer_config.json, if there is one.
+        """Read vocab.txt, or else tokenizer.json, and tokenizer_config.json if there is one.
 
         Args:
-            name: a folder, or a hub id such as "sijunhe/nezha-cn-base", which is fetched as
-                :func:`minizha.checkpoint.hub.local_folder` says.
+            name: a folder, or a hub id such as "sijunhe/nezha-cn-base", which is fetched by
+                :func:`minizha.checkpoint.hub.local_folder`.
             revision: of a repository: a branch, a tag or a commit; None is "main".
-            cache_dir: where the hub's files are kept; None is huggingface_hub's usual place.
-            local_files_only: take them from there without asking the hub.
+            cache_dir: the folder of downloaded files; None is huggingface_hub's default.
+            local_files_only: use the files in ``cache_dir`` without contacting the hub.
 
         Raises:
-            FileError: neither a folder nor an id; a repository that can't be had; neither file
-                in it, or a broken one.
-            ArgumentError: no path, revision or cache folder.
+            FileError: ``name`` is neither a folder nor a hub id, the repository can't be fetched,
+                or a file in it is missing or damaged.
+            ArgumentError: an argument is of the wrong type.
         """
         folder = local_folder(
             name,
-            [[VOCABULARY_NAME, WHOLE_NAME]],
+            [[VOCABULARY_NAME, TOKENIZER_NAME]],
             [SETTINGS_NAME],
             revision=revision,
             cache_dir=cache_dir,
@@ -140,11 +140,11 @@ class NezhaTokenizer:
         write_together(self.files(folder))
 
     def files(self, folder: Path) -> dict[Path, bytes]:
-        """What :meth:`save_pretrained` writes, for whoever saves it together with a model."""
+        """The files that :meth:`save_pretrained` writes, for saving them together with a model."""
         with _LOCK:
             self._tokenizer.no_truncation()
-            whole = self._tokenizer.to_str(pretty=True)
-        return contents(folder, self._tokens, self._settings, whole, MAX_LENGTH)
+            tokenizer_json = self._tokenizer.to_str(pretty=True)
+        return contents(folder, self._tokens, self._settings, tokenizer_json, MAX_LENGTH)
 
     def __call__(
         self,
@@ -162,22 +162,22 @@ class NezhaTokenizer:
             pair: the second segments, as many as there are texts.
             padding: True or "longest" pads to the longest row, "max_length" to ``max_length``,
                 False pads nothing (the rows must be equally long).
-            truncation: True or "longest_first" shortens to ``max_length``, a pair by taking from
-                the longer segment; False shortens nothing.
+            truncation: True or "longest_first" shortens to ``max_length``, a pair by removing tokens
+                from the longer segment; False shortens nothing.
             max_length: tokens a row, special ones included; None is 512.
-            return_tensors: None or "np": NumPy arrays either way; or a function that each array is
-                passed through, such as ``torch.from_numpy`` or ``cupy.asarray``.
+            return_tensors: None and "np" give NumPy arrays; a function such as ``torch.from_numpy``
+                or ``cupy.asarray`` is applied to each array.
 
         Returns:
             input_ids, token_type_ids (1 from the pair on) and attention_mask (0 on padding), each
             (B, L) int64, also for one text. They are keys and attributes of a dict.
 
         Raises:
-            ArgumentError: anything else than described here.
+            ArgumentError: an argument is not as described here.
         """
         convert = check_return_tensors(return_tensors)
         batch = check_texts(text, pair)
-        # [CLS], a [SEP] for each segment, and room for a token of each
+        # [CLS], and for each segment a [SEP] and at least one token
         max_length = check_max_length(
             max_length, default=MAX_LENGTH, least=3 if pair is None else 5
         )
@@ -208,11 +208,11 @@ class NezhaTokenizer:
         """Ids (L,), or one id, as text: tokens joined by spaces, ``##`` pieces to what precedes.
 
         Convention: no space before ``. ? ! ,`` and around the apostrophes of English, as in
-        BertTokenizerFast. Chinese characters stay apart. ``logits[0].argmax(-1)`` is taken as it
-        is, a CuPy array too.
+        BertTokenizerFast. Spaces between Chinese characters remain. An array is accepted as it is,
+        such as ``logits[0].argmax(-1)``, and a CuPy array too.
 
         Raises:
-            ArgumentError: of more dimensions, not integers, or an id outside 0 … V − 1.
+            ArgumentError: more than one dimension, not integers, or an id outside 0 … V − 1.
         """
         ids = check_ids(ids, self.vocab_size)
         ids = [ids] if isinstance(ids, int) else ids
@@ -221,8 +221,8 @@ class NezhaTokenizer:
     def batch_decode(self, ids: Any, skip_special_tokens: bool = False) -> list[str]:
         """Ids (B, L), or a list of B rows or single ids, as B texts; see :meth:`decode`."""
         rows = to_host(ids) if is_array(ids) else ids
-        one = isinstance(rows, np.ndarray) and rows.ndim == 0
-        if one or not isinstance(rows, (list, tuple, np.ndarray)):
+        scalar = isinstance(rows, np.ndarray) and rows.ndim == 0
+        if scalar or not isinstance(rows, (list, tuple, np.ndarray)):
             raise ArgumentError(f"ids: expected rows of integers, found {type(ids).__name__}")
         return [self.decode(row, skip_special_tokens) for row in rows]
 
@@ -240,7 +240,7 @@ class NezhaTokenizer:
         return [self._ids.get(token, self.unk_token_id) for token in tokens]
 
     def _encode(self, batch: list, max_length: int | None, special: bool = True) -> list:
-        with _LOCK:  # truncation is a switch of the library's object, which threads share
+        with _LOCK:  # threads share the library's object, and truncation is part of its state
             if max_length is None:
                 self._tokenizer.no_truncation()
             else:

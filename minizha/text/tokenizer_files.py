@@ -14,24 +14,26 @@ from minizha.errors import FileError, MinizhaError
 from minizha.files import newest, read_json_object
 from minizha.text.vocabulary import SPECIAL_TOKENS, UNK, check_tokens, read_vocabulary
 
-VOCABULARY_NAME, WHOLE_NAME, SETTINGS_NAME = "vocab.txt", "tokenizer.json", "tokenizer_config.json"
+VOCABULARY_NAME = "vocab.txt"
+TOKENIZER_NAME = "tokenizer.json"
+SETTINGS_NAME = "tokenizer_config.json"
 SETTINGS = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
-_PARTS = {"model": "WordPiece", "normalizer": "BertNormalizer", "pre_tokenizer": "BertPreTokenizer"}
+_TYPES = {"model": "WordPiece", "normalizer": "BertNormalizer", "pre_tokenizer": "BertPreTokenizer"}
 
 
 def read_tokenizer_folder(folder: Path) -> tuple[list[str], dict[str, Any]]:
-    """The tokens and the ``SETTINGS`` found in ``folder``; vocab.txt goes before tokenizer.json.
+    """The tokens and the ``SETTINGS`` in ``folder``; vocab.txt is preferred to tokenizer.json.
 
     Raises:
-        FileError: neither file is in it, or a broken one.
+        FileError: both files are missing, or a file is damaged.
     """
-    names = (VOCABULARY_NAME, WHOLE_NAME, SETTINGS_NAME)
-    vocab, whole, config = (os.path.join(folder, name) for name in names)
+    names = (VOCABULARY_NAME, TOKENIZER_NAME, SETTINGS_NAME)
+    vocab, tokenizer_json, config = (os.path.join(folder, name) for name in names)
     settings: dict[str, Any] = {}
     if os.path.lexists(newest(vocab)):
         tokens = read_vocabulary(vocab)
-    elif os.path.lexists(newest(whole)):
-        tokens, settings = read_tokenizer_json(whole)
+    elif os.path.lexists(newest(tokenizer_json)):
+        tokens, settings = read_tokenizer_json(tokenizer_json)
     else:
         raise FileError(f"{folder}: expected vocab.txt or tokenizer.json in it, found neither")
     if os.path.lexists(newest(config)):
@@ -46,40 +48,43 @@ def contents(
     tokenizer_json: str,
     max_length: int,
 ) -> dict[Path, bytes]:
-    """What vocab.txt and tokenizer_config.json in ``folder`` are to hold, so that Transformers'
-    BertTokenizerFast reads them."""
+    """The contents of vocab.txt and tokenizer_config.json in ``folder``, in the format of
+    Transformers' BertTokenizerFast."""
     config = {"tokenizer_class": "BertTokenizer", "model_max_length": max_length, **settings}
     config |= {f"{token[1:-1].lower()}_token": token for token in SPECIAL_TOKENS}
     files = {
         VOCABULARY_NAME: "".join(f"{token}\n" for token in tokens),
         SETTINGS_NAME: json.dumps(config, indent=2, sort_keys=True) + "\n",
     }
-    # where a tokenizer.json lies already, Transformers would read that one, not vocab.txt
-    if os.path.lexists(newest(folder / WHOLE_NAME)):
-        files[WHOLE_NAME] = tokenizer_json
+    # replace a tokenizer.json, because Transformers reads it rather than vocab.txt
+    if os.path.lexists(newest(folder / TOKENIZER_NAME)):
+        files[TOKENIZER_NAME] = tokenizer_json
     return {folder / name: content.encode("utf-8") for name, content in files.items()}
 
 
 def read_tokenizer_json(path: str | PathLike[str]) -> tuple[list[str], dict[str, Any]]:
-    """The tokens and the ``SETTINGS`` of a tokenizer.json, provided it describes BERT's WordPiece.
+    """The tokens and the ``SETTINGS`` of a tokenizer.json, which must describe BERT's WordPiece.
 
     Raises:
-        FileError: unreadable, another kind of tokenizer, ids that are not 0 … V − 1, or added
+        FileError: unreadable, a tokenizer of another type, ids that are not 0 … V − 1, or added
             tokens besides ``SPECIAL_TOKENS``.
     """
     path = os.fspath(path)
     content = read_json_object(path)
-    for part, expected in _PARTS.items():
-        found = content.get(part)
-        kind = found.get("type") if isinstance(found, dict) else found
-        if not isinstance(found, dict) or kind != expected:
+    for key, expected in _TYPES.items():
+        value = content.get(key)
+        found = value.get("type") if isinstance(value, dict) else value
+        if not isinstance(value, dict) or found != expected:
             raise FileError(
-                f"{path}: {part}: expected an object of type {expected!r}, found {reprlib.repr(kind)}"
+                f"{path}: {key}: expected an object of type {expected!r}, found {reprlib.repr(found)}"
             )
     model, normalizer = content["model"], content["normalizer"]
     prefix = model.get("continuing_subword_prefix", "##")
     if (prefix, model.get("unk_token", UNK)) != ("##", UNK):
-        raise FileError(f"{path}: model: expected the prefix '##' and the unknown token {UNK}")
+        found = f"{reprlib.repr(prefix)} and {reprlib.repr(model.get('unk_token', UNK))}"
+        raise FileError(
+            f"{path}: model: expected the prefix '##' and the unknown token '{UNK}', found {found}"
+        )
     added = content.get("added_tokens") or []
     if not isinstance(added, list) or any(
         not isinstance(token, dict) or token.get("content") not in SPECIAL_TOKENS for token in added
@@ -96,7 +101,7 @@ def read_tokenizer_json(path: str | PathLike[str]) -> tuple[list[str], dict[str,
 def check_settings(
     content: dict[str, Any], where: str, error: type[MinizhaError] = FileError
 ) -> dict[str, Any]:
-    """Those entries of ``content`` that are ``SETTINGS``; ``error`` where one is no boolean."""
+    """The ``SETTINGS`` in ``content``; raises ``error`` if one is not a boolean."""
     settings = {name: content[name] for name in SETTINGS if name in content}
     for name, value in settings.items():
         if not (isinstance(value, bool) or (name == "strip_accents" and value is None)):

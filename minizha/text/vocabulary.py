@@ -1,4 +1,4 @@
-"""vocab.txt: the list of tokens in which the position of a token is its id."""
+"""vocab.txt: the list of tokens; the position of a token is its id."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]",
 
 
 def check_vocabulary(tokens: Sequence[str]) -> list[str]:
-    """``tokens`` as a list, once it is sure that each token has one id and vocab.txt can hold it.
+    """``tokens`` as a list, checked: every token has one id and fits on a line of vocab.txt.
 
     Raises:
         ArgumentError: not strings, an empty or repeated token, a line break inside a token, or
             one of ``SPECIAL_TOKENS`` missing.
     """
     if not isinstance(tokens, (list, tuple)) or not all(isinstance(t, str) for t in tokens):
-        raise ArgumentError("vocab: expected a list of strings or the path of a vocab.txt")
+        raise ArgumentError(
+            "vocab: expected a list of strings or the path of a vocab.txt, found "
+            f"{reprlib.repr(tokens)}"
+        )
     return check_tokens(tokens, lambda i: f"vocab[{i}]", "vocab", ArgumentError)
 
 
@@ -32,8 +35,8 @@ def read_vocabulary(path: str | PathLike[str]) -> list[str]:
     two tokens of the released Chinese vocabulary contain, and shift every id after them.
 
     Raises:
-        FileError: missing, not UTF-8, empty, a byte-order mark, an empty or repeated line, or one
-            of ``SPECIAL_TOKENS`` missing; names the path and the line.
+        FileError: the file is missing, not UTF-8 or empty, begins with a byte-order mark, has an
+            empty or repeated line, or lacks one of ``SPECIAL_TOKENS``.
     """
     path = os.fspath(path)
     text = decode_utf8(read_bytes(path), path)
@@ -50,15 +53,15 @@ def read_vocabulary(path: str | PathLike[str]) -> list[str]:
 
 
 def check_tokens(
-    tokens: Sequence[str], where: Callable[[int], str], whole: str, error: type[MinizhaError]
+    tokens: Sequence[str], where: Callable[[int], str], source: str, error: type[MinizhaError]
 ) -> list[str]:
-    """:func:`check_vocabulary` with words of the caller's: where(i) is said of token i."""
+    """:func:`check_vocabulary` with the caller's words: where(i) names token i in messages."""
     seen: dict[str, int] = {}
     for i, token in enumerate(tokens):
         if not token:
             raise error(f"{where(i)}: expected a token, found nothing")
         if token in seen:
-            raise error(f"{where(i)}: {reprlib.repr(token)} stands in {where(seen[token])} already")
+            raise error(f"{where(i)}: {reprlib.repr(token)} repeats {where(seen[token])}")
         if "\n" in token or "\r" in token:
             raise error(f"{where(i)}: a line break inside the token {reprlib.repr(token)}")
         if not token.isascii() and any("\ud800" <= c <= "\udfff" for c in token):
@@ -66,5 +69,5 @@ def check_tokens(
         seen[token] = i
     missing = [token for token in SPECIAL_TOKENS if token not in seen]
     if missing:
-        raise error(f"{whole}: {', '.join(missing)} missing among its {len(seen)} tokens")
+        raise error(f"{source}: {', '.join(missing)} missing among its {len(seen)} tokens")
     return list(tokens)

@@ -1,7 +1,7 @@
-"""BERT's text pipeline, put together from the parts of the ``tokenizers`` library.
+"""BERT's text pipeline, built with the ``tokenizers`` library.
 
-That library is imported inside the functions: it brings much along, and whoever only wants the
-model should not wait for it.
+The library is imported inside the functions, because its import is slow and a model alone does
+not need it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def normalizer(
 
 
 def wordpiece(ids: dict[str, int], text_normalizer: Any) -> Any:
-    """The whole pipeline as a ``tokenizers.Tokenizer`` over the vocabulary ``{token: id}``."""
+    """The pipeline as a ``tokenizers.Tokenizer`` with the vocabulary ``{token: id}``."""
     from tokenizers import (
         AddedToken,
         Tokenizer,
@@ -48,16 +48,16 @@ def wordpiece(ids: dict[str, int], text_normalizer: Any) -> Any:
         special_tokens=[(CLS, ids[CLS]), (SEP, ids[SEP])],
     )
     tokenizer.decoder = decoders.WordPiece(prefix="##")
-    # found in the raw text, so that "[MASK]" survives lower-casing and the split at brackets
+    # matched before normalisation: lower case and the split at brackets would destroy "[MASK]"
     tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in SPECIAL_TOKENS])
     return tokenizer
 
 
 def close_gaps(text: str) -> str:
-    """Decoded ``text`` without the spaces that splitting at punctuation left in English.
+    """Decoded ``text`` without the spaces that tokenization put around English punctuation.
 
-    The decoder of ``tokenizers`` looks at one token at a time and misses the gaps that span two,
-    such as ``don ' t``.
+    The decoder of ``tokenizers`` handles one token at a time and misses spaces around several
+    tokens, such as those of ``don ' t``.
     """
     for mark in ".?!,":
         text = text.replace(" " + mark, mark)
@@ -68,10 +68,9 @@ def close_gaps(text: str) -> str:
 
 
 def character_pieces(texts: Iterable[str], do_lower_case: bool = True) -> Iterable[str]:
-    """The tokens ``texts`` would become if every token were one character.
+    """The tokens of ``texts`` if every token is one character.
 
-    A Chinese character is a word and hence a piece of its own; the letters of ``NBA`` become
-    ``n``, ``##b``, ``##a``.
+    A Chinese character is a word and hence one piece; ``NBA`` becomes ``n``, ``##b``, ``##a``.
     """
     from tokenizers import pre_tokenizers
 

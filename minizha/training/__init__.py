@@ -1,1 +1,1 @@
-"""Training: the optimizer, the rate's schedule, one step, the evaluation, and pre-training whole."""
+"""Training: optimizer, learning-rate schedule, one step, evaluation, and a pre-training run."""

@@ -1,4 +1,4 @@
-"""What a model has learnt: its figures on held-out text, and examples of its guesses."""
+"""Evaluation: the metrics of a model on held-out text, and examples of its guesses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from minizha.training.step import Batch, BatchMetrics, batch_metrics
 
 
 class Metrics(NamedTuple):
-    """Mean losses in nats, shares of right answers, and over how many words and pairs."""
+    """Mean losses in nats, shares of right answers, and the numbers of words and pairs."""
 
     word_loss: float
     word_accuracy: float
@@ -24,9 +24,9 @@ class Metrics(NamedTuple):
     pairs: int
 
 
-def mean_metrics(counts: list[BatchMetrics]) -> Metrics:
-    """The means over several batches whose losses are means over each; waits for a GPU."""
-    rows = np.array([[float(x) for x in c] for c in counts])
+def mean_metrics(batches: list[BatchMetrics]) -> Metrics:
+    """The means over all words and pairs of several batches; waits for a GPU."""
+    rows = np.array([[float(x) for x in metrics] for metrics in batches])
     word_loss, pair_loss, right_words, words, right_pairs, pairs = rows.T
     all_words, all_pairs = max(1.0, words.sum()), max(1.0, pairs.sum())
     return Metrics(
@@ -40,18 +40,18 @@ def mean_metrics(counts: list[BatchMetrics]) -> Metrics:
 
 
 def evaluate(model: NezhaForPreTraining, examples: Batch, batch_size: int = 64) -> Metrics:
-    """The figures over all examples, in eval mode, which the model is left in."""
+    """The metrics over all examples. The model is in eval mode afterwards."""
     model.eval()
-    counts = []
+    batches = []
     for start in range(0, len(examples["input_ids"]), batch_size):
         batch = {name: array[start : start + batch_size] for name, array in examples.items()}
         out = model(**batch, record=True, return_dict=True)
-        counts.append(batch_metrics(out.record))
-    return mean_metrics(counts)
+        batches.append(batch_metrics(out.record))
+    return mean_metrics(batches)
 
 
 class Example(NamedTuple):
-    """A held-out sentence with one character masked, that character, and the guesses at it."""
+    """A held-out sentence with one character masked, that character, and the model's guesses."""
 
     text: str
     answer: str
@@ -62,26 +62,28 @@ def examples_from(
     model: NezhaForPreTraining,
     tokenizer: NezhaTokenizer,
     documents: list[Document],
-    number: int = 5,
+    count: int = 5,
     seed: int = 0,
 ) -> list[Example]:
-    """Sentences drawn from the documents, a character of the vocabulary masked in each."""
+    """``count`` random sentences of the documents, with one character of the vocabulary masked."""
     rng = np.random.default_rng(seed)
     sentences = [
         s for d in documents for p in d.paragraphs for s in split_sentences(p) if 12 <= len(s) <= 40
     ]
-    chosen = []
+    examples = []
     for i in rng.permutation(len(sentences)):
-        if len(chosen) == number:
+        if len(examples) == count:
             break
         sentence = sentences[i]
-        places = [k for k, c in enumerate(sentence) if c.isalpha() and _known(c, tokenizer)]
-        if places:
-            k = places[int(rng.integers(len(places)))]
+        positions = [
+            k for k, c in enumerate(sentence) if c.isalpha() and _in_vocabulary(c, tokenizer)
+        ]
+        if positions:
+            k = positions[int(rng.integers(len(positions)))]
             text = sentence[:k] + "[MASK]" + sentence[k + 1 :]
-            chosen.append(Example(text, sentence[k], fill_mask(model, tokenizer, text)[0]))
-    return chosen
+            examples.append(Example(text, sentence[k], fill_mask(model, tokenizer, text)[0]))
+    return examples
 
 
-def _known(character: str, tokenizer: NezhaTokenizer) -> bool:
+def _in_vocabulary(character: str, tokenizer: NezhaTokenizer) -> bool:
     return tokenizer.convert_tokens_to_ids(character) != tokenizer.unk_token_id

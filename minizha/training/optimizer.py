@@ -24,9 +24,9 @@ def adamw_update(
     """``p ← p · (1 − rate · decay) − rate · m̂ / (√v̂ + eps)``
 
     with ``m ← β₁ m + (1 − β₁) g``, ``v ← β₂ v + (1 − β₂) g²``, ``m̂ = m / (1 − β₁ᵗ)`` and
-    ``v̂ = v / (1 − β₂ᵗ)``: the running means start at 0 and are too small at first by exactly
-    these factors. The decay acts on the parameter itself and not through the gradient, whose
-    size the division would cancel.
+    ``v̂ = v / (1 − β₂ᵗ)``: the running means start at 0, and these factors correct exactly for
+    that. The decay acts on the parameter itself; in the gradient, the division by √v̂ would
+    cancel its size.
 
     Shapes: parameter (…), gradient (…), m (…), v (…) → parameter, m, v.
 
@@ -49,7 +49,7 @@ def decays(name: str) -> bool:
 
 
 def global_norm(gradients: dict[str, Array]) -> Array:
-    """``√(Σ over all gradients Σ g²)``, one number; on a GPU it stays there."""
+    """``√(Σ over all gradients Σ g²)``, one number; on a GPU the result stays there."""
     xp = namespace(*gradients.values())
     total = sum((g * g).sum(dtype=xp.float64) for g in gradients.values())
     return xp.sqrt(total)
@@ -69,12 +69,12 @@ def clip_by_global_norm(
 
 
 class AdamW:
-    """The moments of a model's parameters, and :func:`adamw_update` for all of them.
+    """AdamW for a model: the moments m and v, and :func:`adamw_update` for all parameters.
 
     Args:
-        model: whose parameters are replaced at each step.
-        betas: decay rates of the two running means.
-        eps: added to the root of the second.
+        model: each step replaces its parameters.
+        betas: decay rates of the running means m and v.
+        eps: added to √v̂.
         weight_decay: applies to matrices, not to biases and LayerNorm.
     """
 
@@ -93,21 +93,21 @@ class AdamW:
         self.steps = 0
 
     def step(self, gradients: dict[str, Array], rate: float) -> None:
-        """Replace every parameter by its update; outputs made before keep the old ones.
+        """Replace every parameter by its update. Outputs computed earlier keep the old parameters.
 
         Raises:
-            MinizhaError: the model's parameters have other shapes than when this was made.
+            MinizhaError: a parameter's shape differs from that of its moments.
         """
         parameters = self.model.state_dict()
         if {n: p.shape for n, p in parameters.items()} != {n: m.shape for n, m in self.m.items()}:
             raise MinizhaError(
-                "AdamW: the model was changed since (its vocabulary or its heads), and these moments "
-                "are of the old one; make a new AdamW"
+                "AdamW: expected the model's parameters as they were when this AdamW was made, found "
+                "other names or shapes (a resized vocabulary or pruned heads?); make a new AdamW"
             )
         self.steps += 1
-        new = {}
+        updated = {}
         for name, parameter in parameters.items():
-            new[name], self.m[name], self.v[name] = adamw_update(
+            updated[name], self.m[name], self.v[name] = adamw_update(
                 parameter,
                 gradients[name],
                 self.m[name],
@@ -118,4 +118,4 @@ class AdamW:
                 eps=self.eps,
                 decay=self.weight_decay if decays(name) else 0.0,
             )
-        self.model.parameters = unflatten(new)
+        self.model.parameters = unflatten(updated)

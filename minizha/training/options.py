@@ -1,4 +1,4 @@
-"""What a pre-training run can be told. No NumPy here: the command line's help reads this file."""
+"""The options of a pre-training run. Without NumPy: ``minizha pretrain --help`` reads this file."""
 
 from __future__ import annotations
 
@@ -30,19 +30,23 @@ class PretrainOptions:
     layers: int = _option(3, 1, "layers", 1000)
     heads: int = _option(4, 1, "attention heads a layer", 1024)
     intermediate_size: int = _option(512, 1, "width inside the feed-forward network", 65536)
-    max_relative_position: int = _option(64, 0, "distances beyond it count as it", 100_000)
+    max_relative_position: int = _option(64, 0, "larger distances are clipped to it", 100_000)
     length: int = _option(64, 8, "tokens of a pair of segments", 8192)
     batch_size: int = _option(32, 1, "pairs a step", 65536)
     learning_rate: float = _option(3e-3, 0.0, "learning rate at its peak", 1.0)
     warmup: float = _option(0.3, 0.0, "share of the steps in which the rate rises", 1.0)
-    weight_decay: float = _option(0.01, 0.0, "of matrices, not of biases and LayerNorm", 1.0)
-    beta2: float = _option(0.98, 0.0, "decay of AdamW's mean square", 0.999999)
+    weight_decay: float = _option(
+        0.01, 0.0, "weight decay of matrices (not of biases and LayerNorm)", 1.0
+    )
+    beta2: float = _option(0.98, 0.0, "decay rate of AdamW's v", 0.999999)
     initializer_range: float = _option(0.06, 0.0, "standard deviation of the initial matrices")
     dropout: float = _option(0.0, 0.0, "share of activations dropped in training", 0.9)
-    max_norm: float = _option(1.0, 1e-6, "gradients are scaled down to this global norm")
-    mask_probability: float = _option(0.15, 0.01, "share of the words that are asked for", 0.9)
-    held_out: int = _option(12, 2, "every so many-th document is kept for the evaluation")
-    min_count: int = _option(2, 1, "rarer characters are unknown")
+    max_norm: float = _option(
+        1.0, 1e-6, "largest global norm of the gradients; larger ones are scaled"
+    )
+    mask_probability: float = _option(0.15, 0.01, "share of the tokens to predict", 0.9)
+    held_out: int = _option(12, 2, "every N-th document is held out for the evaluation")
+    min_count: int = _option(2, 1, "rarer characters become [UNK]")
 
     def __post_init__(self) -> None:
         faults = []
@@ -61,7 +65,7 @@ class PretrainOptions:
 
 
 def option_type(f: Field) -> type:
-    """int or float: the annotations are text here."""
+    """The type of an option, int or float; the annotation is a string."""
     return {"int": int, "float": float}[f.type]
 
 

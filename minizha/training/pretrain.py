@@ -28,11 +28,11 @@ from minizha.training.schedule import linear_schedule
 from minizha.training.step import Batch, BatchMetrics
 from minizha.training.workers import Workers
 
-HELD_OUT_SEED = 2019  # fixed: runs on one corpus, with one length, are measured on the same masks
+HELD_OUT_SEED = 2019  # fixed, so that runs with the same corpus and length have the same masks
 
 
 class Data(NamedTuple):
-    """A corpus, ready to draw from."""
+    """A corpus prepared for training: the sampler draws from it, ``held_out`` is the evaluation."""
 
     tokenizer: NezhaTokenizer
     sampler: PairSampler
@@ -43,7 +43,7 @@ class Data(NamedTuple):
 
 
 def prepare(corpus: str | os.PathLike | None, options: PretrainOptions) -> Data:
-    """Read a corpus (None: the embedded novel), keep documents apart, build the vocabulary.
+    """Read a corpus (None: the embedded novel), hold out documents, build the vocabulary.
 
     Raises:
         FileError: the corpus can't be read or is too small.
@@ -51,21 +51,21 @@ def prepare(corpus: str | os.PathLike | None, options: PretrainOptions) -> Data:
     documents = embedded_corpus() if corpus is None else read_corpus(corpus)
     try:
         return _prepare(documents, options)
-    except ArgumentError as error:  # of the functions below, which know documents, not files
+    except ArgumentError as error:  # raised where the file's name is not known
         name = "三国演义" if corpus is None else os.fspath(corpus)
         raise FileError(f"{name}: {error}") from error
 
 
 def _prepare(documents: list[Document], options: PretrainOptions) -> Data:
     train, held_out = hold_out(documents, options.held_out)
-    # the vocabulary, too, knows nothing of what is held out
+    # the held-out documents don't enter the vocabulary either
     tokenizer = NezhaTokenizer(character_vocabulary(train, options.min_count))
     if len(tokenizer) == len(SPECIAL_TOKENS):
         raise ArgumentError(f"min_count: no character occurs {options.min_count} times")
 
-    def sampler(part: list[Document], extra_documents: list[Document]) -> PairSampler:
+    def sampler(main_documents: list[Document], extra_documents: list[Document]) -> PairSampler:
         return PairSampler(
-            tokenize_documents(part, tokenizer),
+            tokenize_documents(main_documents, tokenizer),
             options.length,
             tokenizer.cls_token_id,
             tokenizer.sep_token_id,
@@ -74,7 +74,7 @@ def _prepare(documents: list[Document], options: PretrainOptions) -> Data:
         )
 
     rng = np.random.default_rng(HELD_OUT_SEED)
-    # one or two held-out documents may have no random sentences to give: then the others lend some
+    # one or two held-out documents may be too few for random sentences from another document
     extra_documents = train if len(held_out) < 3 else []
     evaluation = mask(sampler(held_out, extra_documents).all(rng), tokenizer, options, rng)
     characters = sum(len(p) for d in documents for p in d.paragraphs)
@@ -102,24 +102,24 @@ def new_model(data: Data, options: PretrainOptions, backend: str = "numpy") -> N
 def train(
     model: NezhaForPreTraining, data: Data, options: PretrainOptions, workers: int = 1
 ) -> Iterator[BatchMetrics]:
-    """Take ``options.steps`` steps on ``workers`` processes; after each, yield its figures.
+    """Take ``options.steps`` steps on ``workers`` processes; after each, yield its metrics.
 
-    Stop iterating at any time: the model is whole between any two steps (and still in train
-    mode; after the last step it is in eval mode).
+    The iteration may be stopped after any step. The model then is in train mode and has the
+    parameters of that step; after the last step it is in eval mode.
     """
     rng = np.random.default_rng([options.seed, 1])
     optimizer = AdamW(model, betas=(0.9, options.beta2), weight_decay=options.weight_decay)
     warmup = round(options.warmup * options.steps)
     model.train(options.seed)
-    with Workers(model, workers) as team:
+    with Workers(model, workers) as processes:
         for step in range(options.steps):
             batch = data.sampler.batch(options.batch_size, rng)
             batch = mask(batch, data.tokenizer, options, rng)
-            counts, gradients = team.loss_and_gradients(batch)
+            metrics, gradients = processes.loss_and_gradients(batch)
             gradients, _ = clip_by_global_norm(gradients, options.max_norm)
             rate = linear_schedule(step, options.learning_rate, warmup, options.steps)
             optimizer.step(gradients, rate)
-            yield counts
+            yield metrics
     model.eval()
 
 
@@ -129,7 +129,7 @@ def mask(
     options: PretrainOptions,
     rng: np.random.Generator,
 ) -> Batch:
-    """The examples with words masked, and the ``labels`` that ask for them."""
+    """The examples with masked words, and their ``labels``."""
     input_ids, labels = mask_tokens(
         examples["input_ids"],
         tokenizer.special_ids,

@@ -1,4 +1,4 @@
-"""What a run leaves behind to look at: the loss curve as a table and, where possible, a picture."""
+"""The loss curve of a run: a table and, if matplotlib is installed, a picture."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ PICTURE_NAME = "loss.png"
 
 
 class CurvePoint(NamedTuple):
-    """Means over the steps since the point before; ``step`` is the last of them."""
+    """The means over the steps since the previous point; ``step`` is the last of them."""
 
     step: int
     metrics: Metrics
 
 
 def write_curve(folder: Path, curve: list[CurvePoint], held_out: Metrics | None) -> list[Path]:
-    """Write ``loss.csv``, and ``loss.png`` where matplotlib is installed; return the paths.
+    """Write ``loss.csv``, and ``loss.png`` if matplotlib is installed; return the paths.
 
     Raises:
         FileError: a file can't be written.
@@ -52,16 +52,16 @@ def _picture(curve: list[CurvePoint], held_out: Metrics | None) -> bytes | None:
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
     steps = [point.step for point in curve]
-    for axes, kind, title in ((left, "loss", "loss (nats)"), (right, "accuracy", "accuracy")):
+    for axes, quantity, title in ((left, "loss", "loss (nats)"), (right, "accuracy", "accuracy")):
         for name, label, colour in (
             ("word", "masked words", "C0"),
             ("pair", "next sentence", "C1"),
         ):
-            values = [getattr(point.metrics, f"{name}_{kind}") for point in curve]
+            values = [getattr(point.metrics, f"{name}_{quantity}") for point in curve]
             axes.plot(steps, values, color=colour, label=label)
             if held_out is not None:
-                held = getattr(held_out, f"{name}_{kind}")
-                axes.plot(steps[-1], held, "o", color=colour, label=f"held out: {held:.3f}")
+                value = getattr(held_out, f"{name}_{quantity}")
+                axes.plot(steps[-1], value, "o", color=colour, label=f"held out: {value:.3f}")
         axes.set(title=title, xlabel="step")
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)

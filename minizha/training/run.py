@@ -1,4 +1,4 @@
-"""A pre-training run for a person: a progress bar, held-out figures, guesses, a folder at the end."""
+"""A run of ``minizha pretrain``: progress bar, held-out metrics, guesses, and a model folder."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from minizha.training.pretrain import Data, new_model, prepare, train
 from minizha.training.report import CURVE_NAME, CurvePoint, write_curve
 from minizha.training.step import BatchMetrics
 
-WINDOW = 50  # steps that the bar's figures are means of
-REFRESH = 10  # steps between two readings: reading a figure waits for a GPU
+WINDOW = 50  # steps; the progress bar and the curve show means over so many
+REFRESH = 10  # steps between two updates of the bar: reading a metric waits for a GPU
 
 
 def run(
     corpus: str | None, out: str, options: PretrainOptions, backend: str, workers: int | None
 ) -> bool:
-    """Train, evaluate, save; False where Ctrl-C ended the training early.
+    """Train, evaluate, save. Return False if Ctrl-C ended the run early.
 
-    On Ctrl-C the model is saved as it stands, with its vocabulary and the curve so far.
+    After Ctrl-C, the model is saved as it is, with its vocabulary and the curve so far.
 
     Raises:
         MinizhaError: an option, the corpus, the backend or the folder is not usable.
@@ -38,7 +38,7 @@ def run(
     folder = folder_path(out)
     data = prepare(corpus, options)
     model = new_model(data, options, backend)
-    _check_writable(folder)  # now, not after five minutes
+    _check_writable(folder)  # before the training, not after it
     workers = workers or (1 if backend == "cupy" else _cores())
     name = corpus or "三国演义 (embedded)"
     print(
@@ -59,14 +59,14 @@ def run(
         held_out = None
     save(folder, model, data, curve, held_out)
     if not finished or held_out is None:
-        print(f"\ninterrupted; the model as it stands is in {folder}")
+        print(f"\ninterrupted; the model so far is in {folder}")
         return False
     _print_results(held_out, took)
     examples = examples_from(model, data.tokenizer, data.held_out_documents)
     if examples:
-        print("\nheld-out sentences:", *map(_line, examples), sep="\n")
-    print(f"\nmodel, vocabulary and loss curve are in {folder}\n"
-          f"try: minizha fill-mask '曹操引[MASK]来攻' --model {shlex.quote(str(folder))}")  # fmt: skip
+        print("\nheld-out sentences:", *map(_describe, examples), sep="\n")
+    print(f"\nmodel, vocabulary and loss curve are in {folder}")
+    print(f"guess a masked character with\n{_fill_mask_command(folder)}")
     return True
 
 
@@ -77,7 +77,7 @@ def save(
     curve: list[CurvePoint],
     held_out: Metrics | None,
 ) -> None:
-    """Write the model with its tokenizer in one step, then the curve.
+    """Write the model and its tokenizer together, then the curve.
 
     Raises:
         FileError: a file can't be written.
@@ -100,24 +100,26 @@ def _train_with_bar(
     started = time.monotonic()
     layout = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
     with tqdm(total=options.steps, bar_format=layout, desc="pretrain") as bar:
-        for step, counts in enumerate(train(model, data, options, workers), start=1):
-            recent.append(counts)
+        for step, metrics in enumerate(train(model, data, options, workers), start=1):
+            recent.append(metrics)
             if step % REFRESH and step != options.steps:
                 continue
-            now = mean_metrics(list(recent))
-            if not math.isfinite(now.word_loss + now.pair_loss):
+            mean = mean_metrics(list(recent))
+            loss = mean.word_loss + mean.pair_loss
+            if not math.isfinite(loss):
                 raise MinizhaError(
-                    f"step {step}: the loss is no longer a number; a smaller --learning-rate may help "
-                    f"(it was {options.learning_rate:g}). Nothing was saved"
+                    f"step {step}: expected a finite loss, found {loss}; nothing was saved. A smaller "
+                    f"--learning-rate than {options.learning_rate:g} may help"
                 )
+            speed = step * tokens / (time.monotonic() - started)
             bar.set_postfix_str(
-                f"loss {now.word_loss + now.pair_loss:.3f}, words {now.word_accuracy:.3f}, "
-                f"pairs {now.pair_accuracy:.3f}, {step * tokens / (time.monotonic() - started):,.0f} tok/s",
+                f"loss {loss:.3f}, words {mean.word_accuracy:.3f}, pairs {mean.pair_accuracy:.3f}, "
+                f"{speed:,.0f} tok/s",
                 refresh=False,
             )
             bar.update(step - bar.n)
             if step % WINDOW == 0 or step == options.steps:
-                curve.append(CurvePoint(step, now))
+                curve.append(CurvePoint(step, mean))
 
 
 def _print_results(held_out: Metrics, seconds: float) -> None:
@@ -130,9 +132,17 @@ def _print_results(held_out: Metrics, seconds: float) -> None:
     )
 
 
-def _line(example: Example) -> str:
+def _describe(example: Example) -> str:
     guesses = "  ".join(f"{g.token} {g.probability:.2f}" for g in example.guesses)
     return f"  {example.text}\n    {example.answer}  ←  {guesses}"
+
+
+def _fill_mask_command(folder: Path) -> str:
+    """A command that a person can copy into a shell, whatever the name of the folder."""
+    name = str(folder)
+    if name[0] in "-=":  # an option to argparse; zsh replaces =NAME by the path of a program
+        name = f"./{name}"
+    return f"minizha fill-mask '曹操引[MASK]来攻' --model {shlex.quote(name)}"
 
 
 def _check_writable(folder: Path) -> None:

@@ -8,7 +8,7 @@ from minizha.errors import ArgumentError
 def linear_schedule(step: int, peak: float, warmup: int, total: int) -> float:
     """``peak · min(step / warmup, (total − step) / (total − warmup))``: up in a line, down in a line
 
-    Convention: steps count from 0, so the first has rate 0 and the one after the last would too.
+    Convention: steps count from 0. The first step has rate 0, and so would a step after the last.
     With ``warmup=0`` the rate starts at the peak.
 
     Source: Devlin et al. 2018, section A.2; ``get_linear_schedule_with_warmup``.

@@ -1,4 +1,4 @@
-"""One step of training: the figures and the gradients of a batch."""
+"""One step of training: the metrics and the gradients of a batch."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ Gradients = dict[str, Array]
 
 
 class BatchMetrics(NamedTuple):
-    """Metrics of a batch: the two terms of the loss, and right answers out of all, for masked
-    words and for sentence pairs.
+    """The two terms of a batch's loss, and the right answers and the labels of each.
 
-    Losses and right answers may still be on the GPU; to read them is to wait for it.
+    Losses and right answers may be on a GPU; reading them waits for it.
     """
 
     word_loss: Array | float
@@ -31,7 +30,7 @@ class BatchMetrics(NamedTuple):
 
 
 def batch_metrics(record: ModelCache) -> BatchMetrics:
-    """The figures of one recorded pass that had both kinds of labels."""
+    """The metrics of a recorded forward pass with labels for both tasks."""
     masked_words, next_sentence = record.tasks
     words, pairs = masked_words.loss, next_sentence.loss.loss
     return BatchMetrics(
@@ -44,7 +43,7 @@ def batch_metrics(record: ModelCache) -> BatchMetrics:
 
 
 def items_in(batch: Batch) -> ItemsInBatch:
-    """How many labels of each kind a batch has, at least 1."""
+    """The number of labels of each task in a batch, at least 1."""
     return ItemsInBatch(
         *(max(1, int((batch[name] != IGNORED).sum())) for name in ("labels", "next_sentence_label"))
     )
@@ -53,9 +52,10 @@ def items_in(batch: Batch) -> ItemsInBatch:
 def loss_and_gradients(
     model: NezhaForPreTraining, batch: Batch, items: ItemsInBatch | None = None
 ) -> tuple[BatchMetrics, Gradients]:
-    """The figures of a batch and the gradient of its loss; the model's own gradients stay as they are.
+    """The metrics of a batch and the gradient of its loss; the model's ``gradients()`` don't change.
 
-    ``items``: the counts of the whole batch, where this is a part of it.
+    Args:
+        items: the numbers of labels of the whole batch, if ``batch`` is a part of it.
     """
     replica = model.replica()
     out = replica(
@@ -66,12 +66,12 @@ def loss_and_gradients(
 
 
 def sum_parts(parts: list[tuple[BatchMetrics, Gradients]]) -> tuple[BatchMetrics, Gradients]:
-    """The figures and gradients of a batch from those of its parts.
+    """The metrics and gradients of a batch: the sums of those of its parts.
 
-    Every part divided by the whole batch's counts, so everything just adds up.
+    Convention: the losses of the parts are divided by the numbers of labels of the whole batch.
     """
-    (counts, gradients), *others = parts
-    for more_counts, more in others:
-        counts = BatchMetrics(*(a + b for a, b in zip(counts, more_counts, strict=True)))
-        gradients = {name: g + more[name] for name, g in gradients.items()}
-    return counts, gradients
+    (metrics, gradients), *others = parts
+    for part_metrics, part_gradients in others:
+        metrics = BatchMetrics(*(a + b for a, b in zip(metrics, part_metrics, strict=True)))
+        gradients = {name: g + part_gradients[name] for name, g in gradients.items()}
+    return metrics, gradients

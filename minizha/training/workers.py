@@ -1,8 +1,8 @@
-"""Data parallelism: the rows of a batch are dealt out to several processes.
+"""Data parallelism: the rows of a batch are divided among several processes.
 
-Why not threads: NumPy does let other threads run while it computes, but a training step is some
-thousand short calls, and handing the interpreter back and forth between them eats what the second
-core gains (measured on two cores: threads 1.45 times one, processes 1.6).
+Threads gain less: on two cores, two threads are 1.45 times as fast as one, two processes 1.6 times.
+NumPy releases the interpreter's lock while it computes, but a training step is some thousand short
+calls, and passing the lock between threads costs time at each.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from minizha.training.step import (
 class Workers:
     """``count`` processes that compute a step together, this one among them.
 
-    In each step every other process is sent the parameters and its rows and sends its gradients
-    back: a few megabytes for a small model, little beside the step. Processes are started afresh
-    ("spawn"), so a script that uses them needs ``if __name__ == "__main__":``.
+    In each step, every other process receives the parameters and its rows and returns its
+    gradients: a few megabytes for a small model, which takes little time beside the step. The start
+    method is "spawn", so a script that uses this class needs ``if __name__ == "__main__":``.
 
     Args:
-        model: whose gradients are wanted.
-        count: 1 computes everything here.
+        model: the model to train.
+        count: the number of processes; 1 computes everything in this one.
 
     Raises:
         ArgumentError: more than one process for a model on a GPU, which they would only share.
@@ -57,41 +57,41 @@ class Workers:
         self._processes = []
         context = multiprocessing.get_context("spawn")
         for _ in range(count - 1):
-            here, there = context.Pipe()
+            connection, worker_end = context.Pipe()
             process = context.Process(
-                target=_serve, args=(there, model.config, model.dtype), daemon=True
+                target=_serve, args=(worker_end, model.config, model.dtype), daemon=True
             )
             process.start()
-            there.close()  # or the end of the process would not end the connection
-            self._connections.append(here)
+            worker_end.close()  # while it is open here, recv() does not notice that the worker ended
+            self._connections.append(connection)
             self._processes.append(process)
 
     def loss_and_gradients(self, batch: Batch) -> tuple[BatchMetrics, Gradients]:
-        """:func:`~minizha.training.step.loss_and_gradients`, the rows dealt out to all processes.
+        """:func:`~minizha.training.step.loss_and_gradients`, with the rows divided among the processes.
 
         Raises:
             MinizhaError: a process has ended.
         """
         items, size = items_in(batch), len(batch["input_ids"])
-        places = np.array_split(np.arange(size), min(1 + len(self._connections), size))
-        mine, *others = [{name: a[rows] for name, a in batch.items()} for rows in places]
-        model, asked = self._model, self._connections[: len(others)]
+        rows_of = np.array_split(np.arange(size), min(1 + len(self._connections), size))
+        own_part, *parts = [{name: a[rows] for name, a in batch.items()} for rows in rows_of]
+        model, connections = self._model, self._connections[: len(parts)]
         try:
-            for connection, rows in zip(asked, others, strict=True):
+            for connection, part in zip(connections, parts, strict=True):
                 seed = int(model._rng.integers(2**63)) if model.training else None
-                connection.send((model.state_dict(), rows, items, seed))
-            parts = [loss_and_gradients(model, mine, items)]
-            parts += [connection.recv() for connection in asked]
+                connection.send((model.state_dict(), part, items, seed))
+            results = [loss_and_gradients(model, own_part, items)]
+            results += [connection.recv() for connection in connections]
         except (EOFError, ConnectionError) as error:
             raise MinizhaError("a worker process ended (out of memory?)") from error
-        return sum_parts(parts)
+        return sum_parts(results)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_class: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
@@ -103,26 +103,26 @@ class Workers:
 
 
 def _serve(connection: Connection, config: NezhaConfig, dtype: str) -> None:
-    """A worker's life: parameters and rows in, figures and gradients out, until the line closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    """Receive parameters and rows and send metrics and gradients until the connection closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
     _keep_freed_memory()
     model = NezhaForPreTraining(config, dtype=dtype)
     try:
         while True:
-            parameters, rows, items, seed = connection.recv()
+            parameters, part, items, seed = connection.recv()
             model.parameters = unflatten(parameters)
             if seed is None:
                 model.eval()
             else:
                 model.train(seed)
-            connection.send(loss_and_gradients(model, rows, items))
+            connection.send(loss_and_gradients(model, part, items))
     except (EOFError, ConnectionError):
         pass
 
 
 def _keep_freed_memory() -> None:
-    """Ask glibc not to hand freed arrays back to the system, which it does in every step, only to
-    be given zeroed pages again in the next: a tenth of the time. Elsewhere, do nothing."""
+    """Let glibc keep freed memory. By default each step returns its arrays to the system, and the next
+    step waits for zeroed pages: a tenth of the time. Without glibc, do nothing."""
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
     with contextlib.suppress(OSError, AttributeError, TypeError):
         libc = ctypes.CDLL(None)

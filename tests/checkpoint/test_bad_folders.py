@@ -233,7 +233,7 @@ def change_config(folder, **changes):
         ({"hidden_size": True}, r"config\.json: NezhaConfig: hidden_size: .*found True"),
         (
             {"add_cross_attention": True},
-            r"config\.json: NezhaConfig: add_cross_attention: expected",
+            r"config\.json: NezhaConfig: is_decoder: expected",
         ),
         ({"pruned_heads": {"0": [1]}}, r"query\.weight: expected shape \(4, 8\), found \(8, 8\)"),
         (

@@ -101,7 +101,7 @@ def test_what_they_save_in_other_layouts_is_converted_for_both(name, layout, tmp
     assert any(f.endswith(".index.json") for f in files) == ("shards" in layout)
     assert "model.safetensors" not in files
     done = convert(tmp_path / "theirs", tmp_path / "converted")
-    assert (done.kind, done.missing, done.left_out) == (name, (), ())
+    assert (done.model_class, done.missing, done.left_out) == (name, (), ())
     theirs = with_the_float64_table(theirs)  # of the same float32 parameters
     for folder in ("theirs", "converted"):
         ours = getattr(minizha, name).from_pretrained(tmp_path / folder).astype("float64")

@@ -1,6 +1,6 @@
 """A whole pre-training run, very short: what it reads, what it leaves, what happens on the way.
 
-That workers change nothing and that one batch is learnt by heart stands in test_training_step.py.
+test_step.py has the tests that workers change nothing and that one batch can be memorised.
 """
 
 import csv
@@ -12,6 +12,7 @@ import pytest
 
 from minizha import NezhaForPreTraining, NezhaModel, NezhaTokenizer
 from minizha.backend import to_host
+from minizha.cli import main
 from minizha.errors import MinizhaError
 from minizha.predict import fill_mask
 from minizha.text.vocabulary import SPECIAL_TOKENS
@@ -21,7 +22,8 @@ from minizha.training.options import PretrainOptions
 from minizha.training.pretrain import new_model, prepare, train
 from minizha.training.run import run
 from minizha.training.step import BatchMetrics
-from tests.support.short_runs import DOCUMENT
+from tests.support.pasted import SHELLS, arguments_of
+from tests.support.short_runs import DOCUMENT, TINY
 
 OPTIONS = PretrainOptions(
     steps=4,
@@ -70,9 +72,22 @@ def test_what_a_run_leaves(corpus, tmp_path, backend, capsys):
     ) in captured.out
     assert "masked words    accuracy 0." in captured.out
     assert captured.out.endswith(
-        f"try: minizha fill-mask '曹操引[MASK]来攻' --model {shlex.quote(str(out))}\n"
+        f"\nminizha fill-mask '曹操引[MASK]来攻' --model {shlex.quote(str(out))}\n"
     )
     assert "4/4" in captured.err
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("name", ["a folder [1]", "it's", "-m", "=m", "~", "$HOME", "a;b", "杨*修"])
+def test_the_last_line_is_a_command_to_paste(name, shell, corpus, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run_module, "_cores", lambda: 1)
+    assert main(["pretrain", "--corpus", corpus, f"--out={name}", *TINY, "--steps", "1"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    arguments = arguments_of(last, shell, tmp_path / "elsewhere")
+    assert arguments[:3] == ["fill-mask", "曹操引[MASK]来攻", "--model"]
+    assert main(arguments) == 0
+    assert capsys.readouterr().out.startswith("[MASK] 1\n")
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -179,7 +194,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_spares_the_old_model(
     nan = BatchMetrics(float("nan"), 0.7, 1, 5, 1, 4)
     monkeypatch.setattr(run_module, "train", lambda *_: iter([nan] * 4))
     with pytest.raises(
-        MinizhaError, match=r"step 4: the loss is no longer a number; a smaller --learning-rate"
+        MinizhaError, match="step 4: expected a finite loss, found nan; nothing was saved"
     ):
         run(corpus, str(out), OPTIONS, "numpy", 1)
     assert content(out) == before
@@ -200,7 +215,7 @@ def interrupting(function, after):
 def test_ctrl_c_in_the_training(after, corpus, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run_module, "train", interrupting(train, after))
     assert run(corpus, str(tmp_path / "m"), OPTIONS, "numpy", 1) is False
-    assert capsys.readouterr().out.endswith(f"the model as it stands is in {tmp_path / 'm'}\n")
+    assert capsys.readouterr().out.endswith(f"the model so far is in {tmp_path / 'm'}\n")
     assert sorted(os.listdir(tmp_path / "m")) == FILES
     assert NezhaForPreTraining.from_pretrained(tmp_path / "m").training is False
     assert (tmp_path / "m" / "loss.csv").read_text("utf-8") == ",".join(COLUMNS) + "\n"
@@ -216,7 +231,7 @@ def test_ctrl_c_in_the_evaluation(corpus, tmp_path, monkeypatch):
     NezhaForPreTraining.from_pretrained(tmp_path / "m")
 
 
-def test_figures_are_means_over_words_not_over_batches():
+def test_metrics_are_means_over_words_not_over_batches():
     counts = [BatchMetrics(2.0, 1.0, 3, 30, 1, 2), BatchMetrics(5.0, 0.5, 5, 10, 4, 6)]
     found = mean_metrics(counts)
     assert found.word_loss == pytest.approx((2.0 * 30 + 5.0 * 10) / 40)
