@@ -19,7 +19,7 @@ class SortedRowsCache(NamedTuple):
     """What the plain cache holds, under the same names."""
 
     ids: Array
-    rows: int
+    num_rows: int
     padding_idx: int | None
 
 
@@ -32,7 +32,7 @@ def embedding(
 
 def embedding_backward(dy: Array, cache: SortedRowsCache) -> Array:
     """``dweight[r] = Σ_{t : ids[t] = r} dy[t]``, except ``dweight[padding_idx] = 0``"""
-    dweight = add_rows(cache.ids.reshape(-1), dy.reshape(-1, dy.shape[-1]), cache.rows)
+    dweight = add_rows(cache.ids.reshape(-1), dy.reshape(-1, dy.shape[-1]), cache.num_rows)
     if cache.padding_idx is not None:
         dweight[cache.padding_idx] = 0
     return dweight

@@ -12,7 +12,7 @@ class EmbeddingCache(NamedTuple):
     """Where each row was read, how many rows the table has, and the row that never learns."""
 
     ids: Array
-    rows: int
+    num_rows: int
     padding_idx: int | None
 
 
@@ -44,7 +44,7 @@ def embedding_backward(dy: Array, cache: EmbeddingCache) -> Array:
     Shapes: dy (…, D) → dweight (V, D).
     """
     xp = namespace(cache.ids, dy)
-    dweight = xp.zeros((cache.rows, dy.shape[-1]), dtype=dy.dtype)  # (V, D)
+    dweight = xp.zeros((cache.num_rows, dy.shape[-1]), dtype=dy.dtype)  # (V, D)
     # dweight[ids] += dy would be wrong: of all rows with one id, it adds a single one
     xp.add.at(dweight, cache.ids, dy)
     if cache.padding_idx is not None:
