@@ -15,7 +15,7 @@ import numpy as np
 
 from minizha.ops.gelu import FAR, HART
 
-BLOCK = 16384  # elements: in float32 a block and its results, half a MiB, fit in a second-level cache
+BLOCK = 16384  # in float32, a block and its results, half a MiB, fit in a second-level cache
 
 # Φ(−z) = exp(−z²/2) · P(z) / Q(z), highest power first. For float32 a shorter quotient suffices,
 # fitted by weighted least squares: the absolute error of Φ is below 3e-10.
