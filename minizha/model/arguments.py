@@ -112,7 +112,7 @@ class ArgumentChecker(NamedTuple):
         array = array.astype(np.float64)
         bad = ~((array >= 0) & (array <= 1))  # also catches NaN
         if bad.any():
-            raise _bad_entry(name, "numbers in [0, 1], 1 for a visible token", array, bad)
+            raise _bad_entry(name, "1 for a visible token and 0 for a masked one", array, bad)
         return array
 
     def additive_mask(self, visible: np.ndarray | None) -> Array | None:

@@ -42,7 +42,7 @@ def class_of(config: NezhaConfig, tensors: Mapping[str, Any]) -> type[NezhaPreTr
     """The class that ``config`` names as its architecture, or else the class of the stored heads.
 
     Convention: names are compared without regard to case (an old export says NeZhaForMaskedLM).
-    A ``classifier`` alone is one of texts if there is a pooler, and one of tokens if there is none.
+    Without a name, a ``classifier`` is one of texts if there is a pooler, and else one of tokens.
     """
     architectures = getattr(config, "architectures", None)
     for name in architectures if isinstance(architectures, list) else ():

@@ -124,7 +124,7 @@ def _prompt(
     if attention_mask is None:
         return ids, np.ones(ids.shape)
     mask = checker.mask("attention_mask", attention_mask, {"(B, L)": ids.shape})
-    last = mask[:, -1]
+    last = mask[:, -1:]
     if not (last == 1).all():
         raise ArgumentError(
             "attention_mask: expected 1 for the last token of each row, where generation continues "
