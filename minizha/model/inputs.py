@@ -122,12 +122,12 @@ def _past(checker: ArgumentChecker, value: Any, B: int) -> tuple[tuple, tuple]:
     past, P, S = [], "P", "S"
     for i, arrays in enumerate(value):
         N, d = len(c.unpruned_heads(i)), c.head_size
-        own, cross = _pair(checker, f"{name}[{i}]", arrays, 0, (B, N, P, d)), None
+        self_attention, cross = _pair(checker, f"{name}[{i}]", arrays, 0, (B, N, P, d)), None
         if len(arrays) == 4:
             cross = _pair(checker, f"{name}[{i}]", arrays, 2, (B, c.num_attention_heads, S, d))
             S = cross.key.shape[2]
-        P = own.key.shape[2]  # the same in every layer, and so is S
-        past.append((own, cross))
+        P = self_attention.key.shape[2]  # the same in every layer, and so is S
+        past.append((self_attention, cross))
     return tuple(zip(*past, strict=True))
 
 
