@@ -1,9 +1,10 @@
-"""Faster pairs for a few operations, in the place of the plain ones of :mod:`minizha.ops`.
+"""Optimised versions of a few operations of :mod:`minizha.ops`.
 
-A kernel computes what the plain operation computes, from the same arguments, by other means; its
-cache is of another type, so forward and backward are chosen together. The operation itself
+A kernel computes the same as the plain operation, from the same arguments, by other means. Its cache
+has another type, so that the backward function always fits the forward function. The operation itself
 chooses (:mod:`minizha.ops.replaceable`): float arrays run the kernel, complex ones the plain
-functions. A property test holds each kernel to the plain pair. To read the mathematics, stay in ops.
+functions. A property test compares each kernel with the plain pair. In the reading order in README.md
+the plain operations come first; the mathematics is complete without the kernels.
 """
 
 from minizha.kernels import embedding, gelu, relative_position

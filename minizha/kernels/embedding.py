@@ -1,8 +1,8 @@
-"""The backward pass of embedding: rows are sorted by id, then neighbours with one id are summed.
+"""The backward pass of embedding: rows are sorted by id, then neighbours with the same id are summed.
 
-The plain operation adds row by row into the table, which takes long where an id is frequent (there
-are two token types, and thousands of tokens), and on a GPU adds in whatever order the threads arrive.
-Sorted, the rows of one id are neighbours, and their sum is the same on every run.
+The plain operation adds row by row into the table. That is slow where an id is frequent (there are
+two token types and thousands of tokens), and on a GPU the order of the sum varies from run to run.
+After sorting, the rows of one id are neighbours, and their sum is the same on every run.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from minizha.backend import Array, namespace
 
 
 class SortedRowsCache(NamedTuple):
-    """What the plain cache holds, under the same names."""
+    """The same fields as in the plain cache."""
 
     ids: Array
-    rows: int
+    num_rows: int
     padding_idx: int | None
 
 
 def embedding(
     ids: Array, weight: Array, padding_idx: int | None = None
 ) -> tuple[Array, SortedRowsCache]:
-    """``y[…] = weight[ids[…]]``, like the plain operation."""
+    """``y[…] = weight[ids[…]]``, as in the plain operation."""
     return weight[ids], SortedRowsCache(ids, weight.shape[0], padding_idx)
 
 
 def embedding_backward(dy: Array, cache: SortedRowsCache) -> Array:
     """``dweight[r] = Σ_{t : ids[t] = r} dy[t]``, except ``dweight[padding_idx] = 0``"""
-    dweight = add_rows(cache.ids.reshape(-1), dy.reshape(-1, dy.shape[-1]), cache.rows)
+    dweight = add_rows(cache.ids.reshape(-1), dy.reshape(-1, dy.shape[-1]), cache.num_rows)
     if cache.padding_idx is not None:
         dweight[cache.padding_idx] = 0
     return dweight
@@ -59,15 +59,15 @@ def add_rows(ids: Array, rows: Array, count: int) -> Array:
 
 
 def _add_sorted_rows(xp: ModuleType, ids: Array, rows: Array, out: Array) -> Array:
-    """Segment sums in log₂ T doubling steps: the number of segments, which only the device
-    knows, is never needed, so the host does not wait."""
+    """Segment sums in log₂ T doubling steps. The host does not wait: the number of segments, which
+    only the device knows, is never needed."""
     total, step = ids.shape[0], 1
     while step < total:
-        same = (ids[step:] == ids[:-step])[:, None]
-        # where, not same * rows: 0 · inf would spoil the next segment
-        rows = xp.concatenate([rows[:step], rows[step:] + xp.where(same, rows[:-step], 0)])
+        same_id = (ids[step:] == ids[:-step])[:, None]
+        # where, not same_id * rows: 0 · inf would make the next segment NaN
+        rows = xp.concatenate([rows[:step], rows[step:] + xp.where(same_id, rows[:-step], 0)])
         step *= 2
-    # the last row of each segment now holds the segment's sum; the others go to a spare row
+    # the last row of each segment now holds the segment's sum; the others are written to a spare row
     last = xp.concatenate([ids[1:] != ids[:-1], xp.ones((1,), dtype=bool)])
     spare = xp.concatenate([out, out[:1]])
     spare[xp.where(last, ids, out.shape[0])] = rows

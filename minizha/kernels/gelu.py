@@ -1,9 +1,9 @@
 """GELU on the CPU, block by block.
 
-The plain operation (:mod:`minizha.ops.gelu`) runs some thirty passes over arrays of the model's
-widest size, and each pass waits for memory. Here every pass runs over a block that stays in the
-processor's cache, with its results written into the same few scratch rows. The slope falls out
-on the way: exp(−x²/2) is at hand. So backward is one product.
+The plain operation (:mod:`minizha.ops.gelu`) makes some thirty passes over the model's widest
+arrays, and each pass waits for memory. Here every pass covers a block that stays in the processor's
+cache, and writes its results into the same few scratch rows. The derivative needs exp(−x²/2), which
+the forward pass computes anyway; so it is computed there too, and the backward pass is one product.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import numpy as np
 
 from minizha.ops.gelu import FAR, HART
 
-BLOCK = 16384  # float32 elements: what a block touches, half a MiB, fits in a second-level cache
+BLOCK = 16384  # in float32, a block and its results, half a MiB, fit in a second-level cache
 
-# Φ(−z) = exp(−z²/2) · P(z) / Q(z), highest power first. For float32 a shorter quotient does,
-# fitted by weighted least squares: absolute error of Φ below 3e-10.
+# Φ(−z) = exp(−z²/2) · P(z) / Q(z), highest power first. For float32 a shorter quotient suffices,
+# fitted by weighted least squares: the absolute error of Φ is below 3e-10.
 _SHORT = (
     (0.00993635398919, 0.0864656672099, 0.297783956093, 0.49999999974),
     (0.0249880657769, 0.2152388265, 0.784746470454, 1.39345241661, 1.0),
@@ -27,7 +27,7 @@ _FAR_FLOAT32 = 15.0  # exp(−15²/2) is 0 in float32
 
 
 class SlopeCache(NamedTuple):
-    """``Φ(x) + x · φ(x)``; x is kept for whoever reads the record."""
+    """The slope ``Φ(x) + x · φ(x)``, and x, which only a trace needs."""
 
     x: np.ndarray
     slope: np.ndarray
@@ -53,7 +53,7 @@ def _block(x: np.ndarray, y: np.ndarray, slope: np.ndarray, scratch: np.ndarray)
     z, density, numerator, denominator = (row[: x.size] for row in scratch)
     p, q, far = (*_SHORT, _FAR_FLOAT32) if x.dtype == np.float32 else (*HART, FAR)
     np.abs(x, out=z)
-    np.minimum(z, far, out=z)  # from there on the density is 0, and P and Q can't overflow
+    np.minimum(z, far, out=z)  # beyond it the density is 0; and P and Q can't overflow
     np.multiply(z, z, out=density)
     density *= -0.5
     np.exp(density, out=density)
@@ -61,8 +61,8 @@ def _block(x: np.ndarray, y: np.ndarray, slope: np.ndarray, scratch: np.ndarray)
     _polynomial(q, z, denominator)
     numerator /= denominator
     numerator *= density  # Φ(−|x|)
-    # Φ(x) = [x ≥ 0] − sign(x) · Φ(−|x|), which keeps the digits of a small Φ; adding 0 turns a
-    # −0 into 0: copysign takes it for negative, greater_equal does not
+    # Φ(x) = [x ≥ 0] − sign(x) · Φ(−|x|), which keeps the digits of a small Φ. Adding 0 turns −0
+    # into 0, since copysign counts −0 as negative and greater_equal does not
     np.add(x, 0.0, out=y)
     np.copysign(numerator, y, out=numerator)
     np.greater_equal(y, 0.0, out=slope)

@@ -1,16 +1,16 @@
-"""The two relative terms, where the sum over keys is a shift in memory.
+"""The two relative terms; the sum over keys is a shift in memory.
 
-Both terms go through *columns*, one for each distance. The plain operation adds the keys to their
-columns one by one. A shift of the rows against each other does it for all keys at once::
+Both terms use *columns*, one for each distance. The plain operation adds the keys to their
+columns one by one. Shifting the rows against each other does so for all keys at once::
 
     values, one per key j           columns, one per distance j − i
     j−i:  0  1  2                   i=0   −2 −1 [0  1  2]
          −1  0  1          ──►      i=1   −2 [−1  0  1] 2
          −2 −1  0                   i=2   [−2 −1  0] 1  2
 
-Outside of the brackets the columns are 0. Each bracket starts one column to the left of the one
+Outside the brackets the columns are 0. Each bracket starts one column to the left of the one
 above. In memory that is a plain reshape: see :func:`_by_key`. From columns to keys, the kernel reads
-by indices like the plain operation, for there a shift is slower. Only the table rows that occur are
+by index like the plain operation, because a shift is slower there. Only the table rows in use are
 multiplied, at most min(2K+1, Lq+Lk−1) of them.
 """
 
@@ -23,9 +23,9 @@ from minizha.ops.relative_position import relative_rows
 
 
 class _Span(NamedTuple):
-    """The distances ``j − (offset + i)`` that Lq queries and Lk keys meet, in rising order: the
-    first ``left`` are clipped to the lowest table row in use, the next ``width`` read the
-    rows ``start`` onwards, the rest is clipped to the highest. ``total`` = Lq + Lk − 1.
+    """The distances ``j − (offset + i)`` between Lq queries and Lk keys, in rising order: the first
+    ``left`` are clipped to the lowest table row in use, the next ``width`` read the rows from
+    ``start`` on, the others are clipped to the highest. ``total`` = Lq + Lk − 1.
 
     With K = 2 and four queries and keys the distances are −3 … 3: one is clipped on the left, five
     read rows 0 to 4, one is clipped on the right."""
@@ -37,7 +37,7 @@ class _Span(NamedTuple):
 
 
 class ShiftCache(NamedTuple):
-    """The table, which of its rows are in use, the number of keys, and the place of query 0."""
+    """The table, the range of its rows in use, the number of keys, and the position of query 0."""
 
     table: Array
     span: _Span
@@ -53,7 +53,7 @@ class ShiftCache(NamedTuple):
 def relative_key(
     query: Array, table: Array, length_k: int, offset: int = 0
 ) -> tuple[Array, ShiftCache]:
-    """``y[…, i, j] = query[…, i] · R[i, j]``: one product with the rows in use, then each key reads."""
+    """``y[…, i, j] = query[…, i] · R[i, j]``: one product, then each key reads its column."""
     cache = _cache(table, query.shape[-2], length_k, offset)
     return _columns_to_keys(query @ cache.used.T, cache), cache
 
@@ -79,20 +79,20 @@ def _cache(table: Array, length_q: int, length_k: int, offset: int) -> ShiftCach
     first, last = -(length_q - 1) - offset, length_k - 1 - offset
     lowest, highest = max(-k, min(k, first)), max(-k, min(k, last))
     total = last - first + 1
-    # where all distances are beyond −K, the last of them represents the one row in use
+    # if all distances are below −K, the last of them represents the only row in use
     left = min(lowest - first, total - 1)
     span = _Span(left, lowest + k, highest - lowest + 1, total)
     return ShiftCache(table, span, length_k, offset)
 
 
 def _columns_to_keys(columns: Array, cache: ShiftCache) -> Array:
-    """``out[…, i, j] = columns[…, i, rows[i, j] − start]``; one index into query and column
-    together is faster than two."""
+    """``out[…, i, j] = columns[…, i, rows[i, j] − start]``; a joint index of query and column is
+    faster than two indices."""
     xp, (*lead, length_q, width) = namespace(columns), columns.shape
     k = cache.table.shape[0] // 2
     rows = relative_rows(length_q, cache.length_k, k, cache.offset, xp) - cache.span.start
-    places = width * xp.arange(length_q)[:, None] + rows
-    return columns.reshape(*lead, length_q * width).take(places, axis=-1)
+    indices = width * xp.arange(length_q)[:, None] + rows
+    return columns.reshape(*lead, length_q * width).take(indices, axis=-1)
 
 
 def _keys_to_columns(values: Array, span: _Span) -> Array:
@@ -111,8 +111,8 @@ def _by_key(columns: Array, length_k: int) -> Array:
     """The view ``view[…, i, j] = columns[…, i, j − i + Lq − 1]`` of a contiguous array with one
     spare column: ``(…, Lq, Lq + Lk)`` in, ``(…, Lq, Lk)`` out, memory shared.
 
-    Reading the same memory in rows that are one element shorter starts each row one element
-    earlier than the row above: that is the shift.
+    The same memory is read in rows that are one element shorter, so that each row starts one
+    element earlier than the row above: that is the shift.
     """
     *lead, length_q, stride = columns.shape
     flat = columns.reshape(*lead, length_q * stride)

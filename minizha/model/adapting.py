@@ -1,4 +1,4 @@
-"""What one changes about a model that exists: its vocabulary, and which heads it has."""
+"""Changes to an existing model: to its vocabulary, and to its attention heads."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from minizha.errors import ArgumentError, MinizhaError
 from minizha.model.arguments import ArgumentChecker
 from minizha.nezha.parameters import unflatten
 
-WORDS = "embeddings.word_embeddings.weight"
+WORD_EMBEDDINGS = "embeddings.word_embeddings.weight"
 DECODER, DECODER_BIAS = "cls.predictions.decoder.weight", "cls.predictions.bias"
 
 
 class Adaptable:
     """The methods that change the vocabulary and the heads of a
-    :class:`~minizha.model.base.ParameterisedModel`; its gradients are forgotten."""
+    :class:`~minizha.model.base.ParameterisedModel`. Each change discards its gradients."""
 
     config: NezhaConfig
     xp: Any
@@ -32,49 +32,50 @@ class Adaptable:
     # Embeddings
 
     def get_input_embeddings(self) -> Array:
-        """The word embeddings, (V, D): the model's own array."""
-        return self.state_dict()[self._words]
+        """The word embeddings, (V, D): the model's array itself, not a copy."""
+        return self.state_dict()[self._word_embeddings]
 
     def set_input_embeddings(self, value: Any) -> None:
         """Replace the word embeddings, (V, D), and with them a tied decoder.
 
         Raises:
-            ArgumentError: another shape (:meth:`resize_token_embeddings` changes V).
+            ArgumentError: the shape differs (:meth:`resize_token_embeddings` changes V).
         """
-        self._set(self._words, "input embeddings", value)
+        self._replace_array(self._word_embeddings, "input embeddings", value)
 
     def get_output_embeddings(self) -> Array | None:
-        """The decoder's matrix, (V, D), the word embeddings where it is tied; None without one."""
+        """The decoder's matrix, (V, D), if tied the word embeddings; None without a decoder."""
         arrays = self.state_dict()
         if DECODER_BIAS not in arrays:
             return None
-        return arrays.get(DECODER, arrays[self._words])
+        return arrays.get(DECODER, arrays[self._word_embeddings])
 
     def set_output_embeddings(self, value: Any) -> None:
         """Replace the decoder's matrix, (V, D), and with it tied word embeddings.
 
         Raises:
-            ArgumentError: another shape, or there is no decoder.
+            ArgumentError: the shape differs, or there is no decoder.
         """
         arrays = self.state_dict()
         if DECODER_BIAS not in arrays:
             raise ArgumentError(f"output embeddings: {type(self).__name__} has no decoder")
-        self._set(DECODER if DECODER in arrays else self._words, "output embeddings", value)
+        name = DECODER if DECODER in arrays else self._word_embeddings
+        self._replace_array(name, "output embeddings", value)
 
     def resize_token_embeddings(self, new_num_tokens: int | None = None, *, seed: int = 0) -> Array:
         """Give the vocabulary ``new_num_tokens`` entries; return the new word embeddings.
 
-        Rows are cut off or added at the end, in the word embeddings and in the decoder, tied or
-        not; its bias goes along. New rows are N(0, initializer_range²), new biases 0. None
-        changes nothing. ``config.vocab_size`` follows.
+        Rows are removed or added at the end, in the word embeddings, in the decoder, tied or not,
+        and in its bias. New rows are N(0, initializer_range²), new biases 0. ``config.vocab_size``
+        becomes ``new_num_tokens``. None changes nothing.
 
         Raises:
-            ArgumentError: no integer of at least 1, or the padding token would be cut off.
+            ArgumentError: not an integer of at least 1, or the padding token would be removed.
         """
         if new_num_tokens is not None:
-            config = self._config("new_num_tokens", vocab_size=new_num_tokens)
+            config = self._changed_config("new_num_tokens", vocab_size=new_num_tokens)
             rng = np.random.default_rng(integer("seed", seed, 0))
-            names = {self._words, DECODER, DECODER_BIAS}
+            names = {self._word_embeddings, DECODER, DECODER_BIAS}
             try:
                 arrays = {
                     name: self._resized(array, config, rng) if name in names else array
@@ -82,9 +83,9 @@ class Adaptable:
                 }
             except MemoryError as error:
                 raise MinizhaError(
-                    f"new_num_tokens: {new_num_tokens} are too many for this memory: {error}"
+                    f"new_num_tokens: {new_num_tokens} rows do not fit into memory: {error}"
                 ) from error
-            self._become(config, arrays)
+            self._replace_parameters(config, arrays)
         return self.get_input_embeddings()
 
     def _resized(self, array: Array, config: NezhaConfig, rng: np.random.Generator) -> Array:
@@ -96,72 +97,70 @@ class Adaptable:
             new = rng.standard_normal(new.shape) * config.initializer_range
         return self.xp.concatenate((array, to_backend(new.astype(self.dtype), self.xp)))
 
-    def _set(self, name: str, what: str, value: Any) -> None:
+    def _replace_array(self, name: str, label: str, value: Any) -> None:
         arrays = self.state_dict()
-        array = ArgumentChecker(self.config, self.xp, self.dtype).floats(
-            what, value, arrays[name].shape
-        )
-        if array.dtype != self.dtype:  # complex ones, in a model of real numbers
-            raise ArgumentError(f"{what}: expected real numbers, found {array.dtype}")
+        checker = ArgumentChecker(self.config, self.xp, self.dtype)
+        array = checker.floats(label, value, arrays[name].shape)
+        if array.dtype != self.dtype:  # complex numbers for a model of real numbers
+            raise ArgumentError(f"{label}: expected real numbers, found {array.dtype}")
         arrays[name] = array
-        self._become(self.config, arrays)
+        self._replace_parameters(self.config, arrays)
 
     # Heads
 
     def prune_heads(self, heads_to_prune: Mapping[int, Iterable[int]]) -> None:
         """Remove heads of self-attention: ``{layer: [heads]}``.
 
-        Heads keep their numbers: those of ``heads_to_prune``, of ``config.pruned_heads`` and of a
-        head mask are the numbers before any pruning. Heads that are gone already are passed
-        over. A layer may be counted from the end, −1 being the last.
+        Heads keep their numbers: ``heads_to_prune``, ``config.pruned_heads`` and head masks use the
+        numbers before any pruning. Heads that are already pruned are skipped. Negative layers
+        count from the end, −1 being the last.
 
         Raises:
-            ArgumentError: a layer or head that does not exist, or a layer's last head.
+            ArgumentError: a layer or head does not exist, or a layer would have no head left.
         """
         if not isinstance(heads_to_prune, Mapping):
             raise ArgumentError(
                 f"heads_to_prune: expected {{layer: [heads]}}, found {type(heads_to_prune).__name__}"
             )
-        named = "heads_to_prune"
-        more = self._config(named, pruned_heads=dict(heads_to_prune)).pruned_heads
-        both = {
-            layer: sorted({*self.config.pruned_heads.get(layer, ()), *more.get(layer, ())})
-            for layer in {*self.config.pruned_heads, *more}
+        name, old = "heads_to_prune", self.config.pruned_heads
+        new = self._changed_config(name, pruned_heads=dict(heads_to_prune)).pruned_heads
+        union = {
+            layer: sorted({*old.get(layer, ()), *new.get(layer, ())}) for layer in {*old, *new}
         }
-        config = self._config(named, pruned_heads=both)
+        config = self._changed_config(name, pruned_heads=union)
         arrays = self.state_dict()
-        for layer in more:
+        for layer in new:
             self._prune_layer(arrays, layer, config)
-        self._become(config, arrays)
+        self._replace_parameters(config, arrays)
 
     def _prune_layer(self, arrays: dict[str, Array], layer: int, config: NezhaConfig) -> None:
-        d, there = config.head_size, self.config.unpruned_heads(layer)
-        kept = [there.index(head) for head in config.unpruned_heads(layer)]
-        kept = to_backend(np.array(kept), self.xp)
-        name = f"{self._body}encoder.layer.{layer}.attention."
-        # head n owns d rows of the projections, and d columns of the matrix after them
+        d, old_heads = config.head_size, self.config.unpruned_heads(layer)
+        retained = [old_heads.index(head) for head in config.unpruned_heads(layer)]
+        retained = to_backend(np.array(retained), self.xp)
+        name = f"{self._body_prefix}encoder.layer.{layer}.attention."
+        # head n has d rows of the projections, and d columns of the output matrix
         for projection in ("query", "key", "value"):
             for leaf in ("weight", "bias"):
                 array = arrays[f"{name}self.{projection}.{leaf}"]
-                by_head = array.reshape(len(there), d, *array.shape[1:])[kept]
+                by_head = array.reshape(len(old_heads), d, *array.shape[1:])[retained]
                 arrays[f"{name}self.{projection}.{leaf}"] = by_head.reshape(-1, *array.shape[1:])
         array = arrays[name + "output.dense.weight"]
-        by_head = array.reshape(array.shape[0], len(there), d)[:, kept]
+        by_head = array.reshape(array.shape[0], len(old_heads), d)[:, retained]
         arrays[name + "output.dense.weight"] = by_head.reshape(array.shape[0], -1)
 
     # Both
 
     @property
-    def _body(self) -> str:
-        """What stands before the names of the body's parameters."""
-        return "" if WORDS in self.state_dict() else "nezha."
+    def _body_prefix(self) -> str:
+        """The prefix of the body's parameter names."""
+        return "" if WORD_EMBEDDINGS in self.state_dict() else "nezha."
 
     @property
-    def _words(self) -> str:
-        return self._body + WORDS
+    def _word_embeddings(self) -> str:
+        return self._body_prefix + WORD_EMBEDDINGS
 
-    def _config(self, argument: str, **changes: Any) -> NezhaConfig:
-        """The configuration changed; an error names the argument that it came from."""
+    def _changed_config(self, argument: str, **changes: Any) -> NezhaConfig:
+        """The configuration with changes; errors name the argument of the caller."""
         try:
             return self.config.replace(**changes)
         except ArgumentError as error:
@@ -169,8 +168,8 @@ class Adaptable:
                 f"{argument}: {str(error).removeprefix('NezhaConfig: ')}"
             ) from error
 
-    def _become(self, config: NezhaConfig, arrays: dict[str, Array]) -> None:
+    def _replace_parameters(self, config: NezhaConfig, arrays: dict[str, Array]) -> None:
         if config == self.config:
-            config = self.config  # earlier outputs keep their backward pass
+            config = self.config  # the same object, so that backward still works on earlier outputs
         self.config, self.parameters = config, unflatten(arrays)
         self.zero_grad()

@@ -1,4 +1,4 @@
-"""Which of the classes a checkpoint belongs to."""
+"""The model class of a checkpoint."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ _HEADS = {
 
 
 def class_of(config: NezhaConfig, tensors: Mapping[str, Any]) -> type[NezhaPreTrainedModel]:
-    """The class that ``config`` names as its architecture, or else the one whose heads are there.
+    """The class that ``config`` names as its architecture, or else the class of the stored heads.
 
     Convention: names are compared without regard to case (an old export says NeZhaForMaskedLM).
-    A lone ``classifier`` reads whole texts where there is a pooler, and tokens where there is none.
+    Without a name, a ``classifier`` is one of texts if there is a pooler, and else one of tokens.
     """
-    named = getattr(config, "architectures", None)
-    for name in named if isinstance(named, list) else ():
-        for kind in CLASSES:
-            if isinstance(name, str) and name.lower() == kind.__name__.lower():
-                return kind
+    architectures = getattr(config, "architectures", None)
+    for name in architectures if isinstance(architectures, list) else ():
+        for model_class in CLASSES:
+            if isinstance(name, str) and name.lower() == model_class.__name__.lower():
+                return model_class
     names = canonical_names(tensors, ("nezha.embeddings.LayerNorm.weight", "cls.predictions.bias"))
     if "classifier.weight" in names:
         pooled = "nezha.pooler.dense.weight" in names
         return NezhaForSequenceClassification if pooled else NezhaForTokenClassification
-    found = [kind for head, kind in _HEADS.items() if head in names]
-    if len(found) > 1:
+    classes = [model_class for head, model_class in _HEADS.items() if head in names]
+    if len(classes) > 1:
         return NezhaForPreTraining
-    return found[0] if found else NezhaModel
+    return classes[0] if classes else NezhaModel

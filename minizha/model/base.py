@@ -1,4 +1,4 @@
-"""What every Nezha class is first of all: parameters, their gradients, and a mode."""
+"""The base of all Nezha classes: parameters, their gradients, and the mode (train or eval)."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from minizha.ops.relative_position import relative_table
 
 
 class ParameterisedModel:
-    """A configuration, the parameters that it asks for, and what is done with these.
+    """A configuration, and parameters of the sizes that it gives.
 
     Args:
         config: the sizes.
         seed: of the initial parameters.
         dtype: "float32", "float64", or "complex128" for complex-step differentiation.
         backend: "numpy", or "cupy" for the GPU.
-        checkpoint: where parameters come from that need not be drawn (for ``from_pretrained``).
+        checkpoint: the stored parameters (for ``from_pretrained``); the others are drawn.
 
     ``parameters`` is their tree, ``table`` the relative positions, (2K+1, d), of every layer.
 
     A new model is in eval mode. The outputs have the model's dtype and backend.
 
     Raises:
-        ArgumentError: the configuration or an option is not usable.
+        ArgumentError: the configuration or an option is invalid.
         BackendError: CuPy or a GPU is missing.
-        MinizhaError: the model does not fit into the memory.
+        MinizhaError: the model does not fit into memory.
     """
 
     _pooled: ClassVar[bool]
@@ -64,16 +64,17 @@ class ParameterisedModel:
         self._gradients: Tree | None = None
         self._warned_of_length = False
         rng = np.random.default_rng(integer("seed", seed, 0))
-        shapes = self._own_shapes()
+        shapes = self._parameter_shapes()
         stored = {} if checkpoint is None else checkpoint.readers(shapes)
-        # one after the other: a file that is mapped need not be in memory as a whole
-        given = {
-            name: partial(self._own, checkpoint.place(name), read) for name, read in stored.items()
+        # one tensor at a time, so that a mapped file is never in memory as a whole
+        loaders = {
+            name: partial(self._copy_array, checkpoint.location(name), read)
+            for name, read in stored.items()
         }
         try:
-            arrays = initialise(shapes, config, rng, self.xp, self.dtype, given)
+            arrays = initialise(shapes, config, rng, self.xp, self.dtype, loaders)
             self.table = self._table("float32" if self.dtype == "float32" else "float64")
-        except (MemoryError, ValueError) as error:  # the latter for more than can be addressed
+        except (MemoryError, ValueError) as error:  # ValueError: beyond the address space
             raise MinizhaError(f"config: too large a model for this memory: {error}") from error
         self.parameters = unflatten(arrays)
 
@@ -87,7 +88,7 @@ class ParameterisedModel:
 
     @classmethod
     def resolve_config(cls, config: NezhaConfig) -> NezhaConfig:
-        """``config``, with what this class leaves no choice about."""
+        """``config``, with the values that this class prescribes."""
         return config
 
     @classmethod
@@ -99,11 +100,11 @@ class ParameterisedModel:
             )
         return body_shapes(config, pooler=cls._pooled) | cls._head_shapes(config)
 
-    def _own_shapes(self) -> Shapes:
+    def _parameter_shapes(self) -> Shapes:
         return self.shapes(self.config)
 
     def state_dict(self) -> dict[str, Array]:
-        """The parameters under their checkpoint names; the arrays are the model's own."""
+        """The parameters under their checkpoint names: the model's arrays themselves, not copies."""
         return dict(flatten(self.parameters))
 
     def load_state_dict(self, arrays: Mapping[str, Array], strict: bool = True) -> LoadingInfo:
@@ -112,12 +113,12 @@ class ParameterisedModel:
         Accepts the spellings of other exports (see :mod:`minizha.checkpoint.names`).
 
         Raises:
-            ArgumentError: a shape or dtype does not fit, or ``strict`` and names differ.
+            ArgumentError: a shape or dtype is wrong, or ``strict`` and a name is missing or unknown.
         """
-        own = self.state_dict()
-        shapes = {name: array.shape for name, array in own.items()}
-        found, missing, unexpected, faults, _ = match(
-            arrays, shapes, let_complex=self.dtype == "complex128"
+        old = self.state_dict()
+        shapes = {name: array.shape for name, array in old.items()}
+        new, missing, unexpected, faults, _ = match(
+            arrays, shapes, allow_complex=self.dtype == "complex128"
         )
         if flag("strict", strict, True):
             faults |= dict.fromkeys(missing, "missing")
@@ -125,20 +126,20 @@ class ParameterisedModel:
         if faults:
             raise ArgumentError("state dict: " + listed_faults(faults))
         self.parameters = unflatten(
-            {name: self._own(name, lambda n=name: found.get(n, own[n])) for name in own}
+            {name: self._copy_array(name, lambda n=name: new.get(n, old[n])) for name in old}
         )
         return LoadingInfo(missing, unexpected)
 
-    def _own(self, name: str, read: Callable[[], Any]) -> Array:
-        """A copy of what is read, in the model's library and dtype, laid out in C's order."""
+    def _copy_array(self, name: str, read: Callable[[], Any]) -> Array:
+        """A copy of ``read()`` in the model's library and dtype, in C order."""
         try:
-            with np.errstate(over="raise", invalid="ignore"):  # the latter for a NaN that signals
+            with np.errstate(over="raise", invalid="ignore"):  # invalid: signalling NaNs
                 return self.xp.array(to_backend(read(), self.xp), dtype=self.dtype, order="C")
         except FloatingPointError as error:
-            raise MinizhaError(f"{name}: a number beyond the range of {self.dtype}") from error
+            raise MinizhaError(f"{name}: expected numbers in the range of {self.dtype}") from error
 
     def num_parameters(self, exclude_embeddings: bool = False) -> int:
-        """How many numbers the parameters hold, a tied decoder counted once."""
+        """The number of numbers in all parameters, a tied decoder counted once."""
         return sum(
             array.size
             for name, array in self.state_dict().items()
@@ -146,17 +147,17 @@ class ParameterisedModel:
         )
 
     def astype(self, dtype: str) -> Self:
-        """A copy of the model, mode included, whose parameters have another dtype."""
+        """A copy of the model, in the same mode, with parameters of another dtype."""
         other = self.copy_with()
         other.dtype = _dtype_name(dtype)
         real = "float32" if other.dtype == "float32" else "float64"
         other.table = self._table(real)
         named = flatten(self.parameters)
-        other.parameters = unflatten({n: other._own(n, lambda p=p: p) for n, p in named})
+        other.parameters = unflatten({n: other._copy_array(n, lambda p=p: p) for n, p in named})
         return other
 
     def replica(self) -> Self:
-        """A model with the same parameters that collects gradients of its own."""
+        """A model with the same parameters and separate gradients."""
         other = copy.copy(self)
         other._gradients = None
         if self._rng is not None:
@@ -164,9 +165,9 @@ class ParameterisedModel:
         return other
 
     def copy_with(self, **changes: Any) -> Self:
-        """A model with the same parameters and mode, and with gradients and dropout of its own: what
-        it draws is what this one would draw next. ``changes`` are values of the configuration that
-        leave the parameters as they are."""
+        """A model with the same parameters and mode, and with separate gradients and dropout, which
+        starts in the same random state. ``changes`` are values of the configuration that do not
+        concern the parameters."""
         other = copy.copy(self)
         other.config = self.config.replace(**changes)
         other._gradients = None
@@ -192,9 +193,9 @@ class ParameterisedModel:
         return self
 
     def gradients(self) -> dict[str, Array]:
-        """The gradients collected since :meth:`zero_grad`, under the keys of :meth:`state_dict`.
+        """The gradients accumulated since :meth:`zero_grad`, under the keys of :meth:`state_dict`.
 
-        A tied decoder has no key of its own: its part is in the word embeddings' gradient.
+        A tied decoder has no separate key: its gradient is part of that of the word embeddings.
         """
         named = dict(flatten(self._gradient_tree()))
         return {
@@ -203,7 +204,7 @@ class ParameterisedModel:
         }
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Set all gradients to 0."""
         self._gradients = None
 
     def _gradient_tree(self) -> Tree:

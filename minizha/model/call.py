@@ -1,6 +1,6 @@
-"""A call, from its arguments to its output and back; written once for all classes.
+"""The call of a model, from its arguments to its output and its backward pass, for all classes.
 
-A class's ``__call__`` is its signature, its documentation and its tasks::
+The ``__call__`` of a class consists of its signature, its documentation and its tasks::
 
     @shared_arguments
     def __call__(self, shared, labels=None):
@@ -41,12 +41,12 @@ _OPTIONS = [
 
 
 def shared_arguments(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Make ``method(self, shared, …)`` a ``__call__`` that lists the shared arguments by name: those
-    that describe the text, then the method's own positional ones; by keyword alone, the method's
-    others and the options."""
-    self_, _, *own = inspect.signature(method).parameters.values()
-    positional = [parameter for parameter in own if parameter.kind is _POSITIONAL]
-    keyword = [parameter for parameter in own if parameter.kind is _KEYWORD]
+    """Make ``method(self, shared, …)`` a ``__call__`` that lists the shared arguments by name. First
+    come those that describe the text, then the method's positional ones; the method's keyword-only
+    ones and the options are keyword-only."""
+    self_, _, *others = inspect.signature(method).parameters.values()
+    positional = [parameter for parameter in others if parameter.kind is _POSITIONAL]
+    keyword = [parameter for parameter in others if parameter.kind is _KEYWORD]
     signature = inspect.signature(method).replace(
         parameters=[self_, *_TEXT, *positional, *keyword, *_OPTIONS]
     )
@@ -54,12 +54,13 @@ def shared_arguments(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def call(self: Any, *arguments: Any, **options: Any) -> Any:
         try:
-            given = signature.bind(self, *arguments, **options).arguments
+            bound = signature.bind(self, *arguments, **options).arguments
         except TypeError as error:
-            raise TypeError(_explained(type(self).__name__, signature, options, error)) from None
-        del given["self"]
-        shared = {name: given.pop(name) for name in SharedArguments._fields if name in given}
-        return method(self, SharedArguments(**shared), **given)
+            text = _with_suggestion(type(self).__name__, signature, options, error)
+            raise TypeError(text) from None
+        del bound["self"]
+        shared = {name: bound.pop(name) for name in SharedArguments._fields if name in bound}
+        return method(self, SharedArguments(**shared), **bound)
 
     call.__signature__ = signature
     call.__annotations__ = {n: p.annotation for n, p in list(signature.parameters.items())[1:]}
@@ -67,10 +68,10 @@ def shared_arguments(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _explained(
+def _with_suggestion(
     name: str, signature: inspect.Signature, options: dict[str, Any], error: TypeError
 ) -> str:
-    """Python's message, and for an unknown keyword the known one that is nearest to it."""
+    """Python's message, and for an unknown keyword the nearest known one."""
     known = list(signature.parameters)[1:]
     unknown = next((option for option in options if option not in known), None)
     near = difflib.get_close_matches(unknown or "", known, 1)
@@ -81,8 +82,8 @@ def _explained(
 
 
 class Task(NamedTuple):
-    """A task of :mod:`minizha.nezha.losses` as a class uses it: the pair, its labels, which field of
-    the body's result it reads, and under which names the output has its logits."""
+    """A task of :mod:`minizha.nezha.losses`: the pair, its labels, the field of the body's result
+    that it reads, and the output fields of its logits."""
 
     forward: Callable[..., tuple[Scores, Any]]
     backward: Callable[[Scores, Any, Tree], Array]
@@ -92,7 +93,7 @@ class Task(NamedTuple):
 
 
 class ModelCache(NamedTuple):
-    """The record of a call: the cache of the body, and the cache and the loss of each task."""
+    """The record of a call: the cache of the body, and each task's cache and loss."""
 
     nezha: NezhaCache
     tasks: tuple[Any, ...]
@@ -100,8 +101,8 @@ class ModelCache(NamedTuple):
 
 
 class Call(NamedTuple):
-    """The checked arguments of a call. ``batch`` are the leading axes of the caller's arrays: (B,), or
-    (B, C) in multiple choice, where the body reads B·C rows."""
+    """The checked arguments of a call. ``batch`` holds the leading axes of the caller's arrays: (B,),
+    or in multiple choice (B, C), where the body reads B·C rows."""
 
     model: Any
     checker: ArgumentChecker
@@ -153,7 +154,7 @@ def begin(
         model._warned_of_length = True
         warnings.warn(
             f"{length} tokens are more than max_position_embeddings = {limit}: relative positions "
-            "have no limit, but no model was trained at this length",
+            "have no limit, but the model was not trained at this length",
             stacklevel=4,  # the line that called the model
         )
     wanted = Wanted(attentions, decoder.use_cache and config.is_decoder, record)
@@ -163,7 +164,7 @@ def begin(
 def run(call: Call, output_class: type[ModelOutput], *tasks: Task) -> ModelOutput | tuple:
     """The body, the tasks on top of it, the sum of their losses, and the output."""
     model, config, rng = call.model, call.model.config, call.model._rng
-    p = model.parameters  # of a model without heads, it is the body's own tree
+    p = model.parameters  # without heads, it is the tree of the body
     body, body_cache = nezha(p.get("nezha", p), config, call.inputs, rng, call.wanted)
     values = body._asdict()
     if not call.hidden_states:
@@ -183,7 +184,7 @@ def run(call: Call, output_class: type[ModelOutput], *tasks: Task) -> ModelOutpu
     record = ModelCache(body_cache, tuple(caches), tuple(losses))
 
     def backward(upstream: dict[str, Any]) -> dict[str, Any]:
-        if model.config is not config:  # the gradients would have the shapes of the old one
+        if model.config is not config:  # the gradients would have the old shapes
             raise MinizhaError(
                 "backward: the model was changed since it was called (its vocabulary or its "
                 "heads); call it again"
@@ -197,8 +198,9 @@ def run(call: Call, output_class: type[ModelOutput], *tasks: Task) -> ModelOutpu
 def _run_backward(
     call: Call, tasks: tuple[Task, ...], record: ModelCache, upstream: dict[str, Any]
 ) -> dict[str, Any]:
-    """In the forward pass the tasks read the body, and the loss was the sum of theirs. So each task
-    gets dloss and the gradients of its logits, and its dx is added to what the body gives back."""
+    """In the forward pass the tasks read the body's outputs, and the loss was the sum of their losses.
+    So each task gets dloss and the gradient of its logits, and its dx is added to the upstream
+    gradients of the body."""
     g = call.model._gradient_tree()
     dbody = NezhaResult(**{name: upstream.get(name) for name in NezhaResult._fields})
     for task, cache, loss in zip(tasks, record.tasks, record.losses, strict=True):
@@ -213,7 +215,7 @@ def _run_backward(
 
 
 def _logits(task: Task, logits: Any) -> dict[str, Any]:
-    """The fields of the output; where there are two, each is a column."""
+    """The output fields of the logits; if there are two, each is a column."""
     if callable(logits):
         return {task.fields[0]: Deferred(logits)}
     if len(task.fields) == 1:
@@ -222,13 +224,13 @@ def _logits(task: Task, logits: Any) -> dict[str, Any]:
 
 
 def _dlogits(call: Call, task: Task, upstream: dict[str, Any]) -> Array | None:
-    """The upstream gradient of the logits, from that of the fields."""
-    found = [upstream.get(field) for field in task.fields]
-    if len(found) == 1 or all(d is None for d in found):
-        return found[0]
+    """The upstream gradient of the logits, from those of their output fields."""
+    dfields = [upstream.get(field) for field in task.fields]
+    if len(dfields) == 1 or all(d is None for d in dfields):
+        return dfields[0]
     xp = call.model.xp
-    some = next(d for d in found if d is not None)
-    return xp.stack([xp.zeros_like(some) if d is None else d for d in found], axis=-1)
+    zeros = xp.zeros_like(next(d for d in dfields if d is not None))
+    return xp.stack([zeros if d is None else d for d in dfields], axis=-1)
 
 
 def _returned(call: Call, out: ModelOutput) -> ModelOutput | tuple:
@@ -236,7 +238,7 @@ def _returned(call: Call, out: ModelOutput) -> ModelOutput | tuple:
 
 
 def _upstream(call: Call, name: str, field: Any, d: Any) -> Any:
-    """The upstream gradient d of a field, checked against the field's shape."""
+    """The upstream gradient d of a field, checked to have the field's shape."""
     if d is None:
         return None
     if isinstance(field, tuple):
@@ -253,30 +255,30 @@ def _upstream(call: Call, name: str, field: Any, d: Any) -> Any:
 
 
 def _input_gradients(call: Call, gradients: InputGradients) -> dict[str, Any]:
-    """The gradients of the float inputs that were given; zeros where None stands for 0."""
+    """The gradients of the float inputs that were given, with zeros in place of None."""
     layers, zeros = call.inputs.layers, call.model.xp.zeros_like
-    given = {
+    inputs_and_gradients = {
         "inputs_embeds": (call.inputs.inputs_embeds, gradients.x),
         "encoder_hidden_states": (
             layers[0].encoder_hidden_states,
             gradients.encoder_hidden_states,
         ),
     }
-    found: dict[str, Any] = {}
-    for name, (x, d) in given.items():
+    result: dict[str, Any] = {}
+    for name, (x, d) in inputs_and_gradients.items():
         if x is not None:
             d = zeros(x) if d is None else d
-            found[name] = d if len(call.batch) == 1 else d.reshape(*call.batch, *d.shape[1:])
+            result[name] = d if len(call.batch) == 1 else d.reshape(*call.batch, *d.shape[1:])
     if layers[0].attention.past is not None:
-        found["past_key_values"] = tuple(
+        result["past_key_values"] = tuple(
             tuple(d or (zeros(array) for array in _past_arrays(layer)))
             for layer, d in zip(layers, gradients.past_key_values, strict=True)
         )
-    return found
+    return result
 
 
 def _past_arrays(layer: LayerInputs) -> list[Array]:
-    """The keys and values of the past that a layer was given."""
-    of_both = (layer.attention, layer.crossattention)
-    pasts = [inputs.past for inputs in of_both if inputs is not None]
+    """The past keys and values that a layer was given."""
+    attentions = (layer.attention, layer.crossattention)
+    pasts = [inputs.past for inputs in attentions if inputs is not None]
     return [array for past in pasts if past is not None for array in past]

@@ -1,4 +1,4 @@
-"""The classes of fine-tuning: classes of texts and tokens, one of several choices, spans of a text."""
+"""The classes for fine-tuning: classify texts or tokens, select one of several choices, find a span."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from minizha.ops.cross_entropy import IGNORED
 
 
 class NezhaForSequenceClassification(NezhaPreTrainedModel):
-    """A text gets one of ``num_labels`` classes, any number of them, or ``num_labels`` numbers."""
+    """Gives a text one of ``num_labels`` classes, any number of them, or ``num_labels`` numbers."""
 
     _pooled = True
     _head_shapes = staticmethod(lambda c: linear_shapes("classifier", c.num_labels, c.hidden_size))
@@ -55,23 +55,23 @@ class NezhaForSequenceClassification(NezhaPreTrainedModel):
                                                                     over all
         ==============================  ==========================  ==============================
 
-        Where it is None: regression for C = 1, a single label for integers, several for floats.
+        If it is None: regression for C = 1, otherwise a single label for integers, several for floats.
         The other arguments are as for :class:`~minizha.model.nezha.NezhaModel`.
 
-        Convention: the configuration is not changed by a call (Transformers keeps what the first
-        labels looked like).
+        Convention: a call does not change the configuration (Transformers sets problem_type from
+        the first labels).
 
         Raises:
             ArgumentError: an argument has a wrong shape, type or range.
         """
         call = begin(self, shared, labelled=labels is not None)
-        found = None if labels is None else _sequence_labels(call, labels)
-        task = Task(classes, classes_backward, found, "pooler_output")
+        checked = None if labels is None else _sequence_labels(call, labels)
+        task = Task(classes, classes_backward, checked, "pooler_output")
         return run(call, SequenceClassifierOutput, task)
 
 
 class NezhaForMultipleChoice(NezhaPreTrainedModel):
-    """One of C choices: each is read as a text of its own and gets one number."""
+    """Selects one of C choices: each is read as a separate text and gets one number."""
 
     _pooled = True
     _head_shapes = staticmethod(lambda c: linear_shapes("classifier", 1, c.hidden_size))
@@ -89,13 +89,13 @@ class NezhaForMultipleChoice(NezhaPreTrainedModel):
         checker = ArgumentChecker(self.config, self.xp, self.dtype)
         rows, batch = _rows_of_choices(checker, shared)
         call = begin(self, rows, labelled=labels is not None, batch=batch)
-        found = call.labels("labels", labels, batch[:1], batch[1])
-        task = Task(choices, choices_backward, found, "pooler_output")
+        checked = call.labels("labels", labels, batch[:1], batch[1])
+        task = Task(choices, choices_backward, checked, "pooler_output")
         return run(call, MultipleChoiceOutput, task)
 
 
 class NezhaForTokenClassification(NezhaPreTrainedModel):
-    """Each token gets one of ``num_labels`` classes; the body has no pooler."""
+    """Gives each token one of ``num_labels`` classes; the body has no pooler."""
 
     _pooled = False
     _head_shapes = staticmethod(lambda c: linear_shapes("classifier", c.num_labels, c.hidden_size))
@@ -113,19 +113,19 @@ class NezhaForTokenClassification(NezhaPreTrainedModel):
             ArgumentError: an argument has a wrong shape, type or range.
         """
         call = begin(self, shared, labelled=labels is not None)
-        found = call.labels("labels", labels, call.shape, self.config.num_labels)
-        return run(call, TokenClassifierOutput, Task(classes, classes_backward, found))
+        checked = call.labels("labels", labels, call.shape, self.config.num_labels)
+        return run(call, TokenClassifierOutput, Task(classes, classes_backward, checked))
 
 
 class NezhaForQuestionAnswering(NezhaPreTrainedModel):
-    """Two numbers for each token: column 0 says "starts here", column 1 "ends here". No pooler.
+    """Gives each token two numbers: column 0 says "starts here", column 1 "ends here". No pooler.
 
-    Convention: always two columns; a configuration with another ``num_labels`` gets 2.
+    Convention: there are always two columns; any other ``num_labels`` becomes 2.
     """
 
     @classmethod
     def resolve_config(cls, config: NezhaConfig) -> NezhaConfig:
-        """With two labels: Transformers makes as many columns as there are."""
+        """With ``num_labels=2``, since Transformers makes that many columns."""
         return config if config.num_labels == 2 else config.replace(num_labels=2)
 
     _pooled = False
@@ -141,11 +141,11 @@ class NezhaForQuestionAnswering(NezhaPreTrainedModel):
         Shapes: start_positions (B,), end_positions (B,) integers. The others as for
         :class:`~minizha.model.nezha.NezhaModel`.
 
-        Convention: a position outside of [0, L) is ignored (Transformers counts a negative one as
-        0); where none is left the loss is 0. Both are given or neither.
+        Convention: positions outside of [0, L) are ignored (Transformers takes a negative one as
+        0); if all are, the loss is 0. Both arguments are given or neither.
 
         Raises:
-            ArgumentError: an argument has a wrong shape or type, or one of the two is missing.
+            ArgumentError: an argument has a wrong shape or type, or only one of the two is given.
         """
         if (start_positions is None) != (end_positions is None):
             missing = "start_positions" if start_positions is None else "end_positions"
@@ -159,31 +159,31 @@ class NezhaForQuestionAnswering(NezhaPreTrainedModel):
 
 
 def _sequence_labels(call: Call, labels: Any) -> Labels:
-    """The labels of texts, read as the configuration's ``problem_type`` says, or as they look."""
+    """The labels of texts, as ``problem_type`` or, if that is None, their dtype says."""
     checker, B, C = call.checker, call.batch[0], call.model.config.num_labels
     labels = checker.array("labels", labels)
-    problem = call.model.config.problem_type
-    if problem is None:
-        whole = labels.dtype.kind in "iu"
-        problem = "single_label_classification" if whole else "multi_label_classification"
-        problem = "regression" if C == 1 else problem
-    if problem == "single_label_classification":
+    problem_type = call.model.config.problem_type
+    if problem_type is None:
+        single = labels.dtype.kind in "iu"
+        problem_type = "single_label_classification" if single else "multi_label_classification"
+        problem_type = "regression" if C == 1 else problem_type
+    if problem_type == "single_label_classification":
         return call.labels("labels", labels, (B,), C)
     low, high = 0.0, 1.0
-    if problem == "regression":
+    if problem_type == "regression":
         if C == 1 and labels.shape == (B,):
             labels = labels.reshape(B, 1)
-        # the sum of the squares is still a number
+        # the sum of the squares does not overflow
         high = math.sqrt(checker.largest / max(labels.size, 1))
         low = -high
     values = checker.targets("labels", labels, (B, C), low, high)
-    return Labels(values, problem_type=problem)
+    return Labels(values, problem_type=problem_type)
 
 
 def _rows_of_choices(
     checker: ArgumentChecker, shared: SharedArguments
 ) -> tuple[SharedArguments, tuple[int, int]]:
-    """The arguments with B·C rows, and (B, C)."""
+    """The arguments reshaped to B·C rows, and (B, C)."""
     rows, shape = {}, None
     for name in ("input_ids", "inputs_embeds", "attention_mask", "token_type_ids"):
         value = getattr(shared, name)
@@ -196,14 +196,14 @@ def _rows_of_choices(
         shape = shape or array.shape[:3]
         B, C = shape[:2]
         if array.shape[:3] != shape or C == 0:
-            least = f"(B, C, L) = {shape}" if C else "at least one choice"
-            raise ArgumentError(f"{name}: expected {least}, found shape {array.shape}")
+            expected = f"(B, C, L) = {shape}" if C else "at least one choice"
+            raise ArgumentError(f"{name}: expected {expected}, found shape {array.shape}")
         rows[name] = array.reshape(B * C, *array.shape[2:])
     return shared._replace(**rows), (shape or (0, 0))[:2]
 
 
 def _positions(call: Call, name: str, value: Any) -> Labels:
     B, L = call.shape
-    # any integer; the largest unsigned ones become negative, which is as far outside
+    # any integer; the largest unsigned ones become negative, which is outside too
     positions = call.checker.host_integers(name, value, (B,), 2**64, low=-(2**63))
     return Labels(np.where((positions >= 0) & (positions < L), positions, IGNORED))

@@ -38,7 +38,7 @@ def body_shapes(config: NezhaConfig, *, pooler: bool, prefix: str = "nezha.") ->
 
 
 def prediction_shapes(config: NezhaConfig) -> Shapes:
-    """Names and shapes of the masked-language-model head; a tied decoder has none of its own."""
+    """Names and shapes of the masked-language-model head, without the decoder if it is tied."""
     D, V = config.hidden_size, config.vocab_size
     shapes: Shapes = {"cls.predictions.bias": (V,)}
     shapes |= linear_shapes("cls.predictions.transform.dense", D, D)
@@ -49,7 +49,7 @@ def prediction_shapes(config: NezhaConfig) -> Shapes:
 
 
 def linear_shapes(name: str, outputs: int, inputs: int) -> Shapes:
-    """Names and shapes of a matrix and its bias: ``outputs`` numbers from each ``inputs``."""
+    """Names and shapes of a matrix (outputs, inputs) and its bias."""
     return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
 
 
@@ -59,19 +59,19 @@ def initialise(
     rng: np.random.Generator,
     xp: ModuleType,
     dtype: str,
-    given: Mapping[str, Callable[[], Array]] | None = None,
+    loaders: Mapping[str, Callable[[], Array]] | None = None,
 ) -> dict[str, Array]:
-    """Fresh parameters: matrices N(0, initializer_range²), biases 0, LayerNorm 1 and 0, pad row 0.
+    """New parameters: matrices N(0, initializer_range²), biases 0, LayerNorm 1 and 0, pad row 0.
 
-    ``given`` makes those that come from elsewhere; they are not drawn.
+    A parameter with an entry in ``loaders`` is what that function returns, and is not drawn.
 
-    Convention: drawn in float64 in the order of the names and rounded once, so that models of
-    one seed agree in every dtype and on every backend.
+    Convention: drawn in float64 in the order of the names and rounded once, so that models with
+    the same seed agree in every dtype and on every backend.
     """
-    arrays, given = {}, given or {}
+    arrays, loaders = {}, loaders or {}
     for name, shape in shapes.items():
-        if name in given:
-            arrays[name] = given[name]()
+        if name in loaders:
+            arrays[name] = loaders[name]()
             continue
         if len(shape) == 2:
             values = rng.standard_normal(shape) * config.initializer_range
@@ -84,7 +84,7 @@ def initialise(
 
 
 def _attention(name: str, size: int, width: int) -> Shapes:
-    """``width`` is that of all heads together: less than ``size`` where some were pruned."""
+    """``width`` is that of all unpruned heads together, at most ``size``."""
     shapes: Shapes = {}
     for projection in ("query", "key", "value"):
         shapes |= linear_shapes(f"{name}self.{projection}", width, size)

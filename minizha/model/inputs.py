@@ -1,4 +1,4 @@
-"""The arguments of a call, together: their shapes have to fit each other and the configuration."""
+"""Checks of all arguments of a call: their shapes must fit each other and the configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from minizha.nezha.encoder import LayerInputs
 
 
 class SharedArguments(NamedTuple):
-    """What every class takes: five arguments that describe the text, then options."""
+    """The arguments of every class: five that describe the text, then options."""
 
     input_ids: Any = None
     attention_mask: Any = None
@@ -34,7 +34,7 @@ TEXT = SharedArguments._fields[:5]
 
 
 class DecoderArguments(NamedTuple):
-    """What the classes that can be decoders take besides."""
+    """The additional arguments of the classes that can be decoders."""
 
     encoder_hidden_states: Any = None
     encoder_attention_mask: Any = None
@@ -42,9 +42,9 @@ class DecoderArguments(NamedTuple):
     use_cache: bool = False
 
 
-class Encoder(NamedTuple):
-    """What every layer's cross-attention reads: the encoder's states (B, S, D), None where the past
-    holds their keys and values; and the mask that is added, (B, 1, 1, S) or (B, 1, L, S), or None."""
+class EncoderInputs(NamedTuple):
+    """The inputs of every layer's cross-attention: the encoder's states (B, S, D), None if the past
+    holds their keys and values; and the additive mask, (B, 1, 1, S) or (B, 1, L, S), or None."""
 
     states: Array | None
     mask: Array | None
@@ -53,15 +53,15 @@ class Encoder(NamedTuple):
 def read_inputs(
     checker: ArgumentChecker, table: Array, shared: SharedArguments, decoder: DecoderArguments
 ) -> Inputs:
-    """Check the arguments of a call; make of them what the network reads.
+    """Check the arguments of a call, and return the inputs of the network.
 
     Raises:
         ArgumentError: names the argument, what was found and what was expected.
     """
     config, input_ids, inputs_embeds = checker.config, shared.input_ids, shared.inputs_embeds
     if (input_ids is None) == (inputs_embeds is None):
-        both = "neither" if input_ids is None else "both"
-        raise ArgumentError(f"expected exactly one of input_ids and inputs_embeds, found {both}")
+        found = "neither" if input_ids is None else "both"
+        raise ArgumentError(f"expected exactly one of input_ids and inputs_embeds, found {found}")
     if input_ids is not None:
         input_ids = checker.integers("input_ids", input_ids, ("B", "L"), config.vocab_size)
         B, L = input_ids.shape
@@ -90,21 +90,21 @@ def read_inputs(
     heads = (None,) * layers
     if shared.head_mask is not None:
         heads = checker.head_masks(shared.head_mask)
-    found = []
+    layer_inputs = []
     for i in range(layers):
-        left = heads[i] if heads[i] is None else _unpruned(checker, heads[i], i)
-        own = AttentionInputs(table, mask, left, offset, past[i])
+        unpruned = heads[i] if heads[i] is None else _unpruned(checker, heads[i], i)
+        attention = AttentionInputs(table, mask, unpruned, offset, past[i])
         if encoder is None:
-            found.append(LayerInputs(own))
+            layer_inputs.append(LayerInputs(attention))
         else:
-            other = AttentionInputs(table, encoder.mask, heads[i], offset, cross[i])
-            found.append(LayerInputs(own, other, encoder.states))
-    return Inputs(input_ids, inputs_embeds, types, tuple(found))
+            crossattention = AttentionInputs(table, encoder.mask, heads[i], offset, cross[i])
+            layer_inputs.append(LayerInputs(attention, crossattention, encoder.states))
+    return Inputs(input_ids, inputs_embeds, types, tuple(layer_inputs))
 
 
 def _past(checker: ArgumentChecker, value: Any, B: int) -> tuple[tuple, tuple]:
-    """Keys and values of earlier calls, one entry a layer: those of self-attention, (B, N, P, d), and
-    those of cross-attention, (B, N, S, d), or None."""
+    """The keys and values of earlier calls, one entry for each layer: those of self-attention,
+    (B, N, P, d), and those of cross-attention, (B, N, S, d), or None."""
     c, name, layers = checker.config, "past_key_values", checker.config.num_hidden_layers
     if not c.is_decoder:
         raise ArgumentError(f"{name}: expected None, since is_decoder is False")
@@ -119,16 +119,16 @@ def _past(checker: ArgumentChecker, value: Any, B: int) -> tuple[tuple, tuple]:
             f"{name}: expected {layers} sequences (one a layer) of "
             f"{' or '.join(map(str, counts))} arrays each, found {_lengths(value)}"
         )
-    found, P, S = [], "P", "S"
+    past, P, S = [], "P", "S"
     for i, arrays in enumerate(value):
         N, d = len(c.unpruned_heads(i)), c.head_size
-        own, cross = _pair(checker, f"{name}[{i}]", arrays, 0, (B, N, P, d)), None
+        self_attention, cross = _pair(checker, f"{name}[{i}]", arrays, 0, (B, N, P, d)), None
         if len(arrays) == 4:
             cross = _pair(checker, f"{name}[{i}]", arrays, 2, (B, c.num_attention_heads, S, d))
             S = cross.key.shape[2]
-        P = own.key.shape[2]  # the same in every layer, and so is S
-        found.append((own, cross))
-    return tuple(zip(*found, strict=True))
+        P = self_attention.key.shape[2]  # the same in every layer, and so is S
+        past.append((self_attention, cross))
+    return tuple(zip(*past, strict=True))
 
 
 def _pair(
@@ -143,8 +143,8 @@ def _encoder(
     decoder: DecoderArguments,
     shape: tuple[int, int],
     cross: KeysAndValues | None,
-) -> Encoder:
-    """What cross-attention reads; ``cross`` are the first layer's keys and values of the past."""
+) -> EncoderInputs:
+    """The inputs of cross-attention; ``cross`` holds its past keys and values in the first layer."""
     c, states, mask, (B, L) = checker.config, *decoder[:2], shape
     if states is not None:
         if not c.add_cross_attention:
@@ -163,21 +163,21 @@ def _encoder(
         name = "past_key_values" if states is None else "encoder_hidden_states"
         raise ArgumentError(f"{name}: expected at least one token, found S = 0")
     if mask is None:
-        return Encoder(states, None)
+        return EncoderInputs(states, None)
     shapes = {"(B, S)": (B, S), "(B, L, S)": (B, L, S)}
     mask = checker.mask("encoder_attention_mask", mask, shapes)
     mask = mask[:, None, None, :] if mask.ndim == 2 else mask[:, None]
-    return Encoder(states, checker.added(mask))
+    return EncoderInputs(states, checker.additive_mask(mask))
 
 
 def _attention_mask(
     checker: ArgumentChecker, value: Any, shape: tuple[int, int], past: int
 ) -> Array | None:
-    """What is added to the scores, of a shape that broadcasts to (B, N, L, P+L).
+    """The additive mask, of a shape that broadcasts to (B, N, L, P+L).
 
-    A mask (B, P+L) says which tokens may be seen; a decoder's query i sees none beyond its own
-    position P + i besides. A mask (B, L, P+L) says for each query what it may see, and is taken as
-    it is, in a decoder too.
+    A mask (B, P+L) marks the visible tokens; in a decoder, tokens after position P + i are hidden
+    from query i in addition. A mask (B, L, P+L) marks the visible tokens of each query, and is used
+    unchanged in a decoder too.
     """
     (B, L), visible = shape, None
     if value is not None:
@@ -185,23 +185,23 @@ def _attention_mask(
         shapes = {f"(B, {P})": (B, past + L), f"(B, L, {P})": (B, L, past + L)}
         visible = checker.mask("attention_mask", value, shapes)
         if visible.ndim == 3:
-            return checker.added(visible[:, None])
+            return checker.additive_mask(visible[:, None])
         visible = visible[:, None, None, :]
     if checker.config.is_decoder:
         causal = np.tri(L, past + L, past)
         visible = causal[None, None] if visible is None else visible * causal
-    return checker.added(visible)
+    return checker.additive_mask(visible)
 
 
 def _unpruned(checker: ArgumentChecker, head_mask: Array, layer: int) -> Array:
-    """Of a layer's head mask, the part of those heads that were not pruned."""
+    """The entries of a layer's head mask for its unpruned heads."""
     if layer not in checker.config.pruned_heads:
         return head_mask
     return head_mask[:, to_backend(np.array(checker.config.unpruned_heads(layer)), checker.xp)]
 
 
 def _lengths(value: Any) -> str:
-    """How a sequence of sequences is made up, in words."""
+    """The lengths of a sequence of sequences, in words."""
     if not isinstance(value, (tuple, list)):
         return type(value).__name__
     each = [len(v) if isinstance(v, (tuple, list)) else type(v).__name__ for v in value[:20]]

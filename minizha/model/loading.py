@@ -1,4 +1,4 @@
-"""Which stored array is which parameter; what is missing, left over, or of another shape."""
+"""Matching stored arrays to parameters: which are missing, left over, or of another shape."""
 
 from __future__ import annotations
 
@@ -17,40 +17,40 @@ from minizha.errors import ArgumentError, CheckpointWarning, FileError, listed
 from minizha.files import read_json_object, stamp
 from minizha.model.initialisation import Shapes
 
-_TRIES = 100  # each is lost to another save
+_TRIES = 100  # a try fails if another save ends during it
 
 
 class LoadingInfo(NamedTuple):
-    """Names of tensors that a checkpoint lacked, or had in a shape that does not fit; and of
-    those that nobody took."""
+    """The names of tensors that were missing in a checkpoint or had the wrong shape; and the names
+    of tensors that the model does not have."""
 
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
 
 
 class Match(NamedTuple):
-    """``found`` are the values that fit, under the parameters' names; ``missing`` are the
-    parameters without any; ``unexpected`` the values without a parameter; ``faults`` says of
-    those that don't fit what is wrong, and ``mismatched`` are those of them whose shape it is."""
+    """``fitting`` holds the values that fit, under the names of their parameters; ``missing`` the
+    parameters without a value; ``unexpected`` the values without a parameter; ``faults`` what is
+    wrong with each other value; ``mismatched`` the names of those with a wrong shape."""
 
-    found: dict[str, Any]
+    fitting: dict[str, Any]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     faults: dict[str, str]
     mismatched: tuple[str, ...]
 
 
-def match(values: Mapping[str, Any], shapes: Shapes, let_complex: bool = False) -> Match:
+def match(values: Mapping[str, Any], shapes: Shapes, allow_complex: bool = False) -> Match:
     """Find each parameter among ``values``, arrays or stored tensors, under any known spelling.
 
     Raises:
-        ArgumentError: no mapping of names, or two spellings of one name.
+        ArgumentError: ``values`` is not a mapping of names, or has two spellings of one name.
     """
     renamed = canonical_names(values, shapes)
     faults = {
         name: fault
         for name, shape in shapes.items()
-        if name in renamed and (fault := _misfit(renamed[name], shape, let_complex))
+        if name in renamed and (fault := _fault(renamed[name], shape, allow_complex))
     }
     return Match(
         {name: renamed[name] for name in shapes if name in renamed and name not in faults},
@@ -66,14 +66,14 @@ def listed_faults(faults: Mapping[str, str]) -> str:
     return listed([f"{name}: {fault}" for name, fault in faults.items()], "; ")
 
 
-def _misfit(value: Any, shape: tuple[int, ...], let_complex: bool) -> str | None:
+def _fault(value: Any, shape: tuple[int, ...], allow_complex: bool) -> str | None:
     stored = isinstance(value, StoredTensor)
     if not (stored or is_array(value)):
         return f"expected an array, found {type(value).__name__}"
     if value.shape != shape:
         return f"expected shape {shape}, found {value.shape}"
     real = "float" in str(value.dtype)
-    if not (real or (let_complex and not stored and value.dtype.kind == "c")):
+    if not (real or (allow_complex and not stored and value.dtype.kind == "c")):
         return f"expected an array of real numbers in floating point, found {value.dtype}"
     return None
 
@@ -82,7 +82,7 @@ def read_model_folder(folder: Path) -> tuple[NezhaConfig, dict[str, StoredTensor
     """The configuration and the tensors in a model folder; no tensor is read yet.
 
     Raises:
-        FileError: a file is missing or damaged, or it is another kind of model.
+        FileError: a file is missing or damaged, or the model is of another type.
     """
     path = folder / CONFIG_NAME
     values, tensors = _read_both(folder)
@@ -94,18 +94,21 @@ def read_model_folder(folder: Path) -> tuple[NezhaConfig, dict[str, StoredTensor
 
 
 def _read_both(folder: Path) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
-    """Both of one save: should another take its place in between, both are read once more."""
+    """Both files, of the same save: if another save ends in between, both are read again."""
     for _ in range(_TRIES):
         before = _stamps(folder)
         try:
-            found = read_json_object(folder / CONFIG_NAME), stored_weights(folder)
+            both = read_json_object(folder / CONFIG_NAME), stored_weights(folder)
         except FileError:
             if before == _stamps(folder):
                 raise
             continue
         if before == _stamps(folder):
-            return found
-    raise FileError(f"{folder}: is saved anew again and again while it is read")
+            return both
+    raise FileError(
+        f"{folder}: expected files that stay the same while they are read; other saves replaced them "
+        f"{_TRIES} times"
+    )
 
 
 def _stamps(folder: Path) -> list[tuple[int, ...] | None]:
@@ -113,65 +116,66 @@ def _stamps(folder: Path) -> list[tuple[int, ...] | None]:
 
 
 class Checkpoint:
-    """Stored tensors on their way into a new model; afterwards ``info`` says what became of them."""
+    """The stored tensors for a new model; once it is built, ``info`` names missing and unexpected ones."""
 
     def __init__(
         self,
         tensors: Mapping[str, StoredTensor],
-        where: str,
-        kind: str,
+        folder: str,
+        class_name: str,
         ignore_mismatched: bool,
     ) -> None:
-        self._tensors, self._where, self._kind = tensors, where, kind
-        self._ignore = ignore_mismatched
+        self._tensors, self._folder, self._class_name = tensors, folder, class_name
+        self._ignore_mismatched = ignore_mismatched
         self._match = Match({}, (), (), {}, ())
 
-    def place(self, name: str) -> str:
-        """A tensor's name and where it lies, for messages."""
-        return f"{self._where}: {name}"
+    def location(self, name: str) -> str:
+        """The folder and the name of a tensor, for messages."""
+        return f"{self._folder}: {name}"
 
     @property
     def info(self) -> LoadingInfo:
-        """What is not in the model, and what the model did not get."""
+        """The names of missing and mismatched tensors, and of unexpected ones."""
         return LoadingInfo((*self._match.missing, *self._match.mismatched), self._match.unexpected)
 
     def readers(self, shapes: Shapes) -> dict[str, Callable[[], Any]]:
-        """For each parameter that is there, a function that reads it.
+        """For each stored parameter, a function that reads it.
 
         Raises:
-            FileError: a tensor has another shape than the configuration asks for, or none of the
-                tensors is a parameter of the model.
+            FileError: the shape of a tensor contradicts the configuration, or none of the tensors is
+                a parameter of the model.
         """
         try:
             self._match = match(self._tensors, shapes)
         except ArgumentError as error:
-            raise FileError(f"{self._where}: {error}") from error
-        found, faults, mismatched = self._match.found, self._match.faults, self._match.mismatched
+            raise FileError(f"{self._folder}: {error}") from error
+        fitting, _, _, faults, mismatched = self._match
         if len(faults) > len(mismatched):
-            raise FileError(f"{self._where}: {listed_faults(faults)}")
-        if faults and not self._ignore:
+            raise FileError(f"{self._folder}: {listed_faults(faults)}")
+        if faults and not self._ignore_mismatched:
             raise FileError(
-                f"{self._where}: {listed_faults(faults)} (ignore_mismatched_sizes=True initialises "
+                f"{self._folder}: {listed_faults(faults)} (ignore_mismatched_sizes=True initialises "
                 "such tensors instead)"
             )
-        if not found:
+        if not fitting:
             raise FileError(
-                f"{self._where}: none of its {len(self._tensors)} tensors belongs to a {self._kind}"
+                f"{self._folder}: none of its {len(self._tensors)} tensors belongs to a "
+                f"{self._class_name}"
             )
-        return {name: tensor.read for name, tensor in found.items()}
+        return {name: tensor.read for name, tensor in fitting.items()}
 
     def warn(self) -> None:
-        """One CheckpointWarning of all differences, where there are any."""
-        said = {
+        """Warn of all differences, if any, in one CheckpointWarning."""
+        differences = {
             "missing, so initialised at random": self._match.missing,
             "of another shape, so initialised at random": self._match.mismatched,
             "left over": self._match.unexpected,
         }
         parts = [
             f"{text}: {listed([shown(name) for name in names])}"
-            for text, names in said.items()
+            for text, names in differences.items()
             if names
         ]
         if parts:
-            text = f"{self._where}: {self._kind}: " + "; ".join(parts)
+            text = f"{self._folder}: {self._class_name}: " + "; ".join(parts)
             warnings.warn(text, CheckpointWarning, stacklevel=3)

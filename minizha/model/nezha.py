@@ -1,4 +1,4 @@
-"""The class that carries the network without a head."""
+"""The class of the network without a head."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class NezhaModel(NezhaPreTrainedModel):
 
     @classmethod
     def shapes(cls, config: NezhaConfig) -> Shapes:
-        """As of every class; with the pooler."""
+        """Names and shapes of the parameters of a model with the pooler, in checkpoint order."""
         return body_shapes(config, pooler=True, prefix="")
 
-    def _own_shapes(self) -> Shapes:
+    def _parameter_shapes(self) -> Shapes:
         return body_shapes(self.config, pooler=self._pooler, prefix="")
 
     @shared_arguments
@@ -44,23 +44,23 @@ class NezhaModel(NezhaPreTrainedModel):
         """Run the model.
 
         Shapes: input_ids (B, L) integers or inputs_embeds (B, L, D), attention_mask (B, L) or
-        (B, L, L) with 1 where a token may be seen, token_type_ids (B, L), head_mask (N,) or
-        (layers, N) with 1 where a head is kept. Arrays or nested lists.
+        (B, L, L) with 1 for a visible token, token_type_ids (B, L), head_mask (N,) or (layers, N)
+        with 1 for an active head. Arrays or nested lists.
 
-        A decoder besides: past_key_values, the field of that name of an earlier call that read P
-        tokens; attention_mask is then (B, P+L) or (B, L, P+L). With cross-attention:
-        encoder_hidden_states (B, S, D), encoder_attention_mask (B, S) or (B, L, S); where
-        past_key_values hold four arrays a layer, the encoder's keys and values are among them;
-        encoder_hidden_states may then be left out, and if given are not read and get gradient 0.
+        For decoders: past_key_values, the output field of an earlier call that read P tokens;
+        attention_mask is then (B, P+L) or (B, L, P+L). With cross-attention: encoder_hidden_states
+        (B, S, D), encoder_attention_mask (B, S) or (B, L, S). If past_key_values has four arrays for
+        each layer, they include the encoder's keys and values. encoder_hidden_states may then be
+        left out; if given, they are not read and have gradient 0.
 
-        The options: ``output_attentions`` and ``output_hidden_states`` return these too,
-        ``return_dict=False`` returns a tuple; None is the configuration's value. ``record=True`` keeps
-        what ``backward`` needs; None does so in train mode only.
+        Options: ``output_attentions`` and ``output_hidden_states`` return these too,
+        ``return_dict=False`` returns a tuple; None is the configuration's value. ``record=True`` stores
+        the activations that ``backward`` needs; None does so in train mode only.
 
-        Convention: any length; ``use_cache`` None is the configuration's, and only decoders have a
-        cache. A query whose keys are all masked (padding on the left, in a decoder) has equal weights
-        for all keys that the call has; so its row depends on how a text is split into calls. Under a
-        mask (B, P+L) no other query sees it; under a mask (B, L, P+L) others may.
+        Convention: any length; ``use_cache`` None is the configuration's value, and only decoders have
+        a cache. A query whose keys are all masked (in a decoder, with padding on the left) has equal
+        weights for all keys of the call; so its row depends on how a text is split into calls. Under a
+        mask (B, P+L) no other query attends to it; under a mask (B, L, P+L) others may.
 
         Raises:
             ArgumentError: an argument has a wrong shape, type or range.

@@ -1,4 +1,4 @@
-"""What a model returns: fields by name, key or place, and the way back from them."""
+"""The outputs of a model: fields by name, key or index, and the backward pass from them."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from minizha.errors import ArgumentError, MinizhaError
+from minizha.nezha.encoder import NezhaResult
 
 
 class Deferred:
-    """A field that is computed when somebody reads it, and then kept."""
+    """A field that is computed when it is first read, and then stored."""
 
     def __init__(self, compute: Callable[[], Any]) -> None:
         self._compute: Callable[[], Any] | None = compute
         self._value: Any = None
 
     def value(self) -> Any:
-        """The field; the first reading computes it."""
+        """The field, computed on first use."""
         if self._compute is not None:
             self._value = self._compute()
             self._compute = None
@@ -24,11 +25,11 @@ class Deferred:
 
 
 class ModelOutput:
-    """The fields of one forward pass; those that were not asked for are None and have no place.
+    """The fields of one forward pass; those that were not requested are None and have no index.
 
     ``out.loss``, ``out["loss"]`` and ``out[0]`` are the same array; ``out.to_tuple()`` has the
     fields that are not None, in order. ``record`` is the tree of activations that the backward
-    pass reads, or None. Fields and record share their arrays: write into copies.
+    pass needs, or None. Fields and record share arrays: copy an array before changing it.
     """
 
     fields: tuple[str, ...] = ()
@@ -46,18 +47,18 @@ class ModelOutput:
     def backward(self, **upstream: Any) -> dict[str, Any]:
         """Add to the model's gradients those of ``Σ ⟨upstream[f], out[f]⟩``, or of the loss.
 
-        Without arguments this starts from the loss. With arguments, each names a float field and
-        gives the gradient of some scalar with respect to it, of the field's shape;
-        ``hidden_states``, ``attentions``, ``cross_attentions`` and ``past_key_values`` take a
-        sequence (the last one of sequences), None in the places nobody asks for.
+        Without arguments this starts from the loss. Each argument names a float field and is its
+        upstream gradient, of the field's shape; ``hidden_states``, ``attentions`` and
+        ``cross_attentions`` take a sequence, ``past_key_values`` a sequence of sequences, with None
+        for 0.
 
         Returns:
-            The gradients of those float inputs that were given, of their shapes:
+            The gradients of the float inputs that were given, of their shapes:
             ``inputs_embeds``, ``encoder_hidden_states``, ``past_key_values``.
 
         Raises:
             MinizhaError: nothing was recorded, or there is no loss to start from.
-            ArgumentError: an unknown field, or a gradient of the wrong shape.
+            ArgumentError: a field is unknown, or a gradient has the wrong shape.
         """
         if self._backward is None:
             raise MinizhaError(
@@ -66,9 +67,9 @@ class ModelOutput:
             )
         for name in upstream:
             if name not in self._values:
-                have = ", ".join(self.keys())
+                fields = ", ".join(self.keys())
                 raise ArgumentError(
-                    f"backward: {name!r} is no field of this output, which has {have}"
+                    f"backward: {name!r} is no field of this output, which has {fields}"
                 )
         if not upstream:
             if "loss" not in self._values:
@@ -103,7 +104,7 @@ class ModelOutput:
         return self[names] if isinstance(names, str) else tuple(self[name] for name in names)
 
     def __getattr__(self, name: str) -> Any:
-        # reached only for names that are no ordinary attributes
+        # called only for names that are not ordinary attributes
         if name in type(self).fields:
             return self[name] if name in self._values else None
         raise AttributeError(f"{type(self).__name__} has no field {name!r}")
@@ -127,27 +128,22 @@ class ModelOutput:
 
 class BaseModelOutput(ModelOutput):
     """NezhaModel: last_hidden_state (B, L, D); pooler_output (B, D) unless built without pooler;
-    hidden_states, layers + 1 times (B, L, D); past_key_values, a layer two times (B, N, P+L, d) and
-    with cross-attention two times (B, N, S, d); attentions, layers times (B, N, L, P+L);
+    hidden_states, layers + 1 times (B, L, D); past_key_values, for each layer two times (B, N, P+L, d)
+    and with cross-attention two times (B, N, S, d); attentions, layers times (B, N, L, P+L);
     cross_attentions, layers times (B, N, L, S)."""
 
-    fields = (
-        "last_hidden_state", "pooler_output", "hidden_states", "past_key_values", "attentions",
-        "cross_attentions",
-    )  # fmt: skip
+    fields = NezhaResult._fields  # those of the docstring, in its order
 
 
 class PreTrainingOutput(ModelOutput):
     """NezhaForPreTraining: loss (), prediction_logits (B, L, V), seq_relationship_logits (B, 2),
     hidden_states, attentions. Column 0 of seq_relationship_logits says "B follows A"."""
 
-    fields = (
-        "loss", "prediction_logits", "seq_relationship_logits", "hidden_states", "attentions",
-    )  # fmt: skip
+    fields = ("loss", "prediction_logits", "seq_relationship_logits", "hidden_states", "attentions")
 
 
 class MaskedLMOutput(ModelOutput):
-    """NezhaForMaskedLM: loss (), logits (B, L, V), hidden_states, attentions; past_key_values where
+    """NezhaForMaskedLM: loss (), logits (B, L, V), hidden_states, attentions; past_key_values if
     a decoder was called with ``use_cache=True``."""
 
     fields = ("loss", "logits", "hidden_states", "attentions", "past_key_values")

@@ -24,8 +24,8 @@ _CONFIGURABLE = {f.name for f in fields(NezhaConfig)} - {"extra"}
 
 
 class NezhaPreTrainedModel(ParameterisedModel, Adaptable):
-    """Base of the Nezha classes; :class:`~minizha.model.base.ParameterisedModel` says how they are
-    constructed, :class:`~minizha.model.adapting.Adaptable` how they are changed."""
+    """Base of the Nezha classes. For construction see :class:`~minizha.model.base.ParameterisedModel`,
+    for changes to a model :class:`~minizha.model.adapting.Adaptable`."""
 
     # Saving and loading
 
@@ -34,7 +34,7 @@ class NezhaPreTrainedModel(ParameterisedModel, Adaptable):
     ) -> None:
         """Write ``config.json`` and ``model.safetensors``; Transformers 4.37 loads the folder.
 
-        With a ``tokenizer``, its files too, in the same step. On any error, and if the program is
+        A ``tokenizer`` adds its files, in the same step. After any error, and if the program is
         killed, the folder holds the old model or the new one.
 
         Raises:
@@ -43,14 +43,14 @@ class NezhaPreTrainedModel(ParameterisedModel, Adaptable):
         if self.dtype == "complex128":
             raise MinizhaError("save_pretrained: a complex128 model is for differentiation only")
         arrays = {name: to_host(array) for name, array in self.state_dict().items()}
-        more = {"architectures": [type(self).__name__], "torch_dtype": self.dtype}
+        extra_keys = {"architectures": [type(self).__name__], "torch_dtype": self.dtype}
         if tokenizer is not None and not hasattr(tokenizer, "files"):
             raise ArgumentError(
                 f"tokenizer: expected a NezhaTokenizer or None, found {type(tokenizer).__name__}"
             )
         folder = folder_path(folder)
         files = None if tokenizer is None else tokenizer.files(folder)
-        write_folder(folder, self.config.to_json(**more), arrays, files)
+        write_folder(folder, self.config.to_json(**extra_keys), arrays, files)
 
     @classmethod
     def from_pretrained(
@@ -68,33 +68,33 @@ class NezhaPreTrainedModel(ParameterisedModel, Adaptable):
         output_loading_info: bool = False,
         **options: Any,
     ) -> Any:
-        """The model in a folder, or under an id on the hub, whoever wrote it.
+        """The model in a folder or under an id on the hub, as minizha or another library saved it.
 
         The weights are ``model.safetensors`` or ``pytorch_model.bin``, in one file or in shards.
 
         Args:
             name: a folder, or a hub id such as "sijunhe/nezha-cn-base".
-            config: in place of the folder's ``config.json``: a NezhaConfig, or a folder with one.
-            dtype: None keeps the stored one (half precision becomes float32).
+            config: replaces the folder's ``config.json``: a NezhaConfig, or a folder with one.
+            dtype: None is the stored one (half precision becomes float32).
             backend: "numpy" or "cupy".
-            seed: of parameters that are missing in the checkpoint.
+            seed: of the parameters that are missing in the checkpoint.
             revision: a branch, tag or commit on the hub.
-            cache_dir: where downloads are kept; None is huggingface_hub's own place.
-            local_files_only: take what is in the cache, ask nobody.
-            ignore_mismatched_sizes: initialise tensors of another shape instead of refusing them.
+            cache_dir: the folder of downloads; None is the default of huggingface_hub.
+            local_files_only: use the cache only, without network access.
+            ignore_mismatched_sizes: initialise tensors of another shape instead of raising.
             output_loading_info: return ``(model, LoadingInfo)`` and don't warn.
-            options: values of the configuration to change, such as ``num_labels=3``, and what
-                the class's constructor takes besides.
+            options: values of the configuration to change, such as ``num_labels=3``, and other
+                arguments of the class's constructor.
 
-        Missing and left-over tensors are named in one CheckpointWarning.
+        One CheckpointWarning names all missing and left-over tensors.
 
         Raises:
-            FileError: a file is missing, damaged, of another kind of model, or of other shapes.
-            ArgumentError: a configuration value or an option is not usable.
+            FileError: a file is missing or damaged, or its model is of another type or shape.
+            ArgumentError: a configuration value or an option is invalid.
         """
         hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
         folder = local_folder(name, MODEL_FILES, **hub)
-        found, tensors = read_model_folder(folder)
+        stored_config, tensors = read_model_folder(folder)
         if config is not None and not isinstance(config, NezhaConfig):
             try:
                 config = NezhaConfig.from_pretrained(config)
@@ -103,10 +103,10 @@ class NezhaPreTrainedModel(ParameterisedModel, Adaptable):
                     f"config: expected a NezhaConfig or a folder: {error}"
                 ) from error
         changes = {key: options.pop(key) for key in _CONFIGURABLE & options.keys()}
-        config = (config or found).replace(**changes)
+        config = (config or stored_config).replace(**changes)
         if dtype is None:
-            wide = any(tensor.dtype == "float64" for tensor in tensors.values())
-            dtype = "float64" if wide else "float32"
+            double = any(tensor.dtype == "float64" for tensor in tensors.values())
+            dtype = "float64" if double else "float32"
         ignore = flag("ignore_mismatched_sizes", ignore_mismatched_sizes, False)
         checkpoint = Checkpoint(tensors, str(folder), cls.__name__, ignore)
         model = cls(

@@ -1,4 +1,4 @@
-"""The classes that pre-train: masked words, next sentences, and both at once."""
+"""The classes for pre-training: masked words, next sentences, and both."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from minizha.backend import Array
 from minizha.checks import flag, integer
 from minizha.errors import ArgumentError
 from minizha.model.call import Task, begin, run, shared_arguments
-from minizha.model.generation import Generation, generate
+from minizha.model.generation import GenerationOptions, generate
 from minizha.model.initialisation import linear_shapes, prediction_shapes
 from minizha.model.inputs import DecoderArguments, SharedArguments
 from minizha.model.outputs import MaskedLMOutput, NextSentencePredictorOutput, PreTrainingOutput
@@ -22,11 +22,11 @@ from minizha.nezha.losses import (
 
 
 class ItemsInBatch(NamedTuple):
-    """What the two sums of the loss are divided by; None: by the labels of this very call.
+    """The divisors of the two sums of the loss; None is the number of labels in the call.
 
-    For a call on a part of a batch: with the whole batch's counts, the parts' losses and
-    gradients add up to the whole's. A mean of the parts' means would be something else, since
-    the parts differ in how many tokens they have labelled.
+    For calls on parts of a batch: with the counts of the whole batch, the losses and gradients of
+    the parts add up to those of the batch. The mean of the parts' means would differ, since the
+    parts have different numbers of labelled tokens.
     """
 
     labels: int | None = None
@@ -34,7 +34,7 @@ class ItemsInBatch(NamedTuple):
 
 
 class NezhaForPreTraining(NezhaPreTrainedModel):
-    """Both heads. The loss is the sum of the losses whose labels are given."""
+    """Both pre-training heads. The loss is the sum of the losses whose labels are given."""
 
     _pooled = True
     _head_shapes = staticmethod(
@@ -57,7 +57,7 @@ class NezhaForPreTraining(NezhaPreTrainedModel):
         :class:`~minizha.model.nezha.NezhaModel`; ``num_items_in_batch`` is an
         :class:`~minizha.model.pretraining.ItemsInBatch`.
 
-        Convention: ``record`` None keeps the activations where labels are given or in train mode.
+        Convention: ``record`` None stores the activations if labels are given or in train mode.
 
         Raises:
             ArgumentError: an argument has a wrong shape, type or range.
@@ -71,20 +71,15 @@ class NezhaForPreTraining(NezhaPreTrainedModel):
         pairs = call.labels(
             "next_sentence_label", next_sentence_label, (B,), 2, items.next_sentence_label
         )
-        return run(
-            call,
-            PreTrainingOutput,
-            Task(masked_words, masked_words_backward, words, fields=("prediction_logits",)),
-            Task(
-                next_sentence, next_sentence_backward, pairs, "pooler_output",
-                ("seq_relationship_logits",),
-            ),
-        )  # fmt: skip
+        names = ("prediction_logits",), ("seq_relationship_logits",)
+        mlm = Task(masked_words, masked_words_backward, words, fields=names[0])
+        nsp = Task(next_sentence, next_sentence_backward, pairs, "pooler_output", names[1])
+        return run(call, PreTrainingOutput, mlm, nsp)
 
 
 class NezhaForMaskedLM(NezhaPreTrainedModel):
-    """The masked-language-model head; the body has no pooler. With ``is_decoder`` it can
-    :meth:`generate`."""
+    """The masked-language-model head; the body has no pooler. With ``is_decoder`` the model can
+    :meth:`generate` text."""
 
     _pooled = False
     _head_shapes = staticmethod(prediction_shapes)
@@ -105,9 +100,9 @@ class NezhaForMaskedLM(NezhaPreTrainedModel):
         Shapes: labels (B, L) in [0, V) or −100. The others as for
         :class:`~minizha.model.nezha.NezhaModel`.
 
-        Convention: a label is the token at its own position. A decoder that is to predict the next
-        token gets the ids moved one to the left as labels. ``use_cache`` None is False here
-        (Transformers' class has no past_key_values and no use_cache).
+        Convention: the label of a position is the token at that position. To train a decoder on the
+        next token, pass the ids shifted by one to the left as labels. ``use_cache`` None is False here
+        (Transformers' class has neither past_key_values nor use_cache).
 
         Raises:
             ArgumentError: an argument has a wrong shape, type or range.
@@ -138,22 +133,22 @@ class NezhaForMaskedLM(NezhaPreTrainedModel):
     ) -> Array:
         """Continue a text: ``ids[t + 1]`` is chosen from ``logits[t]``, for decoders
 
-        The likeliest token each time, or with ``do_sample`` one drawn from ``softmax(logits /
-        temperature)`` of the ``top_k`` likeliest and of the fewest that have ``top_p`` of the
-        probability together. A row that has met ``eos_token_id`` (None: the configuration's, −1:
-        none ends a text) is filled with the padding token; when all have, it ends.
+        Each token is the likeliest, or with ``do_sample`` one drawn from ``softmax(logits /
+        temperature)`` over the ``top_k`` likeliest, or over the fewest of these whose probabilities
+        sum to at least ``top_p``. After ``eos_token_id`` (None: the configuration's, −1: none) a row
+        is filled with the padding token; generation ends when all rows have ended.
 
         Shapes: input_ids (B, L), attention_mask (B, L) with padding on the left,
         encoder_hidden_states (B, S, D), encoder_attention_mask (B, S) → (B, L + new) integers,
         new ≤ max_new_tokens.
 
-        Convention: ``use_cache=False`` reads the whole text at each step: slower, the same text.
-        In train mode dropout acts here too; call ``eval()`` first.
+        Convention: ``use_cache=False`` reads the whole text at each step, which is slower and gives
+        the same text. In train mode dropout acts here too; call ``eval()`` first.
 
         Raises:
             ArgumentError: not a decoder, padding on the right, or an argument out of range.
         """
-        options = Generation(
+        options = GenerationOptions(
             max_new_tokens, do_sample, temperature, top_k, top_p, eos_token_id, seed, use_cache
         )
         encoder = DecoderArguments(encoder_hidden_states, encoder_attention_mask)
@@ -185,7 +180,7 @@ class NezhaForNextSentencePrediction(NezhaPreTrainedModel):
 
 
 def check_items(items: Any) -> ItemsInBatch:
-    """``items``; ArgumentError where it holds no counts."""
+    """``items`` with its counts checked."""
     if not isinstance(items, ItemsInBatch):
         raise ArgumentError(
             f"num_items_in_batch: expected an ItemsInBatch or None, found {items!r}"

@@ -3,10 +3,10 @@
 One function serves both uses. In self-attention, queries, keys and values come from the same
 tokens; in the cross-attention of a decoder, keys and values come from the tokens of an encoder.
 
-A decoder may read a text in several calls. Each call is given the keys and values of the earlier
-ones, the past, and returns these with its own behind them. The backward pass therefore runs from
-the last call to the first: the gradient of a call's past is an upstream gradient of the call
-before it::
+A decoder may read a text in several calls. Each call takes the past, the keys and values of the
+earlier calls, and returns it with its own keys and values appended. The backward pass therefore runs
+from the last call to the first: the gradient of a call's past is an upstream gradient of the
+previous call::
 
     d = second.backward(last_hidden_state=dh[:, P:])
     first.backward(last_hidden_state=dh[:, :P], past_key_values=d["past_key_values"])
@@ -26,18 +26,18 @@ from minizha.ops.linear import LinearCache, linear, linear_backward
 
 
 class KeysAndValues(NamedTuple):
-    """Keys and values of P tokens, two times (B, N, P, d). Also their gradients, where None is 0."""
+    """Keys and values of P tokens, each (B, N, P, d); or their gradients, None standing for 0."""
 
     key: Array | None = None
     value: Array | None = None
 
 
 class AttentionInputs(NamedTuple):
-    """What an attention reads besides its tokens.
+    """The inputs of an attention besides its tokens.
 
     ``table`` (2K+1, d) holds the relative positions. ``mask`` broadcasts to (B, N, L, P+S) and is
     added to the scores, ``head_mask`` broadcasts likewise and multiplies the weights. Query i has
-    position ``offset + i``. ``past`` are the keys and values of earlier calls, (B, N, P, d)."""
+    position ``offset + i``. ``past`` holds the keys and values of earlier calls, (B, N, P, d)."""
 
     table: Array
     mask: Array | None = None
@@ -47,21 +47,21 @@ class AttentionInputs(NamedTuple):
 
 
 class AttentionUpstream(NamedTuple):
-    """Upstream gradients of what an attention gives besides y, where None is 0: of its weights,
+    """Upstream gradients of the outputs besides y, None standing for 0: of the weights,
     (B, N, L, P+S), and of all keys and values, the past ones first, (B, N, P+S, d)."""
 
     weights: Array | None = None
     present: KeysAndValues = KeysAndValues()
 
     @property
-    def given(self) -> bool:
-        """Whether any of them is there."""
+    def any_given(self) -> bool:
+        """Whether any of them is not None."""
         return any(d is not None for d in (self.weights, *self.present))
 
 
 class AttentionGradients(NamedTuple):
-    """The gradients of x, source and past, each alone, also where the source is x; None for what
-    was not there."""
+    """The gradients of x, source and past, separate even if the source is x; None without a source
+    or a past."""
 
     x: Array
     source: Array | None
@@ -69,9 +69,8 @@ class AttentionGradients(NamedTuple):
 
 
 class MultiHeadCache(NamedTuple):
-    """The caches of the three projections and of the attention between them. ``key`` and ``value``
-    are None where there was no source, ``past_length`` is None where there was no past (0 where
-    it was empty)."""
+    """The caches of the three projections and of the attention. ``key`` and ``value`` are None
+    without a source; ``past_length`` is None without a past, and 0 for an empty one."""
 
     query: LinearCache
     key: LinearCache | None
@@ -81,13 +80,13 @@ class MultiHeadCache(NamedTuple):
 
 
 def split_heads(x: Array, head_size: int) -> Array:
-    """``(B, L, N·d) → (B, N, L, d)``: head n has the features n·d … (n+1)·d − 1. A view."""
+    """``(B, L, N·d) → (B, N, L, d)``: head n takes the features n·d … (n+1)·d − 1. A view."""
     B, L, width = x.shape
     return x.reshape(B, L, width // head_size, head_size).swapaxes(1, 2)
 
 
 def merge_heads(x: Array) -> Array:
-    """``(B, N, L, d) → (B, L, N·d)``: the inverse of :func:`split_heads`, and its backward."""
+    """``(B, N, L, d) → (B, L, N·d)``: the inverse of :func:`split_heads`, and its backward pass."""
     B, N, L, d = x.shape
     return x.swapaxes(1, 2).reshape(B, L, N * d)
 
@@ -97,17 +96,17 @@ def multi_head_attention(
 ) -> tuple[Array, MultiHeadCache]:
     """``y = merge(attention(split(x Wqᵀ + bq), key, value))``
 
-    with ``key = [past.key ; split(source Wkᵀ + bk)]``, one behind the other, and value likewise. The
+    with ``key = [past.key ; split(source Wkᵀ + bk)]``, a concatenation, and value likewise. The
     source is x itself in self-attention (then S = L), and an encoder's states in cross-attention.
-    There, from the second call on, the past holds all keys already, and the source is None.
+    In cross-attention the past holds all keys from the second call on, and the source is None.
 
     Shapes: x (B, L, D), source (B, S, D), inputs.table (2K+1, d), inputs.past (B, N, P, d)
     → y (B, L, N·d).
 
-    Convention: N counts the heads that were not pruned. Query i has position ``offset + i``, key j
-    position j. In self-attention the offset is P. In cross-attention too it is the number of
-    tokens read before: both texts are counted from 0, and R is that of j − (offset + i). (The
-    published code does so where both are equally long, and has no other case.)
+    Convention: N counts the unpruned heads. Query i has position ``offset + i``, key j position j.
+    The offset is the number of tokens read in earlier calls, which is P in self-attention. In
+    cross-attention the positions of both texts start at 0, and R is that of j − (offset + i). (The
+    published code does the same for texts of equal length, and supports no others.)
 
     Source: NezhaSelfAttention; Wei et al. 2019, equations 1 and 2.
     """
@@ -126,10 +125,16 @@ def multi_head_attention(
             key = xp.concatenate((past.key, key), axis=2)  # (B, N, P+S, d)
             value = xp.concatenate((past.value, value), axis=2)
     context, attention_cache = attention(
-        query, key, value, inputs.table,
-        mask=inputs.mask, head_mask=inputs.head_mask, offset=inputs.offset,
-        dropout_rate=config.attention_probs_dropout_prob, rng=rng,
-    )  # fmt: skip
+        query,
+        key,
+        value,
+        inputs.table,
+        mask=inputs.mask,
+        head_mask=inputs.head_mask,
+        offset=inputs.offset,
+        dropout_rate=config.attention_probs_dropout_prob,
+        rng=rng,
+    )
     past_length = None if past is None else past.key.shape[2]
     cache = MultiHeadCache(query_cache, key_cache, value_cache, attention_cache, past_length)
     return merge_heads(context), cache
@@ -138,20 +143,20 @@ def multi_head_attention(
 def multi_head_attention_backward(
     dy: Array, cache: MultiHeadCache, g: Tree, upstream: AttentionUpstream = AttentionUpstream()
 ) -> AttentionGradients:
-    """Add the gradients of the parameters to g; return those of what was read
+    """Add the gradients of the parameters to g; return those of x, source and past
 
     In the forward pass, and now in mirror order:
 
     * ``y = merge(attention(query, key, value))``: the backward pass of attention, with
-      ``upstream.weights`` where the weights were an output;
-    * ``key`` as a whole was an output too: ``upstream.present`` is added first;
-    * ``key = [past.key ; split(source Wkᵀ + bk)]``: the gradient is cut at P. The part before is
-      dpast; the part behind goes through the projection into Wk, bk and the source. Value
-      likewise. Without a source there is no part behind: Wk gets its gradient in the call that
-      made the keys, from that call's ``upstream.present``. (A key bias adds the same number to all
-      scores of a query, which softmax ignores: its gradient is 0. With keys of earlier calls beside
-      its own it adds to a part of the scores, and gets one.)
-    * ``query = split(x Wqᵀ + bq)``: dx is the query's part alone.
+      ``upstream.weights`` if the weights were an output;
+    * all keys were an output too: ``upstream.present`` is added to their gradient;
+    * ``key = [past.key ; split(source Wkᵀ + bk)]``: the gradient is split at P. The first part is
+      dpast; the rest goes through the projection into Wk, bk and the source. Value likewise.
+      Without a source there is no rest: Wk gets its gradient in the call that computed the keys,
+      from the ``upstream.present`` of that call. (The key bias adds one number to all scores of a
+      query, which softmax ignores: its gradient is 0. After a past it adds to some of the scores
+      only, and its gradient is not 0.)
+    * ``query = split(x Wqᵀ + bq)``: dx comes from the query alone.
 
     Shapes: dy (B, L, N·d), upstream.weights (B, N, L, P+S), upstream.present (B, N, P+S, d)
     → x (B, L, D), source (B, S, D) or None, past (B, N, P, d) or None.
@@ -180,7 +185,7 @@ def multi_head_attention_backward(
 
 
 class AddAndNormCache(NamedTuple):
-    """The caches of dropout and LayerNorm; the sum between them needs none."""
+    """The caches of dropout and LayerNorm; their sum needs none."""
 
     dropout: DropoutCache
     LayerNorm: LayerNormCache
@@ -189,7 +194,7 @@ class AddAndNormCache(NamedTuple):
 def add_and_norm(
     p: Tree, config: NezhaConfig, y: Array, residual: Array, rng: Rng
 ) -> tuple[Array, AddAndNormCache]:
-    """``z = LayerNorm(dropout(y) + residual)``, the end of each part of a layer
+    """``z = LayerNorm(dropout(y) + residual)``, the end of each block of a layer
 
     Shapes: y (B, L, D), residual (B, L, D) → z (B, L, D).
 
@@ -206,8 +211,8 @@ def add_and_norm(
 def add_and_norm_backward(dz: Array, cache: AddAndNormCache, g: Tree) -> tuple[Array, Array]:
     """Add the gradients of the parameters to g; return dy and dresidual
 
-    In the forward pass this was a sum, then LayerNorm: the residual gets the gradient of the sum
-    as it is, y gets it through dropout.
+    In the forward pass this was dropout, a sum, then LayerNorm: dresidual is the gradient of the
+    sum, dy is the backward pass of dropout applied to it.
 
     Shapes: dz (B, L, D) → dy (B, L, D), dresidual (B, L, D).
     """
@@ -217,7 +222,7 @@ def add_and_norm_backward(dz: Array, cache: AddAndNormCache, g: Tree) -> tuple[A
 
 
 class AttentionBlockCache(NamedTuple):
-    """The caches of the heads (``self``, as checkpoints call them), the projection, and the sum."""
+    """The caches of the heads (``self`` in checkpoints), the projection, and add_and_norm."""
 
     self: MultiHeadCache
     dense: LinearCache
@@ -246,15 +251,15 @@ def attention_block_backward(
     g: Tree,
     upstream: AttentionUpstream = AttentionUpstream(),
 ) -> AttentionGradients:
-    """Add the gradients of the parameters to g; return those of what was read
+    """Add the gradients of the parameters to g; return those of x, source and past
 
-    In the forward pass x went two ways, to the queries and around the heads; its gradient is the
-    sum of both. In self-attention it went a third way, as the source: the layer adds that part.
+    In the forward pass x was used twice, for the queries and as the residual; its gradient is the
+    sum of both. In self-attention it was the source too: the layer adds that gradient.
 
     Shapes: dy (B, L, D) → x (B, L, D), source (B, S, D) or None, past (B, N, P, d) or None.
     """
-    ddense, around = add_and_norm_backward(dy, cache.output, g.output)
+    ddense, dresidual = add_and_norm_backward(dy, cache.output, g.output)
     dcontext, dweight, dbias = linear_backward(ddense, cache.dense)  # (B, L, N·d), (D, N·d), (D)
     accumulate(g.output.dense, weight=dweight, bias=dbias)
-    found = multi_head_attention_backward(dcontext, cache.self, g.self, upstream)
-    return found._replace(x=around + found.x)
+    gradients = multi_head_attention_backward(dcontext, cache.self, g.self, upstream)
+    return gradients._replace(x=dresidual + gradients.x)

@@ -1,4 +1,4 @@
-"""NEZHA itself: embeddings, encoder, pooler. The tasks of :mod:`~minizha.nezha.losses` come on top."""
+"""NEZHA itself: embeddings, encoder, pooler. The tasks of :mod:`~minizha.nezha.losses` use its outputs."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from minizha.ops.dropout import Rng
 
 
 class Inputs(NamedTuple):
-    """What the network reads: token ids (B, L) or word vectors (B, L, D), the other one None; token
-    types (B, L); and what each layer reads besides."""
+    """The inputs of the network: token ids (B, L) or word vectors (B, L, D), the other one being
+    None; token types (B, L); and the other inputs of each layer."""
 
     input_ids: Array | None
     inputs_embeds: Array | None
@@ -32,7 +32,7 @@ class Inputs(NamedTuple):
 
 
 class NezhaCache(NamedTuple):
-    """One cache a module, ``encoder`` one a layer; ``pooler`` is None where the model has none."""
+    """A cache for each module, in ``encoder`` for each layer; ``pooler`` is None without a pooler."""
 
     embeddings: EmbeddingsCache
     encoder: tuple[LayerCache, ...]
@@ -61,16 +61,16 @@ def nezha(
 
 
 def nezha_backward(d: NezhaResult, cache: NezhaCache, g: Tree) -> InputGradients:
-    """Add the gradients of the parameters to g; return those of what was read, x being the word vectors
+    """Add the gradients of the parameters to g; return those of the inputs, x being the word vectors
 
-    In the forward pass the last hidden state went three ways: out, out again as the last of the
-    hidden states, and into the pooler. Its gradient is the sum of the three. Then the layers in
+    In the forward pass the last hidden state was used three times: as an output, as the last of the
+    hidden states, and in the pooler. Its gradient is the sum of the three. Then come the layers in
     reverse, then the embeddings.
     """
     dlast = add(d.hidden_states[-1] if d.hidden_states else None, d.last_hidden_state)
     if d.pooler_output is not None:
         dlast = add(dlast, pooler_backward(d.pooler_output, cache.pooler, g.pooler))
-    found = encoder_backward(d._replace(last_hidden_state=dlast), cache.encoder, g.encoder)
-    if found.x is None:
-        return found
-    return found._replace(x=embeddings_backward(found.x, cache.embeddings, g.embeddings))
+    gradients = encoder_backward(d._replace(last_hidden_state=dlast), cache.encoder, g.encoder)
+    if gradients.x is None:
+        return gradients
+    return gradients._replace(x=embeddings_backward(gradients.x, cache.embeddings, g.embeddings))

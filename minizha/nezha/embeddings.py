@@ -1,4 +1,4 @@
-"""Embeddings: what each token is, and which of the two sentences it belongs to; not its position."""
+"""Embeddings: a vector for each word and for the sentence that it belongs to; none for its position."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from minizha.ops.layer_norm import LayerNormCache, layer_norm, layer_norm_backwa
 
 
 class EmbeddingsCache(NamedTuple):
-    """The caches of the steps; ``word_embeddings`` is None where the caller gave word vectors."""
+    """The caches of the steps; ``word_embeddings`` is None if the caller passed word vectors."""
 
     word_embeddings: EmbeddingCache | None
     token_type_embeddings: EmbeddingCache
@@ -34,8 +34,8 @@ def embeddings(
     Shapes: input_ids (B, L) or inputs_embeds (B, L, D) in its place, token_type_ids (B, L)
     → y (B, L, D).
 
-    Convention: no position embedding; the attention layers bring the positions in. The lookup
-    gives the row ``pad_token_id`` no gradient.
+    Convention: no position embedding; positions enter in the attention layers. The lookup gives
+    the row ``pad_token_id`` no gradient.
 
     Source: NezhaEmbeddings of the Transformers 4.37 documentation.
     """
@@ -54,7 +54,7 @@ def embeddings_backward(dy: Array, cache: EmbeddingsCache, g: Tree) -> Array:
     """Add the gradients of the parameters to g; return that of the word vectors
 
     In the forward pass this was a sum of two lookups, then LayerNorm, then dropout; so now dropout,
-    LayerNorm, and a sum passes its gradient on to both terms.
+    then LayerNorm, whose gradient is that of both terms of the sum.
 
     Shapes: dy (B, L, D) → dwords (B, L, D).
     """

@@ -1,6 +1,6 @@
 """The encoder, and the decoder: a stack of layers, each attention and then a feed-forward network.
 
-A decoder's layer has a second attention in between, whose keys and values come from an encoder.
+A decoder's layer may have cross-attention in between, with keys and values from an encoder.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from minizha.ops.dropout import Rng
 
 
 class LayerInputs(NamedTuple):
-    """What a layer reads besides x: what its attention reads, and for cross-attention, where there
-    is any, what that reads and the encoder's states, (B, S, D)."""
+    """The inputs of a layer besides x: those of its attention and, if it has cross-attention, those
+    of that and the encoder's states, (B, S, D)."""
 
     attention: AttentionInputs
     crossattention: AttentionInputs | None = None
@@ -41,7 +41,7 @@ class LayerInputs(NamedTuple):
 
 
 class LayerCache(NamedTuple):
-    """The caches of one layer's steps, in the order in which they ran."""
+    """The caches of a layer's steps, in the order of execution."""
 
     attention: AttentionBlockCache
     crossattention: AttentionBlockCache | None
@@ -50,14 +50,14 @@ class LayerCache(NamedTuple):
 
 
 class LayerUpstream(NamedTuple):
-    """Upstream gradients of what a layer gives besides y."""
+    """Upstream gradients of a layer's outputs besides y."""
 
     attention: AttentionUpstream = AttentionUpstream()
     crossattention: AttentionUpstream = AttentionUpstream()
 
 
 class LayerGradients(NamedTuple):
-    """The gradients of what a layer read, of the shapes it had; None for what was not there."""
+    """The gradients of a layer's inputs, in their shapes; None for an input that was not given."""
 
     x: Array
     encoder_hidden_states: Array | None
@@ -79,8 +79,8 @@ def layer(
     h, attention_cache = attention_block(p.attention, config, x, x, inputs.attention, rng)
     cross, cross_cache = inputs.crossattention, None
     if cross is not None:
-        # the encoder's keys and values are the same in every call: those of the past will do, and
-        # the encoder's states, if given again, are not read and get no gradient
+        # the encoder's keys and values are the same in every call; if the past holds them, the
+        # encoder's states are not read, even if given, and have gradient 0
         source = inputs.encoder_hidden_states if cross.past is None else None
         h, cross_cache = attention_block(p.crossattention, config, h, source, cross, rng)
     y, feed_forward_cache = feed_forward(p, config, h)
@@ -91,17 +91,17 @@ def layer(
 def layer_backward(
     dy: Array, cache: LayerCache, g: Tree, upstream: LayerUpstream = LayerUpstream()
 ) -> LayerGradients:
-    """Add the gradients of the parameters to g; return those of what the layer read
+    """Add the gradients of the parameters to g; return those of the layer's inputs
 
-    In the forward pass h went two ways, into the feed-forward network and around it: dh is the sum
-    of both. Then the attentions in reverse. The source of self-attention was x, so its gradient is
-    added to dx.
+    In the forward pass h was used twice, in the feed-forward network and as the residual: dh is the
+    sum of both. Then come the attentions in reverse. The source of self-attention was x, so its
+    gradient is added to dx.
 
     Shapes: dy (B, L, D) → x (B, L, D), encoder_hidden_states (B, S, D) or None,
     past (B, N, P, d) or None, cross_past (B, N, S, d) or None.
     """
-    dinside, dh = add_and_norm_backward(dy, cache.output, g.output)
-    dh = dh + feed_forward_backward(dinside, cache.feed_forward, g)
+    dfeed_forward, dh = add_and_norm_backward(dy, cache.output, g.output)
+    dh = dh + feed_forward_backward(dfeed_forward, cache.feed_forward, g)
     dencoder = dcross_past = None
     if cache.crossattention is not None:
         dh, dencoder, dcross_past = attention_block_backward(
@@ -114,8 +114,8 @@ def layer_backward(
 
 
 class Wanted(NamedTuple):
-    """What is returned of each layer besides its output: the weights of its attentions, its keys
-    and values for a later call, its cache for the backward pass."""
+    """Whether each layer returns, besides its output, its attention weights, its keys and values
+    for a later call, and its cache for the backward pass."""
 
     attentions: bool = False
     past_key_values: bool = False
@@ -123,11 +123,11 @@ class Wanted(NamedTuple):
 
 
 class NezhaResult(NamedTuple):
-    """What the network computes, None for what is not there or not wanted. Also the upstream
-    gradients of all these, None being 0. The tuples have an entry a layer."""
+    """The outputs of the network, None for those that were not requested. Also their upstream
+    gradients, None standing for 0. The tuples have one entry for each layer."""
 
-    last_hidden_state: Array | None = None  # each token, (B, L, D)
-    pooler_output: Array | None = None  # each text, (B, D)
+    last_hidden_state: Array | None = None  # of each token, (B, L, D)
+    pooler_output: Array | None = None  # of each text, (B, D)
     hidden_states: tuple[Array, ...] | None = None  # of the embeddings, then of each layer
     past_key_values: tuple[tuple[Array, ...], ...] | None = None  # see keys_and_values
     attentions: tuple[Array, ...] | None = None  # the weights, (B, N, L, P+L)
@@ -153,7 +153,7 @@ def encoder(
             past.append(keys_and_values(cache))
         if wanted.record:
             caches.append(cache)
-        del cache  # or, where it is not wanted, it would live while the next layer makes its own
+        del cache  # otherwise an unwanted cache would stay in memory while the next layer runs
     result = NezhaResult(
         last_hidden_state=x,
         hidden_states=tuple(hidden_states),
@@ -165,7 +165,7 @@ def encoder(
 
 
 def keys_and_values(cache: LayerCache) -> tuple[Array, ...]:
-    """Keys and values of a layer, for a later call: two arrays (B, N, P+L, d), and with
+    """The keys and values of a layer, for a later call: two arrays (B, N, P+L, d), and with
     cross-attention two more, (B, N, S, d)."""
     blocks = (cache.attention, cache.crossattention)
     caches = (block.self.attention for block in blocks if block is not None)
@@ -173,8 +173,8 @@ def keys_and_values(cache: LayerCache) -> tuple[Array, ...]:
 
 
 class InputGradients(NamedTuple):
-    """The gradients of what was read, x and the rest; None where they are 0 or nothing was there.
-    ``past_key_values`` has an entry a layer, of as many arrays as the layer was given, or None."""
+    """The gradients of the inputs, None for 0 and for an input that was not given.
+    ``past_key_values`` has one entry for each layer: the gradients of the arrays given to it, or None."""
 
     x: Array | None
     encoder_hidden_states: Array | None
@@ -184,16 +184,16 @@ class InputGradients(NamedTuple):
 def encoder_backward(d: NezhaResult, caches: Sequence[LayerCache], g: Tree) -> InputGradients:
     """Go through the layers in reverse; add the gradients of the parameters to g
 
-    Each hidden state was the next layer's input and may be an output too: its gradient is the sum
-    of both. All layers read one encoder, so the gradients of its states add up over the layers.
+    Each hidden state was the input of the next layer and possibly an output: its gradient is the
+    sum of both. All layers read the same encoder states, so their gradients add up over the layers.
     """
     dx, dencoder, dpast = d.last_hidden_state, None, []
     for i in reversed(range(len(caches))):
         upstream, past = layer_upstream(d, i), None
-        if dx is not None or upstream.attention.given or upstream.crossattention.given:
+        if dx is not None or upstream.attention.any_given or upstream.crossattention.any_given:
             if dx is None:
-                like_y = caches[i].output.LayerNorm.normalised  # has the shape and the library
-                dx = namespace(like_y).zeros_like(like_y)
+                like_dx = caches[i].output.LayerNorm.normalised  # same shape, dtype and library
+                dx = namespace(like_dx).zeros_like(like_dx)
             gradients = layer_backward(dx, caches[i], g.layer[str(i)], upstream)
             dx, dencoder = gradients.x, add(dencoder, gradients.encoder_hidden_states)
             pairs = (gradients.past, gradients.cross_past)
@@ -204,7 +204,7 @@ def encoder_backward(d: NezhaResult, caches: Sequence[LayerCache], g: Tree) -> I
 
 
 def layer_upstream(d: NezhaResult, i: int) -> LayerUpstream:
-    """What d holds of layer i besides its hidden state."""
+    """The upstream gradients of layer i in d, but for that of its hidden state."""
     weights, cross_weights, present = (
         None if of_all is None else of_all[i]
         for of_all in (d.attentions, d.cross_attentions, d.past_key_values)

@@ -1,4 +1,4 @@
-"""The feed-forward network of a layer, whole or in pieces along the sequence."""
+"""The feed-forward network of a layer, for all tokens at once or in pieces of the sequence."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from minizha.ops.linear import LinearCache, linear, linear_backward
 
 
 class FeedForwardCache(NamedTuple):
-    """The caches of the three steps, of which the second and third are F wide; and the name of
-    the activation."""
+    """The caches of the three steps, the second and third of width F; and the name of the
+    activation."""
 
     intermediate: LinearCache
     activation: Any
@@ -22,8 +22,8 @@ class FeedForwardCache(NamedTuple):
 
 
 class ChunkedFeedForwardCache(NamedTuple):
-    """The input and the parameters: the backward pass computes what is F wide once more, from the
-    same numbers, since parameters are replaced and never written into."""
+    """The input and the parameters: the backward pass recomputes the arrays of width F. The numbers
+    are the same, since parameters are replaced, never changed in place."""
 
     x: Array
     p: Tree
@@ -34,13 +34,13 @@ class ChunkedFeedForwardCache(NamedTuple):
 def feed_forward(
     p: Tree, config: NezhaConfig, x: Array
 ) -> tuple[Array, FeedForwardCache | ChunkedFeedForwardCache]:
-    """``y = act(x W₁ᵀ + b₁) W₂ᵀ + b₂``, for each token alone
+    """``y = act(x W₁ᵀ + b₁) W₂ᵀ + b₂``, for each token independently
 
     Shapes: x (B, L, D) → y (B, L, D).
 
-    Convention: with ``chunk_size_feed_forward`` = n > 0, n tokens of each row at a time. Nothing
-    F wide is then larger than (B, n, F), in the backward pass neither, which computes each piece
-    once more. n need not divide L.
+    Convention: with ``chunk_size_feed_forward`` = n > 0, n tokens of each row at a time. The arrays
+    of width F are then at most (B, n, F), in the backward pass too, which recomputes each piece.
+    n need not divide L.
 
     Source: NezhaIntermediate and the first step of NezhaOutput.
     """
@@ -57,8 +57,8 @@ def feed_forward_backward(
 ) -> Array:
     """Add the gradients of the parameters to g; return dx
 
-    In the forward pass each piece was computed alone. All pieces share the parameters, so their
-    gradients add up over the pieces.
+    In the forward pass each piece was computed independently. All pieces share the parameters,
+    whose gradients therefore add up over the pieces.
 
     Shapes: dy (B, L, D) → dx (B, L, D).
     """

@@ -34,7 +34,7 @@ def pooler(p: Tree, hidden: Array) -> tuple[Array, PoolerCache]:
 
 
 def pooler_backward(dy: Array, cache: PoolerCache, g: Tree) -> Array:
-    """Add the gradients of the parameters to g; return dhidden, 0 but for the first token
+    """Add the gradients of the parameters to g; return dhidden, 0 except for the first token
 
     Shapes: dy (B, D) → dhidden (B, L, D).
     """
@@ -48,14 +48,14 @@ def pooler_backward(dy: Array, cache: PoolerCache, g: Tree) -> Array:
 
 
 def vocabulary_matrix(tree: Tree) -> Tree:
-    """The node of a whole model whose ``weight``, (V, D), gives the masked-word logits: that of the word
-    embeddings where the two are tied, as they are by default; else ``cls.predictions.decoder``."""
+    """The node of a model's tree whose ``weight``, (V, D), gives the masked-word logits: the word
+    embeddings if the two are tied, as by default; otherwise ``cls.predictions.decoder``."""
     head = tree.cls.predictions
     return head.decoder if "decoder" in head else tree.nezha.embeddings.word_embeddings
 
 
 class PredictionsCache(NamedTuple):
-    """The caches of the four steps, under their modules' names, and the name of the activation."""
+    """The caches of the four steps, under the names of their modules, and the activation's name."""
 
     dense: LinearCache
     activation: Any
@@ -69,8 +69,8 @@ def predictions(p: Tree, config: NezhaConfig, hidden: Array) -> tuple[Array, Pre
 
     Shapes: hidden (…, D) → logits (…, V).
 
-    Convention: p is the tree of the whole model. Each row is treated alone, so the loss needs the
-    labelled rows only.
+    Convention: p is the tree of the whole model. The rows are independent, so the loss needs only
+    the labelled ones.
 
     Source: NezhaLMPredictionHead.
     """
@@ -87,8 +87,8 @@ def predictions(p: Tree, config: NezhaConfig, hidden: Array) -> tuple[Array, Pre
 def predictions_backward(dlogits: Array, cache: PredictionsCache, g: Tree) -> Array:
     """Add the gradients of the parameters to g, the tree of the whole model; return dhidden
 
-    A tied W is a second use of the word embeddings: its gradient is added to theirs, and so is that of
-    the lookup, in :func:`~minizha.nezha.embeddings.embeddings_backward`.
+    A tied W is a second use of the word embeddings: its gradient is added to theirs here, and that
+    of the lookup in :func:`~minizha.nezha.embeddings.embeddings_backward`.
 
     Shapes: dlogits (…, V) → dhidden (…, D).
     """
@@ -116,8 +116,8 @@ def classifier(p: Tree, config: NezhaConfig, x: Array, rng: Rng) -> tuple[Array,
 
     Shapes: x (…, D) → logits (…, C).
 
-    Convention: C is the number of rows of weight. The dropout's rate is ``classifier_dropout``, or
-    ``hidden_dropout_prob`` where that is None.
+    Convention: C is the number of rows of weight. The dropout rate is ``classifier_dropout``, or
+    ``hidden_dropout_prob`` if that is None.
 
     Source: the last two steps of NezhaForSequenceClassification.
     """

@@ -1,11 +1,11 @@
-"""The tasks: what the logits are, and which loss compares them with the labels.
+"""The tasks: logits, and the loss that compares them with the labels.
 
-Each is a pair. It reads x, the hidden states or the pooled [CLS], and gives logits and a loss::
+Each is a pair. It computes logits and a loss from x, the hidden states or the pooled [CLS]::
 
     scores, cache = task(p, config, x, labels, rng)    # scores.loss, scores.logits
     dx = task_backward(dscores, cache, g)              # dscores: the upstream gradients of both
 
-p and g are trees of the whole model. Of the two upstream gradients, one may be None for 0.
+p and g are trees of the whole model. One of the two upstream gradients may be None, for 0.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from minizha.ops.squared_error import squared_error, squared_error_backward
 
 
 class Scores(NamedTuple):
-    """The loss, None without labels, and the logits; of masked words, a function that computes them.
-    Also their upstream gradients: arrays, None being 0."""
+    """The loss, None without labels, and the logits; for masked words, a function that computes them.
+    Also their upstream gradients: arrays, None standing for 0."""
 
     loss: Any = None
     logits: Any = None
@@ -46,7 +46,7 @@ class Scores(NamedTuple):
 
 class Labels(NamedTuple):
     """Class numbers or −100, for cross-entropy; or floats, for the loss that ``problem_type`` names.
-    A sum of cross-entropies is divided by ``count``; None stands for the number of these labels."""
+    ``count`` is the divisor of the cross-entropy; None stands for the number of these labels."""
 
     values: Any
     count: int | None = None
@@ -68,31 +68,31 @@ LOSSES = {
 
 
 class LossCache(NamedTuple):
-    """The cache of the pair in :data:`LOSSES`, which pair it was, and the shape of the logits."""
+    """The cache of a pair in :data:`LOSSES`, the key of the pair, and the shape of the logits."""
 
     loss: Any
     problem_type: str
     shape: tuple[int, ...]
 
 
-def loss_of(logits: Array, labels: Labels | None) -> tuple[Array | None, LossCache | None]:
-    """The loss that ``labels.problem_type`` names, over rows of logits; None, None without labels
+def task_loss(logits: Array, labels: Labels | None) -> tuple[Array | None, LossCache | None]:
+    """The loss that ``labels.problem_type`` names, over rows of logits; None without labels
 
     Shapes: logits (…, O) → loss () or None.
     """
     if labels is None:
         return None, None
     rows = logits.reshape(-1, logits.shape[-1])  # (T, O)
-    # class numbers have one axis less than the logits, numbers have as many
+    # class numbers have one axis less than the logits, float labels have the same
     columns = labels.values.shape[logits.ndim - 1 :]
-    count = () if labels.count is None else (labels.count,)  # cross-entropy alone has one
+    count = () if labels.count is None else (labels.count,)  # for cross-entropy only
     forward = LOSSES[labels.problem_type].forward
     loss, cache = forward(rows, labels.values.reshape(-1, *columns), *count)  # ()
     return loss, LossCache(cache, labels.problem_type, logits.shape)
 
 
-def loss_of_backward(dloss: Array | float | None, cache: LossCache) -> Array | None:
-    """dlogits, None for None: the logits alone have an upstream gradient
+def task_loss_backward(dloss: Array | float | None, cache: LossCache) -> Array | None:
+    """dlogits; None if the loss has no upstream gradient, but the logits have one
 
     Shapes: dloss () → dlogits (…, O) or None.
     """
@@ -102,11 +102,11 @@ def loss_of_backward(dloss: Array | float | None, cache: LossCache) -> Array | N
 
 
 class MaskedWordsCache(NamedTuple):
-    """What the logits of all tokens are computed from, and these with their cache, once somebody has
-    read them. Then the numbers of the labelled rows and their caches, None without labels."""
+    """The inputs for the logits of all tokens; these logits and their cache, from their first use on.
+    Then the indices of the labelled rows and their caches, None without labels."""
 
     inputs: tuple[Tree, NezhaConfig, Array]
-    everything: list[tuple[Array, PredictionsCache]]
+    all_tokens: list[tuple[Array, PredictionsCache]]
     rows: Array | None = None
     predictions: PredictionsCache | None = None
     loss: CrossEntropyCache | None = None
@@ -114,9 +114,9 @@ class MaskedWordsCache(NamedTuple):
 
 def all_predictions(cache: MaskedWordsCache) -> tuple[Array, PredictionsCache]:
     """The logits of all tokens, (B, L, V), and their cache; computed once."""
-    if not cache.everything:
-        cache.everything.append(predictions(*cache.inputs))
-    return cache.everything[0]
+    if not cache.all_tokens:
+        cache.all_tokens.append(predictions(*cache.inputs))
+    return cache.all_tokens[0]
 
 
 def masked_words(
@@ -126,9 +126,9 @@ def masked_words(
 
     Shapes: hidden (B, L, D), labels.values (B, L) → scores.loss () or None.
 
-    Convention: the labelled rows are gathered before the head, so the loss takes logits (M, V), and
-    (B, L, V) are computed only when ``scores.logits()`` is called. With 15 % of the tokens labelled,
-    that saves six sevenths of the largest product of the model. No label left: the loss is 0.
+    Convention: the labelled rows are gathered before the head, so the loss needs logits (M, V) only;
+    (B, L, V) are computed when ``scores.logits()`` is called. With 15 % of the tokens labelled, that
+    saves six sevenths of the model's largest product. If all labels are ignored, the loss is 0.
 
     Source: NezhaForMaskedLM.
     """
@@ -146,8 +146,8 @@ def masked_words(
 def masked_words_backward(d: Scores, cache: MaskedWordsCache, g: Tree) -> Array:
     """Add the gradients of the parameters to g; return dhidden
 
-    In the forward pass the labelled rows went into the loss, and all rows into the logits; dhidden is
-    the sum of both, the first being 0 in the rows without a label.
+    In the forward pass the loss used the labelled rows, and the logits used all rows. dhidden is the
+    sum of both gradients; the first is 0 in rows without a label.
 
     Shapes: d.logits (B, L, V) → dhidden (B, L, D).
     """
@@ -185,7 +185,7 @@ def next_sentence(
     """
     head = p.cls.seq_relationship
     logits, head_cache = linear(pooled, head.weight, head.bias)  # (B, 2)
-    loss, loss_cache = loss_of(logits, labels)  # ()
+    loss, loss_cache = task_loss(logits, labels)  # ()
     return Scores(loss, logits), NextSentenceCache(head_cache, loss_cache)
 
 
@@ -194,7 +194,7 @@ def next_sentence_backward(d: Scores, cache: NextSentenceCache, g: Tree) -> Arra
 
     Shapes: d.logits (B, 2) → dx (B, D).
     """
-    dlogits = add(d.logits, loss_of_backward(d.loss, cache.loss))  # (B, 2)
+    dlogits = add(d.logits, task_loss_backward(d.loss, cache.loss))  # (B, 2)
     dx, dweight, dbias = linear_backward(dlogits, cache.seq_relationship)  # (B, D), (2, D), (2)
     accumulate(g.cls.seq_relationship, weight=dweight, bias=dbias)
     return dx
@@ -210,14 +210,14 @@ class ClassesCache(NamedTuple):
 def classes(
     p: Tree, config: NezhaConfig, x: Array, labels: Labels | None, rng: Rng
 ) -> tuple[Scores, ClassesCache]:
-    """``logits = classifier(x)``, ``loss = loss_of(logits, labels)``, x being texts or tokens
+    """``logits = classifier(x)``, ``loss = task_loss(logits, labels)``, for each text or token
 
     Shapes: x (…, D) → scores.loss () or None, scores.logits (…, C).
 
     Source: NezhaForSequenceClassification, NezhaForTokenClassification.
     """
     logits, classifier_cache = classifier(p.classifier, config, x, rng)  # (…, C)
-    loss, loss_cache = loss_of(logits, labels)  # ()
+    loss, loss_cache = task_loss(logits, labels)  # ()
     return Scores(loss, logits), ClassesCache(classifier_cache, loss_cache)
 
 
@@ -226,14 +226,14 @@ def classes_backward(d: Scores, cache: ClassesCache, g: Tree) -> Array:
 
     Shapes: d.logits (…, C) → dx (…, D).
     """
-    dlogits = add(d.logits, loss_of_backward(d.loss, cache.loss))  # (…, C)
+    dlogits = add(d.logits, task_loss_backward(d.loss, cache.loss))  # (…, C)
     return classifier_backward(dlogits, cache.classifier, g.classifier)
 
 
 def choices(
     p: Tree, config: NezhaConfig, pooled: Array, labels: Labels | None, rng: Rng
 ) -> tuple[Scores, ClassesCache]:
-    """``logits[b, c] = classifier(pooled[b, c])``, one number; the loss is cross-entropy over c
+    """``logits[b, c] = classifier(pooled[b, c])``, one number; the loss is the cross-entropy over c
 
     Shapes: pooled (B, C, D) → scores.loss () or None, scores.logits (B, C).
     """
@@ -241,7 +241,7 @@ def choices(
     rows = pooled.reshape(B * C, D)  # (B·C, D)
     column, classifier_cache = classifier(p.classifier, config, rows, rng)  # (B·C, 1)
     logits = column.reshape(B, C)  # (B, C)
-    loss, loss_cache = loss_of(logits, labels)  # ()
+    loss, loss_cache = task_loss(logits, labels)  # ()
     return Scores(loss, logits), ClassesCache(classifier_cache, loss_cache)
 
 
@@ -250,7 +250,7 @@ def choices_backward(d: Scores, cache: ClassesCache, g: Tree) -> Array:
 
     Shapes: d.logits (B, C) → dpooled (B, C, D).
     """
-    dlogits = add(d.logits, loss_of_backward(d.loss, cache.loss))  # (B, C)
+    dlogits = add(d.logits, task_loss_backward(d.loss, cache.loss))  # (B, C)
     dcolumn = dlogits.reshape(-1, 1)  # (B·C, 1)
     drows = classifier_backward(dcolumn, cache.classifier, g.classifier)  # (B·C, D)
     return drows.reshape(*dlogits.shape, drows.shape[-1])
@@ -276,8 +276,8 @@ def spans(
     """
     logits, head_cache = linear(hidden, p.qa_outputs.weight, p.qa_outputs.bias)  # (B, L, 2)
     start, end = labels or (None, None)
-    start_loss, start_cache = loss_of(logits[..., 0], start)  # ()
-    end_loss, end_cache = loss_of(logits[..., 1], end)
+    start_loss, start_cache = task_loss(logits[..., 0], start)  # ()
+    end_loss, end_cache = task_loss(logits[..., 1], end)
     loss = None if labels is None else (start_loss + end_loss) * 0.5
     return Scores(loss, logits), SpansCache(head_cache, (start_cache, end_cache))
 
@@ -285,13 +285,13 @@ def spans(
 def spans_backward(d: Scores, cache: SpansCache, g: Tree) -> Array:
     """Add the gradients of the parameters to g; return dhidden
 
-    In the forward pass each column's loss counted half; so each column gets half of dloss.
+    In the forward pass the loss of each column had the factor ½; so each gets half of dloss.
 
     Shapes: d.logits (B, L, 2) → dhidden (B, L, D).
     """
     dlogits = d.logits
     if d.loss is not None:
-        dcolumns = [loss_of_backward(d.loss * 0.5, loss) for loss in cache.losses]
+        dcolumns = [task_loss_backward(d.loss * 0.5, loss) for loss in cache.losses]
         dlogits = add(dlogits, namespace(*dcolumns).stack(dcolumns, axis=-1))
     dhidden, dweight, dbias = linear_backward(dlogits, cache.qa_outputs)  # (B, L, D), (2, D), (2)
     accumulate(g.qa_outputs, weight=dweight, bias=dbias)

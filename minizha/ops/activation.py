@@ -1,4 +1,4 @@
-"""The other activations, and the table that ``hidden_act`` is looked up in."""
+"""The other activations, and the table of all values of ``hidden_act``."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def relu_backward(dy: Array, cache: ReluCache) -> Array:
 
 
 class SiluCache(NamedTuple):
-    """The input and σ of it."""
+    """The input and σ(x)."""
 
     x: Array
     sigmoid: Array
@@ -50,7 +50,7 @@ def silu(x: Array) -> tuple[Array, SiluCache]:
 
     Shapes: x (…) → y (…).
 
-    Convention: σ is taken as ``(1 + tanh(x/2)) / 2``, which overflows nowhere.
+    Convention: σ is computed as ``(1 + tanh(x/2)) / 2``, which never overflows.
 
     Source: Elfwing et al. 2017; ``hidden_act="silu"`` or ``"swish"``.
     """
@@ -70,7 +70,7 @@ def silu_backward(dy: Array, cache: SiluCache) -> Array:
 
 
 class TanhCache(NamedTuple):
-    """The result: the slope of tanh is a function of its value."""
+    """The result: the derivative of tanh is a function of its value."""
 
     y: Array
 
@@ -97,7 +97,7 @@ def tanh_backward(dy: Array, cache: TanhCache) -> Array:
 
 
 class Activation(NamedTuple):
-    """A pair: the function and the way back through it."""
+    """A pair: the function and its backward pass."""
 
     forward: Callable[[Array], tuple[Array, Any]]
     backward: Callable[[Array, Any], Array]

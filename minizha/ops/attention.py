@@ -1,7 +1,7 @@
-"""Attention: every query takes an average of the values, weighted by how well it meets their keys.
+"""Attention: every query averages the values, weighted by how well it matches their keys.
 
-NEZHA's attention is BERT's with two additions: a vector for the distance between two tokens is
-added to the key where scores are made, and to the value where contexts are.
+NEZHA's attention is BERT's with two additions: a vector that depends on the distance between the
+two tokens is added to the key in the score, and to the value in the context.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from minizha.ops.softmax import SoftmaxCache, softmax, softmax_backward
 
 class AttentionCache(NamedTuple):
     """The factors of the two products, the caches of the steps between them, and the scores
-    before the mask, which nothing needs but the reader of a trace."""
+    before the mask, which only a trace needs."""
 
     scaled_query: Array
     key: Array
@@ -57,14 +57,14 @@ def attention(
     Shapes: query (B, N, Lq, d), key (B, N, Lk, d), value (B, N, Lk, d), table (2K+1, d)
     → context (B, N, Lq, d).
 
-    mask broadcasts to (B, N, Lq, Lk) and is *added*: 0 where a query may look, the lowest
+    mask broadcasts to (B, N, Lq, Lk) and is *added*: 0 where a query may attend, the lowest
     number of the dtype where it may not. head_mask broadcasts likewise and multiplies.
 
     Convention: R[i, j] is the table row of the clipped distance j − (offset + i), see
     :mod:`~minizha.ops.relative_position`; both terms are scaled by 1/√d; the weights of both
-    value terms are the same. A fully masked row attends to all keys alike. ``offset`` is the
-    number of positions before the first query: 0 in an encoder; a decoder that keeps the keys
-    and values of earlier tokens counts on from these.
+    value terms are the same. A fully masked row attends to all keys equally. ``offset`` is the
+    position of the first query: 0 in an encoder, and in a decoder the number of tokens that it
+    read in earlier calls.
 
     Source: Vaswani et al. 2017, equation 1; Wei et al. 2019, equations 1 and 2.
     """
@@ -80,9 +80,17 @@ def attention(
     value_term, relative_value_cache = relative_value(weights, table, offset)
     context = weights @ value + value_term
     cache = AttentionCache(
-        scaled_query, key, value, relative_key_cache, scores, softmax_cache, dropout_cache,
-        head_mask, weights, relative_value_cache,
-    )  # fmt: skip
+        scaled_query=scaled_query,
+        key=key,
+        value=value,
+        relative_key=relative_key_cache,
+        scores=scores,
+        softmax=softmax_cache,
+        dropout=dropout_cache,
+        head_mask=head_mask,
+        weights=weights,
+        relative_value=relative_value_cache,
+    )
     return context, cache
 
 
@@ -91,16 +99,16 @@ def attention_backward(
 ) -> tuple[Array, Array, Array]:
     """The gradients of query, key and value, in the mirror order of the forward pass
 
-    * ``context = weights · value + relative_value(weights)``: value gets weightsᵀ · dcontext;
-      the weights get dcontext · valueᵀ, the way back of the relative term, and ``dweights`` from
-      above where the weights were an output of their own;
+    * ``context = weights · value + relative_value(weights)``: dvalue is weightsᵀ · dcontext. The
+      gradient of the weights is dcontext · valueᵀ, plus the backward pass of the relative term, plus
+      ``dweights``, the upstream gradient of the weights where these are an output too;
     * ``weights = dropout(probs) · head_mask`` and ``probs = softmax(scores + mask)``: each by its
-      own backward; the mask is a constant. A masked key has probability 0, and softmax's
-      backward multiplies by the probability: it gets no gradient. In a fully masked row, though,
-      every key has probability 1/Lk and the gradient passes: the sum scores + mask has slope 1 even
-      where rounding has swallowed the scores (the complex step says the same);
-    * ``scores = q · keyᵀ + relative_key(q)`` with ``q = query / √d``: key gets dscoresᵀ · q; q gets
-      dscores · key and the way back of the relative term; query gets dq / √d.
+      own backward pass; the mask is a constant. A masked key has probability 0, and softmax's
+      backward pass multiplies by the probability, so its score has gradient 0. In a fully masked
+      row, though, every key has probability 1/Lk and the gradient passes: scores + mask has slope 1
+      even where rounding has removed the scores from the sum (the complex step agrees);
+    * ``scores = q · keyᵀ + relative_key(q)`` with ``q = query / √d``: dkey is dscoresᵀ · q; dq is
+      dscores · key plus the backward pass of the relative term; dquery is dq / √d.
 
     Shapes: dcontext (B, N, Lq, d) → dquery (B, N, Lq, d), dkey (B, N, Lk, d), dvalue (B, N, Lk, d).
     """

@@ -1,4 +1,4 @@
-"""Binary cross-entropy: a yes or no for each column, each decided alone, in nats."""
+"""Binary cross-entropy: an independent yes or no for each column, in nats."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ class BinaryCrossEntropyCache(NamedTuple):
 def binary_cross_entropy(logits: Array, targets: Array) -> tuple[Array, BinaryCrossEntropyCache]:
     """``loss = mean over t and c of (log(1 + exp(z)) − targets[t, c] · z)``, ``z = logits[t, c]``
 
-    This is ``−targets · log σ(z) − (1 − targets) · log(1 − σ(z))``, written without a logarithm of
-    something that may be 0.
+    This is ``−targets · log σ(z) − (1 − targets) · log(1 − σ(z))``, in a form that never takes the
+    logarithm of 0.
 
     Shapes: logits (T, C), targets (T, C) → loss ().
 
     Convention: targets in [0, 1]; the mean is over all numbers, rows and columns alike.
-    log(1 + exp(z)) is taken as max(z, 0) + log(1 + exp(−|z|)), which never overflows. The
-    sum runs in float64, the loss has logits' dtype.
+    log(1 + exp(z)) is computed as max(z, 0) + log(1 + exp(−|z|)), which never overflows. The
+    sum is accumulated in float64; the loss has logits' dtype.
 
     Source: ``torch.nn.BCEWithLogitsLoss``, reduction "mean".
     """
     xp = namespace(logits)
-    # |z| by the sign of the real part, so that a complex step passes
+    # |z| by the sign of the real part, so that the complex step works
     positive = logits.real > 0.0
     small = xp.exp(xp.where(positive, -logits, logits))
-    # log, not log1p: CuPy has that for real numbers only, and next to z its digits are lost
+    # log, not log1p: CuPy's takes real numbers only, and its extra digits vanish in the sum with z
     softplus = logits * positive + xp.log(1.0 + small)
     wide = xp.complex128 if logits.dtype.kind == "c" else xp.float64
     loss = (softplus - targets * logits).sum(dtype=wide) / max(logits.size, 1)  # ()

@@ -1,4 +1,4 @@
-"""Cross-entropy: how surprised the model is by the right answer, in nats."""
+"""Cross-entropy: the mean negative log-likelihood of the labels, in nats."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 from minizha.backend import Array, namespace, to_backend, to_host
 
 IGNORED = -100
-"""The label that asks for nothing: its row adds nothing to the loss and gets no gradient."""
+"""The label of an ignored row, which adds nothing to the loss and has gradient 0."""
 
 
 class CrossEntropyCache(NamedTuple):
-    """The probabilities of the labelled rows, their labels and places, what the sum was divided
-    by, and the full shape."""
+    """The probabilities of the labelled rows, their labels and indices, the divisor of the sum,
+    and the shape of all logits."""
 
     probs: Array
     labels: Array
@@ -24,13 +24,13 @@ class CrossEntropyCache(NamedTuple):
 
 
 def labelled_rows(labels: Array) -> tuple[np.ndarray, np.ndarray]:
-    """The places in ``labels`` that hold a label, and the labels there, both on the host.
+    """The indices of the labelled rows, and their labels, both on the host.
 
-    Shapes: labels (T) integers → rows (M), kept (M), with M the number of labels ≠ −100.
+    Shapes: labels (T) integers → rows (M), row_labels (M), with M the number of labels ≠ −100.
 
-    Convention: rows are selected before anything is gathered with a label, because −100 as an
-    index is no error: it counts from the end, in silence. Labels come from the host and are
-    looked at there; a CuPy array of labels is copied back, which waits for the device.
+    Convention: ignored rows are removed before any label is used as an index, because −100 as an
+    index raises no error: it counts from the end. Labels are read on the host; a CuPy array of
+    labels is copied to the host, which waits for the device.
     """
     labels = to_host(labels)
     rows = np.flatnonzero(labels != IGNORED)  # (M)
@@ -44,11 +44,12 @@ def cross_entropy(
 
     Shapes: logits (T, V), labels (T) integers in [0, V) or −100 → loss ().
 
-    Convention: rows labelled −100 are left out of the sum and of the count. Where none is
-    left, the loss is 0 (PyTorch says NaN). log Σ exp is taken with the largest logit
-    subtracted, never as log(p + ε). The sum runs in float64, the loss has logits' dtype.
-    ``count`` is what the sum is divided by where these rows are a part of a larger batch, so
-    that the parts' losses add up to the mean over all; by default the number of labelled rows.
+    Convention: rows labelled −100 are ignored, in the sum and in the count. If all are, the loss
+    is 0 (PyTorch returns NaN). log Σ exp is computed with the largest logit subtracted, never as
+    log(p + ε). The sum is accumulated in float64; the loss has logits' dtype. ``count`` is the
+    divisor of the sum, by default the number of labelled rows. If these rows are a part of a
+    larger batch, pass the number of its labelled rows: the losses of the parts then add up to its
+    mean.
 
     Source: ``torch.nn.CrossEntropyLoss``, reduction "mean".
     """
@@ -60,10 +61,9 @@ def cross_entropy(
     shifted = logits - logits.real.max(axis=-1, keepdims=True)
     exponentials = xp.exp(shifted)
     total = exponentials.sum(axis=-1, keepdims=True)  # (M, 1)
-    right = shifted[xp.arange(logits.shape[0]), labels]
-    surprise = xp.log(total[:, 0]) - right
-    wide = xp.complex128 if surprise.dtype.kind == "c" else xp.float64
-    loss = surprise.sum(dtype=wide) / count  # ()
+    nll = xp.log(total[:, 0]) - shifted[xp.arange(logits.shape[0]), labels]
+    wide = xp.complex128 if nll.dtype.kind == "c" else xp.float64
+    loss = nll.sum(dtype=wide) / count  # ()
     cache = CrossEntropyCache(exponentials / total, labels, rows, count, shape)
     return xp.asarray(loss, dtype=logits.dtype), cache
 
@@ -73,17 +73,18 @@ def cross_entropy_backward(dloss: Array | float, cache: CrossEntropyCache) -> Ar
 
     In the forward pass this was ``loss = mean(log Σ exp(z) − z[label])``. The slope of
     log Σ exp is the softmax, that of ``−z[label]`` is −1 at the label, and the mean divides by
-    the count of labelled rows. Every row sums to 0: raising all logits changes nothing.
+    the count of labelled rows. Every row of dlogits sums to 0, because adding one number to all
+    logits changes nothing.
 
     Shapes: dloss () → dlogits (T, V).
     """
     probs, labels, rows, count, shape = cache  # (M, V), (M), (M)
     xp = namespace(probs)
-    dkept = probs.copy()
-    dkept[xp.arange(probs.shape[0]), labels] -= 1.0
-    dkept *= dloss / count
+    dlabelled = probs.copy()
+    dlabelled[xp.arange(probs.shape[0]), labels] -= 1.0
+    dlabelled *= dloss / count
     if rows.shape[0] == shape[0]:
-        return dkept
+        return dlabelled
     dlogits = xp.zeros(shape, dtype=probs.dtype)  # (T, V)
-    dlogits[rows] = dkept
+    dlogits[rows] = dlabelled
     return dlogits

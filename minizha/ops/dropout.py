@@ -1,4 +1,4 @@
-"""Dropout: in training, a random part of the numbers is set to 0 and the rest is scaled up."""
+"""Dropout: in training, numbers chosen at random are set to 0 and the others are scaled up."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from minizha.backend import Array, namespace, to_backend
 
 Rng = np.random.Generator | None
-"""The generator that dropout draws from; None outside of training."""
+"""The random generator of dropout; None outside of training."""
 
 
 class DropoutCache(NamedTuple):
@@ -24,15 +24,15 @@ def dropout(x: Array, rate: float, rng: Rng) -> tuple[Array, DropoutCache]:
     Shapes: x (…) → y (…) of x's dtype.
 
     Convention: scaled while training ("inverted" dropout), so that E[y] = x and evaluation is
-    the identity: with ``rng=None`` or ``rate=0``, y is x itself. The numbers are drawn on the
-    host, in float32, so that NumPy and CuPy, float32 and float64, see the same factors.
+    the identity: with ``rng=None`` or ``rate=0``, y is x itself. Random numbers are drawn on the
+    host, in float32, so that the factors are the same in NumPy and CuPy, float32 and float64.
 
     Source: Srivastava et al. 2014; ``torch.nn.Dropout``.
     """
     if rng is None or rate == 0.0:
         return x, DropoutCache(None)
-    kept = rng.random(x.shape, dtype=np.float32) >= rate
-    factor = to_backend(kept, namespace(x), dtype=x.real.dtype) * (1.0 / (1.0 - rate))
+    retained = rng.random(x.shape, dtype=np.float32) >= rate
+    factor = to_backend(retained, namespace(x), dtype=x.real.dtype) * (1.0 / (1.0 - rate))
     return x * factor, DropoutCache(factor)
 
 

@@ -1,4 +1,4 @@
-"""Embedding: a table is read at integer positions."""
+"""Embedding: each integer id selects a row of a table."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from minizha.ops.replaceable import replaceable
 
 
 class EmbeddingCache(NamedTuple):
-    """Where each row was read, how many rows the table has, and the row that never learns."""
+    """The ids, the number of rows of the table, and the id of the row without a gradient."""
 
     ids: Array
-    rows: int
+    num_rows: int
     padding_idx: int | None
 
 
@@ -24,9 +24,9 @@ def embedding(
 
     Shapes: ids (…) integers in [0, V), weight (V, D) → y (…, D) of weight's dtype.
 
-    Convention: the row ``padding_idx`` is read like any other but receives no gradient from
-    here. The ids are not checked: the model checks its arguments on the host, because an
-    index out of range is an exception in NumPy and wraps around in silence in CuPy.
+    Convention: the row ``padding_idx`` is read like any other, but the lookup gives it no
+    gradient. The ids are not checked here: the model checks its arguments on the host, because
+    an index out of range raises an exception in NumPy and silently wraps around in CuPy.
 
     Source: ``torch.nn.Embedding``; ``word_embeddings`` and ``token_type_embeddings``.
     """
@@ -37,15 +37,15 @@ def embedding(
 def embedding_backward(dy: Array, cache: EmbeddingCache) -> Array:
     """``dweight[r] = Σ_{t : ids[t] = r} dy[t]``, except ``dweight[padding_idx] = 0``
 
-    In the forward pass this was ``y[t] = weight[ids[t]]``: reading is a product with a one-hot
-    matrix, so the gradient is a product with its transpose. Gradients of rows that were read
-    with one id are added together, and rows that were not read get exactly 0.
+    In the forward pass this was ``y[t] = weight[ids[t]]``, a product with a one-hot matrix, so
+    the gradient is a product with its transpose. The gradients of all positions with the same id
+    are added up; a row that was not read has gradient 0.
 
     Shapes: dy (…, D) → dweight (V, D).
     """
     xp = namespace(cache.ids, dy)
-    dweight = xp.zeros((cache.rows, dy.shape[-1]), dtype=dy.dtype)  # (V, D)
-    # dweight[ids] += dy would be wrong: of all rows with one id, it adds a single one
+    dweight = xp.zeros((cache.num_rows, dy.shape[-1]), dtype=dy.dtype)  # (V, D)
+    # dweight[ids] += dy would be wrong: of several positions with the same id, it adds only one
     xp.add.at(dweight, cache.ids, dy)
     if cache.padding_idx is not None:
         dweight[cache.padding_idx] = 0

@@ -1,8 +1,8 @@
-"""GELU, the activation that every released NEZHA names: x times the probability that it deserves to pass.
+"""GELU, the activation of every released NEZHA: x times the normal distribution function Φ(x).
 
-GELU multiplies x by Φ(x), the probability that a standard normal number lies below x. NumPy
-has no Φ (nor erf, to which it is related by ``Φ(x) = (1 + erf(x / √2)) / 2``), so it is written
-out here. (On the CPU, float models run :mod:`minizha.kernels.gelu`, the same in cache-sized blocks.)
+Φ(x) is the probability that a standard normal number is below x. NumPy has neither Φ nor erf
+(``Φ(x) = (1 + erf(x / √2)) / 2``), so Φ is computed here. (On the CPU, float models run
+:mod:`minizha.kernels.gelu`, which computes the same in cache-sized blocks.)
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from minizha.ops.replaceable import replaceable
 
 # Φ(−z) = exp(−z²/2) · P(z) / Q(z) for z ≥ 0, highest powers first: Hart et al., Computer
 # Approximations (1968), no. 5666. P and Q are positive, and the quotient of their leading
-# coefficients is 1/√(2π), so that far out, where Φ(−z) tends to φ(z)/z, the form is right to a few
-# parts in a million of that tiny value.
+# coefficients is 1/√(2π). So for large z, where Φ(−z) tends to φ(z)/z, the relative error is a few
+# parts in a million.
 HART = (
     (0.0352624965998911, 0.700383064443688, 6.37396220353165, 33.912866078383,
      112.079291497871, 221.213596169931, 220.206867912376),
@@ -31,8 +31,8 @@ def normal_cdf(x: Array) -> Array:
 
     Shapes: x (…) → phi (…); float32, float64 or complex128.
 
-    Convention: absolute error below 3e-16 in float64. A complex x is taken as a + ib with b
-    infinitesimal, ``Φ(a) + ib · φ(a)``: that is all that complex-step differentiation needs.
+    Convention: absolute error below 3e-16 in float64. For complex x = a + ib, b is taken as
+    infinitesimal: ``Φ(a) + ib · φ(a)``. Complex-step differentiation needs no more.
 
     Source: Hart et al. 1968, number 5666, the form in West, "Better approximations to
     cumulative normal functions" (2005).
@@ -59,7 +59,7 @@ def normal_pdf(x: Array) -> Array:
 
 
 class GeluCache(NamedTuple):
-    """The input and Φ of it; φ costs one exp and is made again."""
+    """The input and Φ(x); the backward pass computes φ(x) anew, which costs one exp."""
 
     x: Array
     cdf: Array
@@ -92,7 +92,7 @@ def gelu_backward(dy: Array, cache: GeluCache) -> Array:
 
 
 class GeluNewCache(NamedTuple):
-    """The input and the tanh."""
+    """The input and the value of tanh."""
 
     x: Array
     t: Array
@@ -103,7 +103,7 @@ def gelu_new(x: Array) -> tuple[Array, GeluNewCache]:
 
     Shapes: x (…) → y (…).
 
-    Convention: the tanh form, an approximation to GELU from before erf was cheap.
+    Convention: the tanh form, an approximation to GELU from a time when erf was expensive.
 
     Source: Hendrycks and Gimpel 2016, section 2; ``hidden_act="gelu_new"``; Huawei's TensorFlow code.
     """

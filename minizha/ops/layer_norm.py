@@ -1,4 +1,4 @@
-"""Layer normalisation: every vector gets mean 0 and variance 1, then a learnt scale and shift."""
+"""Layer normalisation: every vector is brought to mean 0 and variance 1, then scaled and shifted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array,
     """
     xp = namespace(x)
     centred = x - x.mean(axis=-1, keepdims=True)
-    # written as a product, not with var(): that takes |·|², which complex steps can't cross
+    # a product, not var(), which takes |·|²: that has no complex derivative
     variance = (centred * centred).mean(axis=-1, keepdims=True)  # (…, 1)
     inverse_std = 1.0 / xp.sqrt(variance + eps)
     normalised = centred * inverse_std

@@ -8,7 +8,7 @@ from minizha.backend import Array
 
 
 class LinearCache(NamedTuple):
-    """The two factors of the product: the gradient of each one is made with the other."""
+    """The two factors of the product: the gradient of each is computed from the other."""
 
     x: Array
     weight: Array
@@ -31,10 +31,10 @@ def linear(x: Array, weight: Array, bias: Array) -> tuple[Array, LinearCache]:
 def linear_backward(dy: Array, cache: LinearCache) -> tuple[Array, Array, Array]:
     """``dx = dy · weight``, ``dweight = dyᵀ · x``, ``dbias = Σ dy``
 
-    In the forward pass this was ``y = x · weightᵀ + bias``. Each y[t, o] holds
-    ``x[t, i] · weight[o, i]``, so x[t, i] hears from every o, weight[o, i] from every row t,
-    and bias[o] from every row with factor 1. The axis that is summed is always the one that
-    the result does not have.
+    In the forward pass this was ``y[t, o] = Σ_i x[t, i] · weight[o, i] + bias[o]``. x[t, i] occurs
+    in y[t, o] for every o, with factor weight[o, i]; weight[o, i] for every row t, with factor
+    x[t, i]; bias[o] for every row, with factor 1. The gradient of each is the sum over the axis
+    that it does not have.
 
     Shapes: dy (…, O) → dx (…, I), dweight (O, I), dbias (O).
     """

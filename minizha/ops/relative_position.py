@@ -1,6 +1,6 @@
 """Functional relative positions: a fixed sinusoid of the distance between query and key.
 
-NEZHA's embeddings do not depend on places. Its attention depends on distances: it adds
+NEZHA's embeddings do not depend on positions. Its attention depends on distances: it adds
 ``query[i] · R[i, j]`` to each score (the key term) and ``Σ_j weights[i, j] · R[i, j]`` to each
 context (the value term), where ::
 
@@ -15,10 +15,10 @@ these are the rows::
     i = 2       0  1  2  3
     i = 3       0  0  1  2
 
-R as an array would take Lq · Lk · d numbers. It is not made, since it has only 2K + 1 different
-vectors: the key term takes the product of each query with each of them, and each key reads the one
-of its row; the value term sums the weights of keys with equal row, then takes one product. (Float
-models run :mod:`minizha.kernels.relative_position`, where the sum is a shift in memory.)
+R has Lq · Lk · d numbers but only 2K + 1 different vectors, so it is never built. The key term
+multiplies each query by each of these vectors, and each key reads the product for its row. The value
+term sums the weights of all keys with the same row, then takes one product. (Float models run
+:mod:`minizha.kernels.relative_position`, where the sum is a shift in memory.)
 """
 
 from __future__ import annotations
@@ -42,9 +42,10 @@ def relative_table(
 
     Convention: p runs from 0 to 2K and the distance δ = j − i is row δ + K, so the sinusoid is
     taken of the **shifted** distance: for K = 64, d = 64, distance 0 is row 64 = [0.9200, 0.3919,
-    −0.7639, …], not [0, 1, 0, 1, …]. The paper's formula reads as the unshifted one, every
-    released checkpoint was trained on this one. Sine and cosine alternate. Made in float64 and
-    rounded once; fixed, hence no gradient; the same for keys and values, all heads, all layers.
+    −0.7639, …], not [0, 1, 0, 1, …]. The paper's formula reads as the unshifted one; every
+    released checkpoint was trained with this one. Sine and cosine alternate. Computed in float64
+    and rounded once. Fixed, so it has no gradient. The same for keys and values, all heads and all
+    layers.
 
     Source: Wei et al. 2019, equation 3; NezhaRelativePositionsEncoding.
     """
@@ -63,8 +64,8 @@ def relative_rows(
 
     Shapes: → rows (Lq, Lk) integers.
 
-    Convention: query i is at position offset + i, key j at position j; offset ≥ 0. Distances
-    beyond K share the last row, those beyond −K the first.
+    Convention: query i has position offset + i, key j position j; offset ≥ 0. Distances above K
+    share the last row, those below −K the first.
 
     Source: Shaw et al. 2018 (clipping); NezhaRelativePositionsEncoding.
     """
@@ -84,14 +85,14 @@ def _keys_to_columns(values: Array, rows: Array, count: int) -> Array:
     xp = namespace(values)
     queries = xp.arange(rows.shape[0])
     columns = xp.zeros((*values.shape[:-1], count), dtype=values.dtype)
-    for j in range(values.shape[-1]):  # all keys at once would be wrong: += adds to a place once
+    for j in range(values.shape[-1]):  # not all keys at once: += adds only once to each column
         columns[..., queries, rows[:, j]] += values[..., j]
     return columns
 
 
 class RelativeCache(NamedTuple):
-    """The table, and its row for each query and key. Neither query nor weights are needed, since
-    the table gets no gradient."""
+    """The table, and its row for each query and key. The query and the weights are not needed,
+    since the table has no gradient."""
 
     table: Array
     rows: Array
@@ -139,7 +140,7 @@ def relative_value(weights: Array, table: Array, offset: int = 0) -> tuple[Array
 
     Shapes: weights (…, Lq, Lk), table (2K+1, d) → y (…, Lq, d).
 
-    Convention: weights are those after dropout and head mask, the ones that weigh the values too.
+    Convention: weights are those after dropout and head mask, which also multiply the values.
 
     Source: Wei et al. 2019, equation 1 (the term ``α_ij a^V_ij``, after Shaw et al. 2018).
     """

@@ -1,9 +1,9 @@
-"""Operations that a faster pair of functions may replace, and the table of these pairs, the kernels.
+"""Operations with optimised versions, the kernels, and the table of these.
 
-Every operation of this package is complete: a program that imports :mod:`minizha.ops` alone runs
-the functions that are written here. Importing :mod:`minizha.kernels` fills the table; from then on
-a call with float arrays runs the kernel, where there is one for their library. Complex arrays
-always run the plain function, so that the complex step differentiates what is written here.
+A program that imports only :mod:`minizha.ops` runs the plain functions of this package. Importing
+:mod:`minizha.kernels` fills the table; from then on, a call with float arrays runs the kernel for
+their library, if there is one. Complex arrays always run the plain function, so that the complex
+step differentiates the plain mathematics.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from minizha.backend import is_array
 
 
 class Kernel(NamedTuple):
-    """A pair that computes what the plain pair computes; a cache of its own type tells its
-    backward function from the plain one."""
+    """A pair that computes the same as the plain pair. Its cache has a type of its own, by which
+    ``op_backward`` recognises it."""
 
     forward: Callable[..., tuple[Any, Any]]
     backward: Callable[..., Any]
@@ -31,9 +31,9 @@ KERNELS: dict[tuple[str, str], Kernel] = {}
 
 
 def replaceable(plain: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark one half of a pair: ``op`` or ``op_backward``, as its name says.
+    """Mark one half of a pair, ``op`` or ``op_backward``, as replaceable by a kernel.
 
-    The plain function stays within reach as ``op.plain``.
+    The plain function remains available as ``op.plain``.
     """
     name = plain.__name__.removesuffix("_backward")
 
@@ -53,15 +53,14 @@ def replaceable(plain: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _kernel_for(name: str, values: Iterable[Any]) -> Kernel | None:
-    """The kernel for these arguments; None where there is none, or an array is complex. The library
-    is that of the floats."""
+    """The kernel for the library of the float arrays; None if there is none, or an array is
+    complex."""
     floats = None
     for value in values:
         if is_array(value):
-            kind = value.dtype.kind
-            if kind == "c":
+            if value.dtype.kind == "c":
                 return None
-            if kind == "f":
+            if value.dtype.kind == "f":
                 floats = value
     if floats is None:
         return None

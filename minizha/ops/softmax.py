@@ -8,7 +8,7 @@ from minizha.backend import Array, namespace
 
 
 class SoftmaxCache(NamedTuple):
-    """The result alone: softmax is one of the functions whose slope is a function of its value."""
+    """Only the result: the derivative of softmax is a function of its value."""
 
     probs: Array
 
@@ -19,13 +19,13 @@ def softmax(scores: Array) -> tuple[Array, SoftmaxCache]:
     Shapes: scores (…, L) → probs (…, L); float32, float64 or complex128.
 
     Convention: the largest score is subtracted first, which cancels in the quotient and keeps
-    exp from overflowing. A row of equal scores, however low, gives the uniform distribution:
-    that is what becomes of a fully masked row.
+    exp from overflowing. A row of equal scores, however low, gives the uniform distribution, and
+    so does a fully masked row.
 
     Source: Vaswani et al. 2017, equation 1.
     """
     xp = namespace(scores)
-    # .real: a maximum has no meaning for complex numbers, and the shift may be any constant
+    # .real: complex numbers have no maximum, and the shift may be any constant
     exponentials = xp.exp(scores - scores.real.max(axis=-1, keepdims=True))
     probs = exponentials / exponentials.sum(axis=-1, keepdims=True)
     return probs, SoftmaxCache(probs)
@@ -37,7 +37,7 @@ def softmax_backward(dprobs: Array, cache: SoftmaxCache) -> Array:
     In the forward pass this was ``p = e / Σ e`` with ``e = exp(s)``. From the quotient,
     ``∂p[k]/∂s[j] = p[k] · (δ_{jk} − p[j])``; summed against dprobs[k], the δ leaves
     ``p[j] · dp[j]`` and the rest is p[j] times one number a row, the mean of dp under p.
-    A dprobs of ones is that mean everywhere and gives 0: raising all scores changes nothing.
+    A dprobs of ones equals that mean everywhere and gives 0: the probabilities always sum to 1.
 
     Shapes: dprobs (…, L) → dscores (…, L).
     """

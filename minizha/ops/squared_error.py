@@ -1,4 +1,4 @@
-"""Mean squared error: how far a regression's numbers are from those asked for."""
+"""Mean squared error: how far the numbers of a regression are from their targets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from minizha.backend import Array, namespace
 
 
 class SquaredErrorCache(NamedTuple):
-    """``y − targets``; their number is known from it."""
+    """``y − targets``."""
 
     difference: Array
 
@@ -18,8 +18,8 @@ def squared_error(y: Array, targets: Array) -> tuple[Array, SquaredErrorCache]:
 
     Shapes: y (T, C), targets (T, C) → loss ().
 
-    Convention: the mean is over all numbers, rows and columns alike; no factor ½. The sum runs in
-    float64, the loss has y's dtype.
+    Convention: the mean is over all numbers, rows and columns alike; no factor ½. The sum is
+    accumulated in float64; the loss has y's dtype.
 
     Source: ``torch.nn.MSELoss``, reduction "mean".
     """

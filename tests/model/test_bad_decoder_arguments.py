@@ -271,7 +271,7 @@ def test_a_past_that_lies_elsewhere(backend):
     if backend == "numpy":
         pytest.skip("there is no device")
     there = NezhaModel(CONFIG, backend=backend)(GOOD["input_ids"], use_cache=True).past_key_values
-    with pytest.raises(BackendError, match=r"past_key_values\[0\]\[0\]: a CuPy array for a NumPy"):
+    with pytest.raises(BackendError, match=r"past_key_values\[0\]\[0\]: .* found a CuPy"):
         NezhaModel(CONFIG)(GOOD["input_ids"], past_key_values=there)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from minizha.backend import to_host
-from minizha.model.generation import Generation, next_tokens
+from minizha.model.generation import GenerationOptions, next_tokens
 from tests.support.generating_decoder import IDS, V, generated, model_of
 
 SAMPLINGS = {
@@ -89,7 +89,7 @@ MUCH = 7 + 8 * np.sqrt(14)
 def drawn(options, logits=LOGITS, n=DRAWS, seed=0):
     rows = np.repeat(logits[None], n, axis=0)
     return next_tokens(
-        rows, Generation(do_sample=True, **options).check(V), np.random.default_rng(seed)
+        rows, GenerationOptions(do_sample=True, **options).check(V), np.random.default_rng(seed)
     )
 
 
@@ -119,7 +119,7 @@ def test_of_equals_the_smaller_id_is_the_likelier():
     logits = np.array([0.0, 1.0, 1.0, 1.0])
     assert set(drawn({"top_k": 2}, logits, 100)) == {1, 2}
     assert set(drawn({"top_p": 0.2}, logits, 100)) == {1}
-    assert next_tokens(logits[None], Generation(), np.random.default_rng())[0] == 1
+    assert next_tokens(logits[None], GenerationOptions(), np.random.default_rng())[0] == 1
 
 
 def test_the_rows_of_a_batch_draw_for_themselves_from_the_models_logits(backend):

@@ -221,7 +221,7 @@ def a_mean_over_all_places(monkeypatch):
 
 @must_fail(of_losses.test_the_gradient_of_the_loss_is_that_of_all_logits_by_hand)
 def a_loss_gradient_without_its_mean(monkeypatch):
-    changed(monkeypatch, losses, "loss_of_backward", lambda d, *_: None if d is None else d * 2.0)
+    changed(monkeypatch, losses, "task_loss_backward", lambda d, *_: None if d is None else d * 2.0)
 
 
 @must_fail(of_losses.test_logits_read_late_are_those_of_the_forward_pass)

@@ -39,7 +39,7 @@ def weight_from_the_last_example(dy, cache):
 
 
 def repeated_ids_lost(dy, cache):
-    dweight = namespace(dy).zeros((cache.rows, dy.shape[-1]), dtype=dy.dtype)
+    dweight = namespace(dy).zeros((cache.num_rows, dy.shape[-1]), dtype=dy.dtype)
     dweight[cache.ids.reshape(-1)] = dy.reshape(-1, dy.shape[-1])
     return dweight
 
