@@ -125,7 +125,11 @@ def test_a_command_that_cannot_be_typed_as_shown_is_seen(line, fault, shell, tmp
 def test_commands_are_found_where_pages_show_them():
     text = "as `minizha\ninfo m` says\n```\n$ pip \\\n  install .\nequal\n```\n\n    pytest\n"
     text += "```python\npip\n```\nminizha runs `minizha/ops` and `minizha-sanguo`\n"
-    assert [s.command for s in shown_commands(text)] == ["pip install .", "pytest", "minizha info m"]
+    assert [s.command for s in shown_commands(text)] == [
+        "pip install .",
+        "pytest",
+        "minizha info m",
+    ]
 
 
 def follow(record, path):
