@@ -66,8 +66,9 @@ def test_every_port_in_every_file(scheme, kind, tmp_path):
     done = convert(source, tmp_path / "target")
     assert (done.kind, done.tensors, done.missing) == ("NezhaForPreTraining", len(expected), ())
     assert [path.name for path in sorted((tmp_path / "target").iterdir())] == [
-        "config.json", "model.safetensors",
-    ]  # fmt: skip
+        "config.json",
+        "model.safetensors",
+    ]
     assert_same(arrays_in(tmp_path / "target"), expected)
     model, info = NezhaForPreTraining.from_pretrained(tmp_path / "target", output_loading_info=True)
     assert info == ((), ())
@@ -112,13 +113,14 @@ def test_as_the_released_checkpoint_is(tmp_path):
     buffer = "nezha.encoder.layer.0.attention.self.relative_positions_encoding.positions_encoding"
     extra = {buffer: np.ones((4, 4, 4)), "something.else": np.ones(3)}
     source = folder_of(
-        tmp_path / "source", arrays | extra, "zip",
-        architectures=["NeZhaForMaskedLM"], embedding_size=128,
-    )  # fmt: skip
+        tmp_path / "source",
+        arrays | extra,
+        "zip",
+        architectures=["NeZhaForMaskedLM"],
+        embedding_size=128,
+    )
     done = convert(source, tmp_path / "target")
-    assert (done.kind, done.missing, done.left_out) == (
-        "NezhaForMaskedLM", (), ("something.else",),
-    )  # fmt: skip
+    assert (done.kind, done.missing, done.left_out) == ("NezhaForMaskedLM", (), ("something.else",))
     assert str(done).splitlines()[1] == "left out: something.else"
     assert_same(arrays_in(tmp_path / "target"), arrays)
     with pytest.warns(CheckpointWarning, match=r"left over: nezha\.pooler"):

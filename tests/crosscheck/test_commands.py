@@ -26,9 +26,14 @@ def folder(tmp_path_factory):
     """A model, its inputs, its trace, the same in float32, and a wrong one."""
     root = tmp_path_factory.mktemp("crosscheck")
     config = NezhaConfig(
-        vocab_size=13, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=24, max_relative_position=2, initializer_range=0.3,
-    )  # fmt: skip
+        vocab_size=13,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_relative_position=2,
+        initializer_range=0.3,
+    )
     model = NezhaForMaskedLM(config, dtype="float64")
     model.save_pretrained(root / "model")
     (root / "inputs.json").write_text(json.dumps(INPUTS))
@@ -52,9 +57,15 @@ def run(capsys, *arguments):
 
 def test_a_trace_holds_what_the_call_computes(folder, tmp_path, capsys):
     status, out, _ = run(
-        capsys, "trace", folder / "model", "--inputs", folder / "inputs.json",
-        "--out", tmp_path / "t.safetensors", "--gradients",
-    )  # fmt: skip
+        capsys,
+        "trace",
+        folder / "model",
+        "--inputs",
+        folder / "inputs.json",
+        "--out",
+        tmp_path / "t.safetensors",
+        "--gradients",
+    )
     assert status == 0
     assert "NezhaForMaskedLM in float64" in out
     ours, found = (
@@ -66,9 +77,19 @@ def test_a_trace_holds_what_the_call_computes(folder, tmp_path, capsys):
 
 def test_options_of_trace(folder, tmp_path, capsys):
     status, out, _ = run(
-        capsys, "trace", folder / "model", "--inputs", folder / "inputs.json", "--dtype", "float32",
-        "--out", tmp_path / "t.safetensors", "--class", "NezhaForMaskedLM", "--no-parameters",
-    )  # fmt: skip
+        capsys,
+        "trace",
+        folder / "model",
+        "--inputs",
+        folder / "inputs.json",
+        "--dtype",
+        "float32",
+        "--out",
+        tmp_path / "t.safetensors",
+        "--class",
+        "NezhaForMaskedLM",
+        "--no-parameters",
+    )
     assert status == 0, out
     found = crosscheck.open_trace(tmp_path / "t.safetensors")
     assert found.dtype == "float32"
@@ -125,9 +146,13 @@ def test_ctrl_c_leaves_no_half_file(command, folder, tmp_path, capsys, monkeypat
     arguments = {
         "trace": ("trace", folder / "model", "--inputs", folder / "inputs.json", "--out", out),
         "compare": (
-            "compare", folder / "ours.safetensors", folder / "single.safetensors", "--html", out
+            "compare",
+            folder / "ours.safetensors",
+            folder / "single.safetensors",
+            "--html",
+            out,
         ),
-    }[command]  # fmt: skip
+    }[command]
     write = files.write_synced
 
     def interrupted(path, data):
@@ -168,9 +193,14 @@ def test_a_mapping_of_names(folder, tmp_path, capsys):
     )
     (tmp_path / "names.json").write_text(json.dumps({SCORES: "their scores"}))
     status, out, _ = run(
-        capsys, "compare", folder / "ours.safetensors", tmp_path / "their.safetensors",
-        "--mapping", tmp_path / "names.json", "--every",
-    )  # fmt: skip
+        capsys,
+        "compare",
+        folder / "ours.safetensors",
+        tmp_path / "their.safetensors",
+        "--mapping",
+        tmp_path / "names.json",
+        "--every",
+    )
     assert status == 0, out
     assert SCORES in out
 
@@ -188,11 +218,23 @@ TRACE = ("trace", "{f}/model", "--inputs", "{f}/inputs.json", "--out", "{t}/out.
         (("compare", "{f}/ours.safetensors", "{f}/single.safetensors", "--rtol", "-1"), "rtol"),
         (("compare", "{f}/ours.safetensors", "{f}/single.safetensors", "--rtol", "nan"), "rtol"),
         (
-            ("compare", "{f}/ours.safetensors", "{f}/single.safetensors", "--mapping", "{f}/inputs.json"),
+            (
+                "compare",
+                "{f}/ours.safetensors",
+                "{f}/single.safetensors",
+                "--mapping",
+                "{f}/inputs.json",
+            ),
             "input_ids",
         ),
         (
-            ("compare", "{f}/ours.safetensors", "{f}/single.safetensors", "--html", "{f}/no/page.html"),
+            (
+                "compare",
+                "{f}/ours.safetensors",
+                "{f}/single.safetensors",
+                "--html",
+                "{f}/no/page.html",
+            ),
             "no/page.html",
         ),
         (("trace", "{f}/nowhere", *TRACE[2:]), "nowhere"),
@@ -207,7 +249,7 @@ TRACE = ("trace", "{f}/model", "--inputs", "{f}/inputs.json", "--out", "{t}/out.
         (("vectors", "verify", "{f}/nowhere"), "nowhere"),
         (("vectors", "verify", "{f}", "--vectors", "{f}/nowhere"), "nowhere"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.filterwarnings("ignore::minizha.errors.CheckpointWarning")
 def test_what_a_person_can_do_wrong_is_one_line_and_status_2(
     arguments, words, folder, tmp_path, capsys
@@ -225,8 +267,11 @@ def test_what_a_person_can_do_wrong_is_one_line_and_status_2(
 
 def test_results_for_the_vectors(tmp_path, capsys):
     name = "model-plain"
-    name = name if (V1 / "cases" / f"{name}.json").exists() else sorted(
-        p.stem for p in (V1 / "cases").glob("*.json"))[0]  # fmt: skip
+    name = (
+        name
+        if (V1 / "cases" / f"{name}.json").exists()
+        else sorted(p.stem for p in (V1 / "cases").glob("*.json"))[0]
+    )
     arrays = load_file(V1 / "cases" / f"{name}.safetensors")
     results = {
         k.removeprefix("expected/"): v for k, v in arrays.items() if k.startswith("expected/")

@@ -120,10 +120,15 @@ def test_progress(ours):
 @pytest.mark.parametrize(
     ("options", "ok"),
     [
-        ({}, False), ({"rtol": 1e-3}, False), ({"rtol": 2.1e-3}, True), ({"atol": 1e-12}, False),
-        ({"atol": 1.0}, True), ({"rtol": 1e-3, "atol": 1.0}, True), ({"rtol": 0.0}, False),
+        ({}, False),
+        ({"rtol": 1e-3}, False),
+        ({"rtol": 2.1e-3}, True),
+        ({"atol": 1e-12}, False),
+        ({"atol": 1.0}, True),
+        ({"rtol": 1e-3, "atol": 1.0}, True),
+        ({"rtol": 0.0}, False),
     ],
-)  # fmt: skip
+)
 def test_given_tolerances_hold_entry_by_entry(ours, options, ok):
     name = "encoder.layer.0.attention.context"
     wrong = dict(ours) | {name: ours[name] * 1.002}
@@ -250,9 +255,10 @@ def hidden(ours, name):
 
 
 HIDING = [
-    name for name, tiny in TINY.items()
+    name
+    for name, tiny in TINY.items()
     if (tiny.mask or tiny.config.get("is_decoder")) and tiny.L > 1
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("name", HIDING)
@@ -302,9 +308,7 @@ def test_fractional_masks():
     case = types.SimpleNamespace(inputs={"attention_mask": mask}, config=None)
     seen = visible_entries(case, "encoder.layer.0.attention.scores", (3, 2, 4, 4))
     assert seen.shape == (3, 1, 1, 4)
-    assert seen[:, 0, 0].tolist() == [
-        [False, True, False, True], [False] * 4, [False] * 4,
-    ]  # fmt: skip
+    assert seen[:, 0, 0].tolist() == [[False, True, False, True], [False] * 4, [False] * 4]
     assert visible_entries(case, "encoder.layer.0.attention.probs", (3, 2, 4, 4)) is None
     odd = types.SimpleNamespace(inputs={"attention_mask": mask[:2]}, config=None)
     assert visible_entries(odd, "encoder.layer.0.attention.scores", (3, 2, 4, 4)) is None

@@ -36,8 +36,11 @@ def measured(*arguments):
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, *map(str, arguments)],
-        capture_output=True, text=True, env=environment, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
+    )
     status, seconds, peak = done.stderr.splitlines()[-1].split()
     return int(status), float(seconds), int(peak), done.stdout
 

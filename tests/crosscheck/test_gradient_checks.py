@@ -37,9 +37,15 @@ def test_every_entry_of_every_parameter(name, backend):
 
 @pytest.mark.parametrize(
     "name",
-    ["plain", "dropout and everything", "masked lm", "next sentence", "cross-attention",
-     "decoder and everything"],
-)  # fmt: skip
+    [
+        "plain",
+        "dropout and everything",
+        "masked lm",
+        "next sentence",
+        "cross-attention",
+        "decoder and everything",
+    ],
+)
 def test_no_gradient_is_0_for_want_of_a_path(name, backend):
     """Negative control of the models: where all gradients were 0, the check would prove nothing."""
     tiny = TINY[name]

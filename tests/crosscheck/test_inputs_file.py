@@ -17,9 +17,17 @@ from tests.support.tiny_models import TINY
 
 CASES = TINY | HEADS
 SEVERAL = [
-    "plain", "inputs_embeds", "mask 3-D", "head mask", "past", "past of both", "decoder and everything",
-    "choice, partly ignored", "answer", "regression of one",
-]  # fmt: skip
+    "plain",
+    "inputs_embeds",
+    "mask 3-D",
+    "head mask",
+    "past",
+    "past of both",
+    "decoder and everything",
+    "choice, partly ignored",
+    "answer",
+    "regression of one",
+]
 
 
 def flat(tree, name=""):
@@ -160,7 +168,7 @@ CALL = "{" + IDS + ", "
         (CALL + '"": 1}', "takes no ''"),
         (b"\xff\xfe{}", "UTF-8"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_call(text, words, tmp_path):
     path = tmp_path / "a.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())

@@ -40,9 +40,13 @@ def test_what_is_no_number_on_both_sides_hides_nothing(ours, tolerances, strange
 def test_where_rounding_explains_everything_nothing_is_equal():
     """Weights of std 0.5 make noise of float32 in a few layers; zeros are not equal to it."""
     config = NezhaConfig(
-        vocab_size=50, hidden_size=128, num_hidden_layers=12, num_attention_heads=2,
-        intermediate_size=256, initializer_range=0.5,
-    )  # fmt: skip
+        vocab_size=50,
+        hidden_size=128,
+        num_hidden_layers=12,
+        num_attention_heads=2,
+        intermediate_size=256,
+        initializer_range=0.5,
+    )
     model = NezhaModel(config, dtype="float32")
     rng = np.random.default_rng(0)
     mine = crosscheck.trace(model, {"input_ids": rng.integers(1, 50, (2, 32))}, gradients=False)

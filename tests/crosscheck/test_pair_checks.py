@@ -148,13 +148,27 @@ def dw_transposed(dy, cache):
         (product, WrongProduct(lambda d: 0.0 * d), [(3, 5)] * 2, "all are 0"),
         (matrix, dw_transposed, [(3, 4), (4, 4)], "it is transposed"),
         (centred, lambda dy, x: dy, [(3, 5)], "its mean over axis 1 should be subtracted"),
-        (product, WrongProduct(lambda d: d + d.sum(axis=0)), [(3, 5)] * 2,
-         "along axis 0, all its entries are off by the same amount"),
-        (lambda x: (abs(x) + 0j, x), lambda dy, x: dy, [(3, 5)], "all should be 0 .or forward drops"),
+        (
+            product,
+            WrongProduct(lambda d: d + d.sum(axis=0)),
+            [(3, 5)] * 2,
+            "along axis 0, all its entries are off by the same amount",
+        ),
+        (
+            lambda x: (abs(x) + 0j, x),
+            lambda dy, x: dy,
+            [(3, 5)],
+            "all should be 0 .or forward drops",
+        ),
         (product, WrongProduct(lambda d: d * d), [(3, 5)] * 2, "gradient are wrong$"),
-        (product, WrongProduct(added((1, 1))), [(4, 4)] * 2, "1 of 16 entries of x's gradient are wrong$"),
+        (
+            product,
+            WrongProduct(added((1, 1))),
+            [(4, 4)] * 2,
+            "1 of 16 entries of x's gradient are wrong$",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_simple_relation_is_told(forward, backward, shapes, hint, draw):
     import re
 

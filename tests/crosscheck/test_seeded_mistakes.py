@@ -13,14 +13,19 @@ from tests.support.seeded.all_mistakes import BACKWARD, FORWARD, SEEDS
 from tests.support.seeded.seeding import CASES
 
 TOO_SMALL = {
-    "layer_norm_eps_1e_6", "layer_norm_eps_1e_7", "loss_count_epsilon", "loss_log_epsilon",
+    "layer_norm_eps_1e_6",
+    "layer_norm_eps_1e_7",
+    "loss_count_epsilon",
+    "loss_log_epsilon",
     "mask_minus_1e9",
-}  # fmt: skip
+}
 """Less than float32 can tell: a relative 1e-5, or what −1e9 leaves of the digits of a score."""
 UNKNOWN = {
-    "dropout_factor_unscaled", "key_value_gradients_swapped", "qa_outputs_swapped",
+    "dropout_factor_unscaled",
+    "key_value_gradients_swapped",
+    "qa_outputs_swapped",
     "query_key_gradients_swapped",
-}  # fmt: skip
+}
 """Seeds with a name that the diagnosis does not know."""
 NAMED = [seed for seed in SEEDS if seed.key and seed.key not in UNKNOWN]
 

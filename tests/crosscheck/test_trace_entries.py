@@ -119,9 +119,8 @@ def test_gradients_are_the_models(name, backend):
             same(found[f"{field}.grad"], gradient)
     inputs = [n for n in found if n.endswith(".grad") and names.entry(n) is None]
     assert set(inputs) - parameters.keys() == {
-        f"{n}.grad"
-        for n in CASES[name].inputs() if n == "encoder_hidden_states"
-    } | {f"{n}.grad" for n in found.inputs if n.startswith("past_key_values")}  # fmt: skip
+        f"{n}.grad" for n in CASES[name].inputs() if n == "encoder_hidden_states"
+    } | {f"{n}.grad" for n in found.inputs if n.startswith("past_key_values")}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -209,20 +208,46 @@ POOLER = ["pooler.dense", "pooler"]
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("two layers", [*_forward(2), *POOLER, *PREDICTIONS, "cls.seq_relationship",
-                        "masked_lm_loss", "next_sentence_loss", "loss"]),
-        ("dropout", [*_forward(1, dropout=True), *POOLER, *PREDICTIONS, "cls.seq_relationship",
-                     "masked_lm_loss", "next_sentence_loss", "loss"]),
-        ("cross-attention, dropout",
-         [*_forward(2, crosses=True, dropout=True), *PREDICTIONS, "masked_lm_loss", "loss"]),
+        (
+            "two layers",
+            [
+                *_forward(2),
+                *POOLER,
+                *PREDICTIONS,
+                "cls.seq_relationship",
+                "masked_lm_loss",
+                "next_sentence_loss",
+                "loss",
+            ],
+        ),
+        (
+            "dropout",
+            [
+                *_forward(1, dropout=True),
+                *POOLER,
+                *PREDICTIONS,
+                "cls.seq_relationship",
+                "masked_lm_loss",
+                "next_sentence_loss",
+                "loss",
+            ],
+        ),
+        (
+            "cross-attention, dropout",
+            [*_forward(2, crosses=True, dropout=True), *PREDICTIONS, "masked_lm_loss", "loss"],
+        ),
         ("bare", [*_forward(1), *POOLER]),
         ("answer", [*_forward(1), "qa_outputs", "loss"]),
-        ("multi label, dropout",
-         [*_forward(1, dropout=True), *POOLER, "classifier.dropout", "classifier", "loss"]),
-        ("next sentence",
-         [*_forward(1), *POOLER, "cls.seq_relationship", "next_sentence_loss", "loss"]),
+        (
+            "multi label, dropout",
+            [*_forward(1, dropout=True), *POOLER, "classifier.dropout", "classifier", "loss"],
+        ),
+        (
+            "next sentence",
+            [*_forward(1), *POOLER, "cls.seq_relationship", "next_sentence_loss", "loss"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_order_of_execution(name, expected, backend):
     assert activations(traced(name, backend)) == expected
 
@@ -282,9 +307,11 @@ def test_a_wrong_backward_is_heard(monkeypatch, backend):
     changed(monkeypatch, embeddings, "layer_norm_backward", scaled_by(2.0))
     wrong = trace(*_of("plain", backend))
     assert [n for n in right if not np.array_equal(right[n], wrong[n])] == [
-        "embeddings.token_type_embeddings.grad", "embeddings.token_type_embeddings.weight.grad",
-        "embeddings.word_embeddings.grad", LAST,
-    ]  # fmt: skip
+        "embeddings.token_type_embeddings.grad",
+        "embeddings.token_type_embeddings.weight.grad",
+        "embeddings.word_embeddings.grad",
+        LAST,
+    ]
     key = "embeddings.word_embeddings.grad"
     same(wrong[key], 2.0 * right[key])
 

@@ -17,9 +17,14 @@ from tests.support.tiny_models import TINY
 
 CASES = TINY | HEADS
 SEVERAL = [
-    "plain", "dropout and everything", "past, pruned", "decoder and everything", "no padding token",
-    "choice, dropout", "regression of three",
-]  # fmt: skip
+    "plain",
+    "dropout and everything",
+    "past, pruned",
+    "decoder and everything",
+    "no padding token",
+    "choice, dropout",
+    "regression of three",
+]
 
 
 def traced(name):

@@ -38,9 +38,11 @@ def test_the_model_is_not_touched(case, backend):
     model, inputs = of(case, backend)
     model(**inputs).backward()
     before = vars(model) | {
-        "parameters": copied(model.state_dict()), "gradients": copied(model.gradients()),
-        "rng": model._rng.bit_generator.state, "record": sorted(vars(model)),
-    }  # fmt: skip
+        "parameters": copied(model.state_dict()),
+        "gradients": copied(model.gradients()),
+        "rng": model._rng.bit_generator.state,
+        "record": sorted(vars(model)),
+    }
     given = {name: np.array(value) for name, value in inputs.items() if name != "past_key_values"}
     trace(model, inputs)
     assert before["record"] == sorted(vars(model))
@@ -65,9 +67,11 @@ def test_it_says_what_it_was_made_from(mode, backend):
     same_bits(found.parameters, copied(model.state_dict()))
     past = inputs["past_key_values"][0]
     for name, expected in (
-        ("input_ids", inputs["input_ids"]), ("labels", inputs["labels"]),
-        ("past_key_values.0.0", past[0]), ("past_key_values.0.1", past[1]),
-    ):  # fmt: skip
+        ("input_ids", inputs["input_ids"]),
+        ("labels", inputs["labels"]),
+        ("past_key_values.0.0", past[0]),
+        ("past_key_values.0.1", past[1]),
+    ):
         np.testing.assert_array_equal(found.inputs[name], expected)
     assert len(found.inputs) == 4
     assert any(name.endswith(".dropout") for name in found) == (mode == "train")
@@ -183,9 +187,12 @@ def test_from_every_layer_at_once(backend):
         key = f"{name.removeprefix('nezha.')}.grad"
         np.testing.assert_array_equal(found[key], to_host(gradient), err_msg=key)
     assert {n for n in found.inputs if n.startswith("upstream")} == {
-        "upstream.hidden_states.0", "upstream.hidden_states.1", "upstream.hidden_states.2",
-        "upstream.attentions.1", "upstream.prediction_logits",
-    }  # fmt: skip
+        "upstream.hidden_states.0",
+        "upstream.hidden_states.1",
+        "upstream.hidden_states.2",
+        "upstream.attentions.1",
+        "upstream.prediction_logits",
+    }
     assert not any("output" in name for name in found.inputs)
 
 

@@ -65,7 +65,7 @@ CONFIGS = {
     "a function that is none": (config(hidden_act="import os"), "hidden_act: expected one of"),
     "no dropout": (config(hidden_dropout_prob=1.0), "hidden_dropout_prob: expected a number in"),
     "a boolean in words": (config(is_decoder="false"), "is_decoder: expected True or False"),
-}  # fmt: skip
+}
 # describe_folder lists another model, and says that it can't be loaded
 OTHER_MODELS = {
     "a type in a list": (config(model_type=["nezha"]), "config.json says model_type .'nezha'"),
@@ -90,9 +90,12 @@ VOCABULARIES = {
     "300,000 equal lines": (VOCABULARY + b"a\n" * 300_000, "line 14: 'a' stands in"),
     "no special token": (b"a\nb\n", "missing among its 2 tokens"),
     "other special tokens": (b"<pad>\n<unk>\n<s>\n</s>\n<mask>\n", "missing among its 5 tokens"),
-    "a JSON vocabulary": (json.dumps({t: i for i, t in enumerate(TOKENS)}).encode(), "missing amon"),
+    "a JSON vocabulary": (
+        json.dumps({t: i for i, t in enumerate(TOKENS)}).encode(),
+        "missing amon",
+    ),
     "a pointer of git-lfs": (b"version https://git-lfs.github.com/spec/v1\nsize 1\n", "missing am"),
-}  # fmt: skip
+}
 IDS = WHOLE["model"]["vocab"]
 TOKENIZERS = {
     "nothing": (b"", "not valid JSON"),

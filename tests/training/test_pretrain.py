@@ -122,8 +122,12 @@ def test_the_held_out_examples_are_the_same_in_every_run(corpus):
     a, b = (prepare(corpus, PretrainOptions(**(vars(OPTIONS) | {"seed": s}))) for s in (0, 7))
     assert all(np.array_equal(a.held_out[name], b.held_out[name]) for name in a.held_out)
     assert set(a.held_out) == {
-        "input_ids", "token_type_ids", "attention_mask", "labels", "next_sentence_label",
-    }  # fmt: skip
+        "input_ids",
+        "token_type_ids",
+        "attention_mask",
+        "labels",
+        "next_sentence_label",
+    }
     asked = a.held_out["labels"] != -100
     assert 0 < asked.mean() < 0.5
     assert not np.isin(a.held_out["labels"][asked], list(a.tokenizer.special_ids - {1})).any()

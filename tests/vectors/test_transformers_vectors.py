@@ -196,9 +196,12 @@ def test_a_mistake_in_the_inputs_is_seen(name, mistake, backend):
 
 @pytest.mark.parametrize(
     ("name", "field"),
-    [("cross-right", "past_key_values"), ("decoder-clipped-right", "past_key_values"),
-     ("cross-right", "cross_attentions")],
-)  # fmt: skip
+    [
+        ("cross-right", "past_key_values"),
+        ("decoder-clipped-right", "past_key_values"),
+        ("cross-right", "cross_attentions"),
+    ],
+)
 def test_a_dropped_upstream_gradient_is_seen(name, field, backend):
     """Negative control: the gradient does depend on what the caller does with these outputs."""
     case = Recorded.from_file(name, backend)

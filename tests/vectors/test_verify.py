@@ -81,9 +81,12 @@ WRONG = {
     "integers": ("pooler", lambda a: a.astype(np.int64), "int64 where float32 or float64"),
     "a gradient": ("encoder.layer.1.grad", np.negative, "1 of .* first encoder.layer.1.grad"),
     "a key bias": (
-        "encoder.layer.0.attention.self.key.bias.grad", lambda a: a + 1e-3, "key.bias.grad"),
+        "encoder.layer.0.attention.self.key.bias.grad",
+        lambda a: a + 1e-3,
+        "key.bias.grad",
+    ),
     "the past": ("past_key_values.0.1.grad", lambda a: a * 1.001, "past_key_values.0.1.grad"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", WRONG)
@@ -240,9 +243,13 @@ def test_damaged_vectors_are_an_error(tmp_path):
     path = vectors / "cases" / "nsp.json"
     about = json.loads(path.read_text(encoding="utf-8"))
     for change in (
-        {"expected": ["nothing"]}, {"config": {"hidden_size": 7}}, {"tolerance": {}}, {"expected": 1},
-        {"name": "other"}, {"tolerance": {"float32": 1e-5, "float64": "x"}},
-    ):  # fmt: skip
+        {"expected": ["nothing"]},
+        {"config": {"hidden_size": 7}},
+        {"tolerance": {}},
+        {"expected": 1},
+        {"name": "other"},
+        {"tolerance": {"float32": 1e-5, "float64": "x"}},
+    ):
         path.write_text(json.dumps(about | change), encoding="utf-8")
         with pytest.raises(FileError, match=r"nsp\.json: "):
             verify(results, vectors)

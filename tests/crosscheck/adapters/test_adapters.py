@@ -32,10 +32,12 @@ def model_of(class_name, dtype="float64", seed=0, **values):
     sizes |= {"intermediate_size": 40, "max_relative_position": 3, "max_position_embeddings": 16}
     model = getattr(minizha, class_name)(NezhaConfig(**sizes | values), dtype=dtype)
     rng = np.random.default_rng(seed)
-    model.load_state_dict({
-        name: rng.normal(0, 0.2, p.shape) + name.endswith("LayerNorm.weight")
-        for name, p in model.state_dict().items()
-    })  # fmt: skip
+    model.load_state_dict(
+        {
+            name: rng.normal(0, 0.2, p.shape) + name.endswith("LayerNorm.weight")
+            for name, p in model.state_dict().items()
+        }
+    )
     return model
 
 

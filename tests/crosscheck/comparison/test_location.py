@@ -84,8 +84,11 @@ def test_hidden_entries_do_not_make_a_rule():
 
 
 @given(
-    seed=st.integers(0, 2**32 - 1), low=st.integers(-4, 4), past=st.integers(0, 3), above=st.booleans()
-)  # fmt: skip
+    seed=st.integers(0, 2**32 - 1),
+    low=st.integers(-4, 4),
+    past=st.integers(0, 3),
+    above=st.booleans(),
+)
 def test_some_entries_may_agree_by_chance(seed, low, past, above):
     d = distance(30, 30 + past, past)
     pattern = (d >= low) if above else (d <= low)
@@ -213,8 +216,11 @@ def test_a_number_and_a_row():
 
 
 @given(
-    L=st.integers(1, 70), J=st.integers(1, 130), seed=st.integers(0, 2**32 - 1), size=st.integers(1, 99)
-)  # fmt: skip
+    L=st.integers(1, 70),
+    J=st.integers(1, 130),
+    seed=st.integers(0, 2**32 - 1),
+    size=st.integers(1, 99),
+)
 def test_a_cell_holds_the_largest_error_of_its_entries(L, J, seed, size):
     rng = np.random.default_rng(seed)
     ours, theirs = rng.standard_normal((2, 2, 2, L, J))

@@ -36,11 +36,16 @@ def random_case(seed):
     kind = KINDS[seed % len(KINDS)]
     D, N = ((16, 4), (32, 2), (48, 6), (96, 6))[rng.integers(4)]
     config = NezhaConfig(
-        vocab_size=60, hidden_size=D, num_attention_heads=N, intermediate_size=2 * D, num_labels=3,
-        num_hidden_layers=int(rng.choice([1, 2, 4, 8])), max_relative_position=int(rng.choice([2, 64])),
+        vocab_size=60,
+        hidden_size=D,
+        num_attention_heads=N,
+        intermediate_size=2 * D,
+        num_labels=3,
+        num_hidden_layers=int(rng.choice([1, 2, 4, 8])),
+        max_relative_position=int(rng.choice([2, 64])),
         hidden_act=str(rng.choice(["gelu", "relu", "silu", "tanh"])),
         is_decoder=bool(rng.random() < 0.3 and kind != "NezhaForMultipleChoice"),
-    )  # fmt: skip
+    )
     model, std = getattr(minizha, kind)(config, dtype="float64"), rng.choice([0.02, 0.1, 0.3])
     arrays = {
         name: name.endswith("LayerNorm.weight") + std * rng.standard_normal(a.shape)

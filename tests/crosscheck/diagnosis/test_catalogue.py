@@ -22,9 +22,10 @@ def strangers(kind):
     used = {
         word
         for cls in own
-        for value in vars(cls).values() if hasattr(value, "__code__")
+        for value in vars(cls).values()
+        if hasattr(value, "__code__")
         for word in value.__code__.co_names
-    }  # fmt: skip
+    }
     rules = methods & set(dir(Rules))
     return {n for n in methods - rules - used if not n.startswith("_")}, rules
 

@@ -16,9 +16,17 @@ from tests.support.tiny_models import TINY
 
 CASES = TINY | {f"seeded: {name}": case for name, case in SEEDED.items()} | HEADS
 ORDER = [
-    "plain", "dropout and everything", "mask 2-D, padded", "decoder and everything", "past",
-    "seeded: cross", "seeded: uneven", "seeded: hidden row", "seeded: large eps", *CASES,
-]  # fmt: skip
+    "plain",
+    "dropout and everything",
+    "mask 2-D, padded",
+    "decoder and everything",
+    "past",
+    "seeded: cross",
+    "seeded: uneven",
+    "seeded: hidden row",
+    "seeded: large eps",
+    *CASES,
+]
 """Most mistakes change something in one of the first."""
 BELOW_FLOAT32 = {"loss_log_epsilon"}
 """What they change is less than what rounding changes, in models as small as these."""
@@ -160,8 +168,9 @@ def test_where_arrays_are_the_same_both_mistakes_are_named():
     ours, theirs = traced("plain"), mistake_in("plain", "zero_table")
     until = list(ours)[: list(ours).index(SCORES) + 1]
     assert set(found_in(ours, {n: theirs[n] for n in until}, SCORES)) >= {
-        "zero_table", "no_relative_key",
-    }  # fmt: skip
+        "zero_table",
+        "no_relative_key",
+    }
     assert found_in(ours, theirs, SCORES) == ["zero_table"]
 
 

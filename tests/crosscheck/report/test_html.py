@@ -20,7 +20,7 @@ from tests.support.report_cases import (
     hostile,
     names,
     with_nan,
-)  # fmt: skip
+)
 
 
 class Page(HTMLParser):
@@ -53,9 +53,25 @@ class Page(HTMLParser):
 
 
 ALLOWED_ATTRIBUTES = {
-    "lang", "charset", "http-equiv", "content", "name", "class", "viewbox", "width", "height", "role",
-    "aria-label", "x", "y", "d", "cx", "cy", "r", "transform",
-}  # fmt: skip
+    "lang",
+    "charset",
+    "http-equiv",
+    "content",
+    "name",
+    "class",
+    "viewbox",
+    "width",
+    "height",
+    "role",
+    "aria-label",
+    "x",
+    "y",
+    "d",
+    "cx",
+    "cy",
+    "r",
+    "transform",
+}
 
 
 def dangers(text):
