@@ -1,8 +1,8 @@
-"""The commands: what they print, and for every error one line and the exit status 2."""
+"""The commands: their output, and for every error one line and the exit status 2."""
 
 import os
 
-# keeps what HF_HUB_OFFLINE says when it is imported: not what it says in these tests
+# reads HF_HUB_OFFLINE when it is imported, so import it before the tests set that variable
 import huggingface_hub.constants  # noqa: F401
 import pytest
 
@@ -14,7 +14,7 @@ from tests.support.short_runs import DOCUMENT, TINY, train_into
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    # a name that is no folder may be an id of the hub
+    # a name that is not a folder may be an id of the hub
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (tmp_path / "corpus.txt").write_text(DOCUMENT * 4, "utf-8")
 
@@ -26,7 +26,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def failed(capsys):
-    """Run a command that must fail; its one line."""
+    """Run a command that must fail; return its one line of error."""
 
     def run(*arguments):
         try:
@@ -157,7 +157,7 @@ def test_errors(arguments, message, failed, trained):
 
 
 def test_what_is_not_written_over(failed):
-    """The places are looked at before the training, not after it."""
+    """The output folder is checked before the training, not after it."""
     os.makedirs("m/model.safetensors")
     line = failed("pretrain", *TINY, "--steps", 10**9, "--corpus", "corpus.txt", "--out", "m")
     assert line == "m/model.safetensors: can't be written: it is a folder"

@@ -1,4 +1,4 @@
-"""What README and docs say is so: named tests exist, links lead somewhere, code runs."""
+"""README and docs are true: named tests and linked files exist, code and commands run."""
 
 import json
 import re
@@ -133,7 +133,7 @@ def test_commands_are_found_where_pages_show_them():
 
 
 def follow(record, path):
-    """What a path such as ``record.nezha.encoder[0].pooler`` leads to."""
+    """The value at a path such as ``record.nezha.encoder[0].pooler``."""
     for name, place in re.findall(r"\.(\w+)|\[(\d+)\]", path):
         record = getattr(record, name) if name else record[int(place)]
     return record
@@ -147,7 +147,7 @@ def test_every_path_through_the_record_leads_to_an_array():
     assert paths
     for path in paths:
         assert isinstance(follow(out.record, path), np.ndarray), path
-    with pytest.raises(AttributeError):  # as it was called once
+    with pytest.raises(AttributeError):  # a former name
         follow(out.record, ".nezha.encoder[0].self_attention.attention.scores")
 
 
@@ -174,7 +174,7 @@ def test_the_counts_of_the_readme_are_right():
     live = (ROOT / "tests/model/test_transformers_live.py").read_text("utf-8")
     seeds = int(re.search(r"^SEEDS = (\d+)$", live, re.M)[1])
     wrong = sum(map(len, WRONG.values()))
-    models = len(vectors["cases"]) - 1  # and the one that an optimizer trains
+    models = len(vectors["cases"]) - 1  # the last one is that of the optimizer
     for count in (
         f"of {models} models,",
         f"computes for {models} small models",
