@@ -32,6 +32,7 @@ PAGES = sorted(
         *ROOT.glob("docs/*.md"),
         *ROOT.glob("vectors/*.md"),
         *ROOT.glob("vectors/v1/*.md"),
+        *ROOT.glob("tests/**/*.md"),
     ]
 )
 NAMED_TEST = re.compile(r"`(test_\w+)`")

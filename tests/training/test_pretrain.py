@@ -21,6 +21,7 @@ from minizha.training.options import PretrainOptions
 from minizha.training.pretrain import new_model, prepare, train
 from minizha.training.run import run
 from minizha.training.step import BatchMetrics
+from tests.support.shell_commands import run_in_shell, shells
 from tests.support.short_runs import DOCUMENT
 
 OPTIONS = PretrainOptions(
@@ -73,6 +74,18 @@ def test_what_a_run_leaves(corpus, tmp_path, backend, capsys):
         f"try: minizha fill-mask '曹操引[MASK]来攻' --model {shlex.quote(str(out))}\n"
     )
     assert "4/4" in captured.err
+
+
+@pytest.mark.parametrize("shell", shells())
+def test_the_command_that_a_run_prints_last_can_be_typed_as_printed(
+    shell, corpus, tmp_path, capsys
+):
+    folder = str(tmp_path / "a model's folder [1]")
+    run(corpus, folder, OPTIONS, "numpy", 1)
+    printed = capsys.readouterr().out
+    command = printed[printed.rindex("minizha fill-mask") :].strip()
+    (call,) = run_in_shell(command, shells()[shell], tmp_path / "shell")
+    assert call == ["minizha", "fill-mask", "曹操引[MASK]来攻", "--model", folder]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
