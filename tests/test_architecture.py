@@ -1,4 +1,4 @@
-"""Imports run downward only, and ops/ knows neither parameters nor files nor one library alone."""
+"""Imports run downward only; ops/ knows no parameters, no files, and no single array library."""
 
 import ast
 import sys
@@ -11,7 +11,7 @@ import minizha
 
 ROOT = Path(minizha.__file__).parent
 
-# from the top down; what stands in one row may import each other, but not in circles
+# from the top down; modules in one row may import each other, but not in circles
 LAYERS = (
     {"cli", "__main__"},
     {"", "training", "crosscheck"},  # "" is minizha itself: the public names
@@ -27,13 +27,13 @@ LAYERS = (
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 MATHEMATICS = {"ops": {"backend", "ops"}, "kernels": {"backend", "ops", "kernels"}}
-"""The two parts that know no parameters and no files, and what each may import of minizha."""
-HOST_ONLY = {"relative_table", "labelled_rows"}  # made or looked at on the host, then moved
+"""The two folders that know no parameters and no files, and what each may import of minizha."""
+HOST_ONLY = {"relative_table", "labelled_rows"}  # computed or checked on the host, then copied
 NUMPY_TYPES = {"random", "Generator", "ndarray", "float32", "float64", "int64", "bool_"}
 
 
 def modules() -> dict[str, str]:
-    """Name and source of every module; a package's own is called like the package."""
+    """{name: source} of every module; ``__init__.py`` has the name of its package."""
     found = {}
     for path in sorted(ROOT.rglob("*.py")):
         parts = path.relative_to(ROOT.parent).with_suffix("").parts
@@ -46,7 +46,7 @@ MODULES = modules()
 
 
 def imports(source: str, known=MODULES) -> Iterator[str]:
-    """Every module that the source imports, inside of functions too."""
+    """Every module that the source imports, inside functions too."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -57,33 +57,33 @@ def imports(source: str, known=MODULES) -> Iterator[str]:
             yield from inner or {node.module}
 
 
-def part(module: str) -> str:
+def top_name(module: str) -> str:
     """``minizha.ops.linear`` belongs to ``ops``."""
     return [*module.split("."), ""][1]
 
 
-def upward(name: str, source: str) -> list[str]:
+def upward_imports(name: str, source: str) -> list[str]:
     """The imports of a module that do not run downward."""
     ours = [module for module in imports(source) if module.split(".")[0] == "minizha"]
-    own = LEVEL[part(name)]
-    return [module for module in ours if LEVEL[part(module)] < own or (module == name)]
+    own = LEVEL[top_name(name)]
+    return [module for module in ours if LEVEL[top_name(module)] < own or (module == name)]
 
 
-def foreign(source: str, own: str = "ops") -> set[str]:
-    """What a module of ops/ or kernels/ imports and should not."""
+def forbidden_imports(source: str, own: str = "ops") -> set[str]:
+    """Imports of a module of ops/ or kernels/ that are not allowed."""
     allowed = {*sys.stdlib_module_names, "numpy"}
     return {
         module
         for module in imports(source)
         if not (
             module.split(".")[0] in allowed
-            or (module.startswith("minizha.") and part(module) in MATHEMATICS[own])
+            or (module.startswith("minizha.") and top_name(module) in MATHEMATICS[own])
         )
     }
 
 
 def numpy_maths(source: str) -> list[str]:
-    """Each ``np.name`` that computes, outside of the functions that work on the host."""
+    """Each ``np.name`` that computes, outside the functions that work on the host."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and node.name in HOST_ONLY:
@@ -103,8 +103,8 @@ def numpy_maths(source: str) -> list[str]:
     ]
 
 
-def circle(graph: dict[str, set[str]]) -> list[str]:
-    """A path from a module through its imports back to itself; empty where there is none."""
+def import_circle(graph: dict[str, set[str]]) -> list[str]:
+    """A path from a module through its imports back to itself; empty if there is none."""
     done: set[str] = set()
 
     def walk(name: str, path: list[str]) -> list[str]:
@@ -123,28 +123,28 @@ def circle(graph: dict[str, set[str]]) -> list[str]:
 
 
 def test_every_part_has_its_layer():
-    parts = {part(name) for name in MODULES}
-    assert parts <= LEVEL.keys(), "a new part of the package: say in LAYERS where it stands"
+    parts = {top_name(name) for name in MODULES}
+    assert parts <= LEVEL.keys(), "a new module or folder of the package: enter it in LAYERS"
     assert {"ops", "model", "backend", "errors"} <= parts
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_imports_run_downward_only(name):
-    assert upward(name, MODULES[name]) == []
+    assert upward_imports(name, MODULES[name]) == []
 
 
 def test_imports_do_not_run_in_circles():
     graph = {name: set(imports(source)) & MODULES.keys() for name, source in MODULES.items()}
     assert sum(map(len, graph.values())) > 50
-    assert circle(graph) == []
+    assert import_circle(graph) == []
 
 
-@pytest.mark.parametrize("name", [n for n in MODULES if part(n) in MATHEMATICS])
+@pytest.mark.parametrize("name", [n for n in MODULES if top_name(n) in MATHEMATICS])
 def test_ops_know_no_parameters_no_config_and_no_files(name):
-    assert foreign(MODULES[name], part(name)) == set()
+    assert forbidden_imports(MODULES[name], top_name(name)) == set()
 
 
-@pytest.mark.parametrize("name", [n for n in MODULES if part(n) == "ops"])
+@pytest.mark.parametrize("name", [n for n in MODULES if top_name(n) == "ops"])
 def test_ops_ask_the_array_for_its_library(name):
     assert numpy_maths(MODULES[name]) == []
 
@@ -168,12 +168,12 @@ def test_ops_ask_the_array_for_its_library(name):
     ],
 )
 def test_an_import_upward_is_found(name, source, expected):
-    assert upward(name, source) == expected
+    assert upward_imports(name, source) == expected
 
 
 def test_a_relative_import_is_refused():
     with pytest.raises(AssertionError, match="relative"):
-        upward("minizha.ops.new", "from .linear import linear")
+        upward_imports("minizha.ops.new", "from .linear import linear")
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_a_relative_import_is_refused():
     ],
 )
 def test_a_foreign_import_is_found(source, expected):
-    assert foreign(source) == expected
+    assert forbidden_imports(source) == expected
 
 
 @pytest.mark.parametrize(
@@ -212,6 +212,6 @@ def test_maths_of_numpy_alone_is_found(source, expected):
 
 
 def test_a_circle_is_found():
-    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set()}) == ["b", "c", "b"]
-    assert circle({"a": {"b", "c"}, "b": {"d"}, "c": {"d"}, "d": set()}) == []
-    assert circle({"a": {"a"}}) == ["a", "a"]
+    assert import_circle({"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set()}) == ["b", "c", "b"]
+    assert import_circle({"a": {"b", "c"}, "b": {"d"}, "c": {"d"}, "d": set()}) == []
+    assert import_circle({"a": {"a"}}) == ["a", "a"]

@@ -1,4 +1,4 @@
-"""backend.py: the choice of the array library, and the functions in which the two differ."""
+"""backend.py: the choice of the array library, and the functions that differ between the two."""
 
 import sys
 from types import ModuleType
@@ -84,7 +84,7 @@ def test_namespace_follows_the_arrays():
 def test_namespace_without_cupy(monkeypatch):
     monkeypatch.delitem(sys.modules, "cupy")
     assert backend.namespace(np.ones(2)) is np
-    monkeypatch.setitem(sys.modules, "cupy", None)  # an import that failed leaves this
+    monkeypatch.setitem(sys.modules, "cupy", None)  # a failed import leaves this
     assert backend.namespace(np.ones(2)) is np
     assert "cupy" not in sys.modules or sys.modules["cupy"] is None
 

@@ -1,4 +1,4 @@
-"""One wording for each kind of value: what is accepted, what is refused, and what is said."""
+"""checks.py: which values are accepted, which are refused, and the messages."""
 
 import re
 

@@ -1,24 +1,24 @@
-"""The commands: what they print, and for every error one line and the exit status 2."""
+"""The commands: their output, and for every error one line and the exit status 2."""
 
 import os
 import re
 import shlex
 import sys
 
-# keeps what HF_HUB_OFFLINE says when it is imported: not what it says in these tests
+# reads HF_HUB_OFFLINE when it is imported, so import it before the tests set that variable
 import huggingface_hub.constants  # noqa: F401
 import pytest
 
 from minizha import NezhaForPreTraining, NezhaModel, NezhaTokenizer
 from minizha.cli import EXAMPLES, _parser, main
-from tests.support.pasted import SHELLS, arguments_of
+from tests.support.shell_commands import arguments_of, shells
 from tests.support.short_runs import DOCUMENT, TINY, train_into
 
 
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    # a name that is no folder may be an id of the hub
+    # a name that is not a folder may be an id of the hub
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (tmp_path / "corpus.txt").write_text(DOCUMENT * 4, "utf-8")
 
@@ -30,7 +30,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def failed(capsys):
-    """Run a command that must fail; its one line."""
+    """Run a command that must fail; return its one line of error."""
 
     def run(*arguments):
         try:
@@ -103,7 +103,7 @@ def test_every_command_shows_an_example_of_itself(command, capsys):
         assert f"{command} {name}" in EXAMPLES
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("shell", sorted(shells()))
 @pytest.mark.parametrize("command", EXAMPLES)
 def test_every_example_can_be_pasted_into_a_shell(command, shell, tmp_path):
     arguments = arguments_of(EXAMPLES[command], shell, tmp_path)
@@ -112,7 +112,7 @@ def test_every_example_can_be_pasted_into_a_shell(command, shell, tmp_path):
     _parser().parse_args(arguments)  # and its options exist
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("shell", sorted(shells()))
 @pytest.mark.parametrize(
     "line", ["minizha fill-mask 一[MASK]", "minizha info a folder [1]", "minizha info 'm"]
 )
@@ -132,7 +132,7 @@ def test_commands_in_error_messages_can_be_pasted_too(failed, monkeypatch, tmp_p
     found += commands_in(failed(*train))
     assert found[1:] == ["pip install cupy-cuda12x", "pip install cupy-cuda13x"]
     for line in found:
-        for shell in SHELLS:
+        for shell in sorted(shells()):
             assert arguments_of(line, shell, tmp_path) == line.split()[1:]
 
 
@@ -208,7 +208,7 @@ def test_errors(arguments, message, failed, trained):
 
 
 def test_what_is_not_written_over(failed):
-    """The places are looked at before the training, not after it."""
+    """The output folder is checked before the training, not after it."""
     os.makedirs("m/model.safetensors")
     line = failed("pretrain", *TINY, "--steps", 10**9, "--corpus", "corpus.txt", "--out", "m")
     assert line == "m/model.safetensors: can't be written: it is a folder"

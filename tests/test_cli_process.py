@@ -50,7 +50,7 @@ def test_errors_and_guesses_through_the_command(trained):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("minizha: error: text: expected [MASK]")
     assert done.stderr.count("\n") == 1
-    # a terminal that knows no Chinese
+    # a terminal without Chinese characters
     environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONWARNINGS": "error"}
     done = command("fill-mask", "一[MASK]", "--model", trained, "--top-k", 35, env=environment)
     assert (done.returncode, done.stderr) == (0, "")
@@ -91,7 +91,7 @@ def test_help_needs_no_numpy():
 
 
 def interrupted(seconds=30):
-    """Ctrl-C once the bar moves, in a pretrain that would take for ever."""
+    """Start a very long pretrain, and press Ctrl-C once the progress bar moves."""
     process = subprocess.Popen(
         [*COMMAND, "pretrain", *TINY, "--steps", "1000000", "--corpus", "corpus.txt", "--out", "m"],
         stdout=subprocess.PIPE,

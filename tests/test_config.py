@@ -1,4 +1,4 @@
-"""NezhaConfig: every field checked, every fault named, unknown keys kept."""
+"""NezhaConfig: every field is checked, every fault is named, unknown keys are stored."""
 
 import copy
 import json
@@ -119,7 +119,7 @@ def test_all_faults_are_reported_at_once():
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "kept"),
+    ("name", "value", "stored"),
     [
         ("vocab_size", np.int64(50), 50),
         ("hidden_dropout_prob", 0, 0.0),
@@ -133,10 +133,10 @@ def test_all_faults_are_reported_at_once():
         ("id2label", {"0": "no", "1": "yes"}, {0: "no", 1: "yes"}),
     ],
 )
-def test_good_values(name, value, kept):
+def test_good_values(name, value, stored):
     found = getattr(NezhaConfig(**{name: value}), name)
-    assert found == kept
-    assert type(found) is type(kept)
+    assert found == stored
+    assert type(found) is type(stored)
 
 
 def test_names_of_labels_and_their_number_follow_from_each_other():
@@ -149,7 +149,7 @@ def test_names_of_labels_and_their_number_follow_from_each_other():
 
 
 def test_unknown_keys_are_kept(tmp_path):
-    """Also those that are called like a method or like the dictionary that keeps them."""
+    """Also those with the name of a method, or of the dictionary that stores them."""
     unknown = {"embedding_size": 128, "use_relative_position": True, "extra": 1, "replace": [None]}
     config = NezhaConfig(**unknown)
     assert config.embedding_size == 128
@@ -187,7 +187,7 @@ def test_a_value_that_json_does_not_have(value):
         NezhaConfig(embedding_size=value).to_json()
 
 
-# what Transformers 4.37.2 writes: only what differs from its defaults, and a few names more
+# what Transformers 4.37.2 writes: values that differ from its defaults, and a few others
 WRITTEN_BY_TRANSFORMERS = """{
   "_name_or_path": "somewhere", "architectures": ["NeZhaForMaskedLM"],
   "attention_probs_dropout_prob": 0.1, "bos_token_id": 2, "classifier_dropout": 0.1,
@@ -233,9 +233,9 @@ FILES = {
 }
 
 
-@pytest.mark.parametrize("kind", FILES)
-def test_bad_files(kind, tmp_path):
-    text, message = FILES[kind]
+@pytest.mark.parametrize("fault", FILES)
+def test_bad_files(fault, tmp_path):
+    text, message = FILES[fault]
     path = tmp_path / "config.json"
     path.write_text(text, "utf-8")
     with pytest.raises(FileError, match="^" + re.escape(f"{path}: ") + f".*{message}"):

@@ -1,4 +1,4 @@
-"""``minizha convert`` and ``minizha info``: any checkpoint that can be read, written and described."""
+"""``minizha convert`` and ``minizha info``: every readable checkpoint is rewritten and described."""
 
 import json
 
@@ -33,9 +33,9 @@ WRITERS = {
 POOLER = ("nezha.pooler.dense.weight", "nezha.pooler.dense.bias")
 
 
-def folder_of(path, arrays, kind="safetensors", config=CONFIG, **more):
+def folder_of(path, arrays, file_format="safetensors", config=CONFIG, **more):
     path.mkdir()
-    name, write = WRITERS[kind]
+    name, write = WRITERS[file_format]
     arrays = {name: a for name, a in arrays.items() if isinstance(a, np.ndarray)}
     (path / name).write_bytes(write(arrays))
     (path / "config.json").write_text(config.to_json(**more), "utf-8")
@@ -52,17 +52,17 @@ def assert_same(found, expected):
         np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
 
 
-# the optimizer's 1,640 tensors of a few numbers each are more than a .bin of that size may hold
+# its 1,640 tiny optimizer tensors exceed the number of tensors allowed in a .bin of this size
 HEAVY = ("TensorFlow", "TensorFlow, :0")
 
 
 @pytest.mark.parametrize(
-    ("scheme", "kind"),
+    ("scheme", "file_format"),
     [(s, k) for s in SCHEMES for k in WRITERS if k == "safetensors" or s not in HEAVY],
 )
-def test_every_port_in_every_file(scheme, kind, tmp_path):
+def test_every_port_in_every_file(scheme, file_format, tmp_path):
     expected = parameters()
-    source = folder_of(tmp_path / "source", SCHEMES[scheme](expected), kind)
+    source = folder_of(tmp_path / "source", SCHEMES[scheme](expected), file_format)
     done = convert(source, tmp_path / "target")
     assert (done.model_class, done.tensors, done.missing) == (
         "NezhaForPreTraining",
@@ -70,8 +70,9 @@ def test_every_port_in_every_file(scheme, kind, tmp_path):
         (),
     )
     assert [path.name for path in sorted((tmp_path / "target").iterdir())] == [
-        "config.json", "model.safetensors",
-    ]  # fmt: skip
+        "config.json",
+        "model.safetensors",
+    ]
     assert_same(arrays_in(tmp_path / "target"), expected)
     model, info = NezhaForPreTraining.from_pretrained(tmp_path / "target", output_loading_info=True)
     assert info == ((), ())
@@ -108,21 +109,26 @@ def test_half_precision_becomes_float32(tmp_path):
 
 
 def test_as_the_released_checkpoint_is(tmp_path):
-    """A class in an old spelling, a pooler that it does not use, position buffers, no next-sentence
-    head: all parameters are kept, and every class that has use for them finds them."""
+    """An old spelling of the class, a pooler that it does not use, position buffers, no next-sentence
+    head: all parameters are stored, and every class that uses them loads them."""
     arrays = parameters()
     for name in ("cls.seq_relationship.weight", "cls.seq_relationship.bias"):
         del arrays[name]
     buffer = "nezha.encoder.layer.0.attention.self.relative_positions_encoding.positions_encoding"
     extra = {buffer: np.ones((4, 4, 4)), "something.else": np.ones(3)}
     source = folder_of(
-        tmp_path / "source", arrays | extra, "zip",
-        architectures=["NeZhaForMaskedLM"], embedding_size=128,
-    )  # fmt: skip
+        tmp_path / "source",
+        arrays | extra,
+        "zip",
+        architectures=["NeZhaForMaskedLM"],
+        embedding_size=128,
+    )
     done = convert(source, tmp_path / "target")
     assert (done.model_class, done.missing, done.left_out) == (
-        "NezhaForMaskedLM", (), ("something.else",),
-    )  # fmt: skip
+        "NezhaForMaskedLM",
+        (),
+        ("something.else",),
+    )
     assert str(done).splitlines()[1] == "left out: something.else"
     assert_same(arrays_in(tmp_path / "target"), arrays)
     with pytest.warns(CheckpointWarning, match=r"left over: nezha\.pooler"):
@@ -140,21 +146,21 @@ def test_onto_itself(tmp_path):
     assert_same(arrays_in(folder), expected)
 
 
-@pytest.mark.parametrize("kind", CLASSES)
-def test_every_class_knows_itself(kind, tmp_path):
-    model = kind(CONFIG, seed=3)
+@pytest.mark.parametrize("model_class", CLASSES)
+def test_every_class_knows_itself(model_class, tmp_path):
+    model = model_class(CONFIG, seed=3)
     model.save_pretrained(tmp_path / "a")
     done = convert(tmp_path / "a", tmp_path / "b")
-    assert (done.model_class, done.missing, done.left_out) == (kind.__name__, (), ())
+    assert (done.model_class, done.missing, done.left_out) == (model_class.__name__, (), ())
     assert_same(arrays_in(tmp_path / "b"), model.state_dict())
-    assert describe_folder(tmp_path / "b").endswith(f"as {kind.__name__}: complete")
-    # and where nobody said, by its heads; one choice looks like one number of a regression
-    said = {
+    assert describe_folder(tmp_path / "b").endswith(f"as {model_class.__name__}: complete")
+    # without the class in the config, it follows from the heads; multiple choice looks like regression
+    inferred = {
         "NezhaForMultipleChoice": "NezhaForSequenceClassification",
-    }.get(kind.__name__, kind.__name__)
-    names = dict.fromkeys(kind.shapes(CONFIG))
-    assert class_of(CONFIG, names).__name__ == said
-    assert class_of(CONFIG.replace(architectures=["Unknown", 3]), names).__name__ == said
+    }.get(model_class.__name__, model_class.__name__)
+    names = dict.fromkeys(model_class.shapes(CONFIG))
+    assert class_of(CONFIG, names).__name__ == inferred
+    assert class_of(CONFIG.replace(architectures=["Unknown", 3]), names).__name__ == inferred
 
 
 def test_refused_and_nothing_written(tmp_path):

@@ -1,4 +1,4 @@
-"""Whole files: a reader never finds half of one, and every failure names the path."""
+"""Files are complete or absent: a reader never finds half of one, and every failure names the path."""
 
 import errno
 import os

@@ -1,8 +1,8 @@
-"""The stand-in for CuPy: does it refuse what CuPy refuses, and does it see every wait?
+"""The stand-in for CuPy refuses what CuPy refuses, and counts every wait for the device.
 
 A stand-in that is more lenient than CuPy would let the suite pass here and fail on a GPU. So the
-rules below run on the real CuPy too, where it is installed: on a machine without a GPU those that
-raise before CuPy asks the device (an array at a made-up address is enough), with a GPU all of them.
+rules below also run on the real CuPy if it is installed: without a GPU, those that raise before CuPy
+needs the device (an array at a made-up address is enough); with a GPU, all of them.
 """
 
 import inspect
@@ -26,7 +26,7 @@ POSITIONAL = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_
 
 
 def arrays(xp, make):
-    """The operands of the rules: x (2, 3), ids (4,), mask (2, 3), zero () and their like in NumPy."""
+    """The operands of the rules: x (2, 3), ids (4,), mask (2, 3), zero () and host, a NumPy array."""
     return SimpleNamespace(
         x=make((2, 3), "f4"),
         column=make((3, 1), "f4"),
@@ -47,7 +47,7 @@ def a():
 # --- what CuPy refuses; `error` is also the error of the real one ---------------------------------
 
 REFUSED = {
-    # before CuPy asks the device, so checked without a GPU
+    # raised before CuPy needs the device, so they are checked without a GPU
     "conversion": (TypeError, lambda xp, a: np.asarray(a.x)),
     "conversion in a list": (TypeError, lambda xp, a: np.asarray([a.x, a.x])),
     "array interface": (AttributeError, lambda xp, a: a.x.__array_interface__),
@@ -91,7 +91,7 @@ REFUSED = {
     ),
     "add.at of booleans": (TypeError, lambda xp, a: xp.add.at(a.mask, a.ids, True)),
     "add.at a float index": (IndexError, lambda xp, a: xp.add.at(a.x, a.x, 1.0)),
-    # the device comes first here, so the real one is asked on a GPU only
+    # these need the device first, so the real CuPy is tested on a GPU only
     "x + NumPy": (TypeError, lambda xp, a: a.x + a.host),
     "NumPy + x": (TypeError, lambda xp, a: a.host + a.x),
     "x += NumPy": (TypeError, lambda xp, a: operator.iadd(a.x, a.host)),
@@ -141,15 +141,15 @@ def test_refuses_what_cupy_refuses(rule, a):
 
 
 def test_numpy_itself_breaks_these_rules():
-    # the control: with NumPy in its place most of the rules fail, all those that tell the two apart
+    # the control: NumPy breaks most of the rules, all those in which the two differ
     plain = arrays(np, lambda shape, dtype: np.ones(shape, dtype))
-    kept = set()
+    refused = set()
     for rule, (error, attempt) in REFUSED.items():
         try:
             attempt(np, plain)
         except (TypeError, ValueError, IndexError) as found:
-            kept |= {rule} if isinstance(found, error) else set()
-    assert kept == {
+            refused |= {rule} if isinstance(found, error) else set()
+    assert refused == {
         *("hash", "truth of many", "item of many", "length of 0-d", "iterating 0-d", "x * None"),
         *("index beyond the end", "float index", "too many indices", "keepdims by position"),
         *("filling with NumPy", "add.at a float index"),
@@ -305,7 +305,7 @@ def test_names_that_are_missing_say_why():
 
 # --- synchronisations -----------------------------------------------------------------------------
 
-WAITING = {
+SYNCHRONISING = {
     "get": lambda a: a.x.get(),
     "asnumpy": lambda a: ours.asnumpy(a.x),
     "item": lambda a: a.zero.item(),
@@ -325,7 +325,7 @@ WAITING = {
     "unique": lambda a: ours.unique(a.ids),
 }
 
-NOT_WAITING = {
+NOT_SYNCHRONISING = {
     "reduction": lambda a: a.x.sum() + a.x.max(axis=0),
     "asarray": lambda a: ours.asarray(a.host),
     "rows": lambda a: a.x[a.ids],
@@ -337,19 +337,19 @@ NOT_WAITING = {
 }
 
 
-@pytest.mark.parametrize("what", WAITING)
+@pytest.mark.parametrize("what", SYNCHRONISING)
 def test_every_wait_is_logged_with_its_line(what, a):
-    here = WAITING[what].__code__
+    here = SYNCHRONISING[what].__code__
     with standin.count_synchronisations() as found:
-        WAITING[what](a)
+        SYNCHRONISING[what](a)
     assert [place for _, place in found] == [f"{__file__}:{here.co_firstlineno}"]
     assert standin.synchronisations[-1] == found[0]
 
 
-@pytest.mark.parametrize("what", NOT_WAITING)
+@pytest.mark.parametrize("what", NOT_SYNCHRONISING)
 def test_nothing_else_is_logged(what, a):
     with standin.count_synchronisations() as found:
-        NOT_WAITING[what](a)
+        NOT_SYNCHRONISING[what](a)
     assert found == []
 
 
@@ -366,14 +366,14 @@ def test_counting_can_be_nested_and_ends(a):
 
 
 def complaints(module, name, row):
-    """What of ``row`` the function of ``module`` would not accept."""
+    """The parameters of ``row`` that the function of ``module`` does not accept."""
     function = module
     for part in name.split("."):
         function = getattr(function, part, None)
     if function is None:
         return [f"{name}: missing"]
     mine = standin.parse(row)[0].parameters.values()
-    if name in UFUNCS:  # "~x1 ~x2 / * out dtype", which every ufunc takes
+    if name in UFUNCS:  # every ufunc takes "~x1 ~x2 / * out dtype"
         given = [p for p in mine if p.kind in POSITIONAL]
         nin = getattr(function, "nin", len(given))
         return [] if nin == len(given) else [f"{name}: {nin} operands"]
@@ -397,7 +397,7 @@ def accepts(theirs, place, parameter):
 
 
 NOT_IN_NUMPY = {"asnumpy", "take_along_axis", "array", "asarray"}
-"""Rows that numpy cannot confirm: a name of CuPy's alone, and what the stand-in computes itself."""
+"""Rows that NumPy cannot confirm: a name that only CuPy has, and functions of the stand-in itself."""
 
 
 def test_numpy_accepts_the_table():
@@ -447,7 +447,7 @@ def has_gpu(real):
 
 @pytest.fixture
 def b(real):
-    """Real arrays; without a GPU their memory is an address that nobody reads."""
+    """Real CuPy arrays; without a GPU they have an address that is never read."""
     if has_gpu(real):
         return arrays(real, lambda shape, dtype: real.ones(shape, dtype=dtype))
     if real.__version__.startswith("13."):

@@ -2,17 +2,17 @@
 # # Fill a mask
 #
 # **What you'll do.** Turn a sentence into numbers, hide a character of it, train a small NEZHA
-# on a novel for half a minute, and let it guess what was hidden. Then open the lid: compute its
+# on a novel for half a minute, and let it guess the hidden character. Then compute its
 # attention weights and its loss by hand, and find the same numbers.
 #
-# **What you'll learn.** What a tokenizer, [MASK] and logits are; how a guess becomes a
-# probability, and a wrong guess a loss; what the label −100 is for; what attention looks at; what
-# next-sentence prediction asks.
+# **What you'll learn.** What a tokenizer, [MASK] and logits are; how logits become a
+# probability and a loss; what the label −100 means; what attention weights are; what
+# next-sentence prediction is.
 #
-# **What you need.** minizha, and to know what a matrix product is. No Chinese: where it
-# matters, the words are translated. matplotlib draws a picture where it is installed. If you
-# have run `minizha pretrain`, name its folder, `python 01_fill_a_mask.py minizha-sanguo`, and that
-# model answers instead; a folder of that name where you stand is found by itself.
+# **What you need.** minizha, and matrix products. You need no Chinese: the words that
+# matter are translated. matplotlib draws a picture if it is installed. If you
+# have run `minizha pretrain`, pass its folder, `python 01_fill_a_mask.py minizha-sanguo`, to use
+# that model instead. The script uses a folder `minizha-sanguo` in the current folder by itself.
 
 # %%
 import os
@@ -20,8 +20,8 @@ import sys
 import time
 from pathlib import Path
 
-# one thread a matrix product: for products as small as ours, dealing them out costs more than it
-# gains (this must come before NumPy is imported)
+# one thread for each matrix product: dividing products this small among threads costs more time
+# than it saves (this must come before NumPy is imported)
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
@@ -49,11 +49,11 @@ np.set_printoptions(precision=3, suppress=True, linewidth=100)
 # %% [markdown]
 # ## 1. A novel, and a vocabulary
 #
-# A model reads numbers. The *vocabulary* is a numbered list of everything that it can tell apart;
-# Chinese characters are a fine choice, some thousands of them make up nearly all that is written.
-# minizha brings a novel to learn from: 三国演义, the Romance of the Three Kingdoms, in 120 chapters.
-# We put every twelfth chapter aside, to ask later about sentences that the model has never seen,
-# and of the rest keep the characters that occur at least 30 times.
+# A model reads numbers. The *vocabulary* is a numbered list of the units that it distinguishes.
+# Chinese characters are a good choice: a few thousand of them make up nearly all written text.
+# minizha includes a novel to learn from: 三国演义, the Romance of the Three Kingdoms, in 120 chapters.
+# We hold out every twelfth chapter, to test the model later on sentences that it has never seen.
+# The vocabulary consists of the characters that occur at least 30 times in the other chapters.
 
 # %%
 as_script = "__file__" in globals()  # in a notebook, sys.argv is the notebook's own
@@ -74,7 +74,7 @@ else:
         heads=4,
         intermediate_size=192,
         max_relative_position=16,
-        rate=4e-3,
+        learning_rate=4e-3,
         weight_decay=0.0,
         mask_probability=0.25,
         min_count=30,
@@ -88,15 +88,15 @@ print("the first ones:", *tokenizer.convert_ids_to_tokens(list(range(16))))
 # %% [markdown]
 # First come five tokens that no novel contains:
 #
-# | token | stands |
+# | token | use |
 # |---|---|
-# | [PAD] | where a shorter text of a batch is filled up |
-# | [UNK] | for what the vocabulary lacks |
-# | [CLS] | at the start; its vector speaks for the whole text |
-# | [SEP] | at the end of each segment |
-# | [MASK] | where something is hidden, and asked for |
+# | [PAD] | fills up the shorter texts of a batch |
+# | [UNK] | stands for a character that is not in the vocabulary |
+# | [CLS] | begins every text; its vector represents the whole text |
+# | [SEP] | ends each segment |
+# | [MASK] | hides a token that the model has to guess |
 #
-# Then the characters, the most frequent first. A *tokenizer* cuts a text into tokens and looks up
+# The characters follow, the most frequent first. A *tokenizer* cuts a text into tokens and looks up
 # their numbers:
 
 # %%
@@ -108,8 +108,8 @@ assert tokenizer.convert_ids_to_tokens(ids) == ["[CLS]", "玄", "德", "大", "�
 assert tokenizer.decode(ids, skip_special_tokens=True) == "玄 德 大 喜"
 
 # %% [markdown]
-# The result is a batch, one row for each text, and it comes with two companions of the same
-# shape: `attention_mask` has 1 where there is text and 0 on padding, and `token_type_ids` has 0
+# The result is a batch, one row for each text. It has two more arrays of the same
+# shape: `attention_mask` is 1 on text and 0 on padding, and `token_type_ids` is 0
 # in the first segment and 1 in the second.
 
 # %%
@@ -119,15 +119,15 @@ for name, array in two.items():
 assert (two["attention_mask"] == (two["input_ids"] != tokenizer.pad_token_id)).all()
 
 # %% [markdown]
-# ## 2. The hole
+# ## 2. Masking
 #
-# How does one learn a language without a teacher? Cover a word and guess it. The text itself
-# knows the answer. BERT, and NEZHA after it, choose 15 % of the tokens at random and hide them.
-# Of those chosen, 80 % become [MASK]; 10 % become a random token and 10 % stay as they are, so
-# that the model can't rely on a hole to show it where it will be asked.
+# How can a model learn a language without a teacher? Hide a word and guess it: the text itself
+# holds the answer. BERT, and NEZHA after it, choose 15 % of the tokens at random.
+# Of the chosen tokens, 80 % become [MASK], 10 % become a random token and 10 % stay unchanged.
+# So the model must predict well at every token, not only at [MASK].
 #
-# The *labels* say what was there: the right id where a token was chosen, and −100 everywhere
-# else, which means "not asked". A label of −100 adds nothing to the loss.
+# The *labels* hold the answers: the original id where a token was chosen, and −100 everywhere
+# else, which means "ignored". A label of −100 adds nothing to the loss.
 
 # %%
 rng = np.random.default_rng(0)
@@ -144,39 +144,39 @@ print("text:  ", *tokenizer.convert_ids_to_tokens(sentence[0]))
 print("input: ", *tokenizer.convert_ids_to_tokens(masked[0]))
 print("labels:", *(tokenizer.convert_ids_to_tokens(i) if i != -100 else "·" for i in labels[0]))
 
-many, asked = mask_tokens(
+many, many_labels = mask_tokens(
     np.repeat(sentence, 5000, axis=0),
     tokenizer.special_ids,
     rng,
     mask_token_id=tokenizer.mask_token_id,
     vocab_size=len(tokenizer),
 )
-chosen = asked != -100
-holes = (many[chosen] == tokenizer.mask_token_id).mean()
-kept = (many[chosen] == asked[chosen]).mean()
-print(f"of those chosen: {holes:.1%} [MASK], {kept:.1%} kept, {1 - holes - kept:.1%} random")
-assert abs(holes - 0.8) < 0.02
-assert abs(kept - 0.1) < 0.02
+chosen = many_labels != -100
+hidden = (many[chosen] == tokenizer.mask_token_id).mean()
+same = (many[chosen] == many_labels[chosen]).mean()
+print(f"of those chosen: {hidden:.1%} [MASK], {same:.1%} unchanged, {1 - hidden - same:.1%} random")
+assert abs(hidden - 0.8) < 0.02
+assert abs(same - 0.1) < 0.02
 assert (many[~chosen] == np.repeat(sentence, 5000, axis=0)[~chosen]).all()
 
 # %% [markdown]
-# ## 3. Half a minute of school
+# ## 3. Half a minute of training
 #
-# The loss of a guess is the surprise at the right answer, $-\log p$, in nats. Someone who knows
-# nothing gives each of V tokens the probability 1/V, and is surprised by log V. Someone who
-# knows how frequent each character is does better, and always guesses the comma. The
-# model starts as the first, soon becomes the second, and then begins to read.
+# The loss of a prediction is the negative log-likelihood of the right answer, $-\log p$, in nats.
+# A model that knows nothing gives each of V tokens the probability 1/V, and its loss is log V. A
+# model that knows only how frequent each character is does better: it always predicts the comma.
+# Ours begins as the first, soon becomes the second, and then learns from the context.
 #
-# (Ours is tiny, one layer of 96 features, and is asked for 25 % of the characters to make the most of
-# its time. `minizha pretrain` takes some minutes to a better one; the released base model has
-# twelve layers of 768 features.)
+# (Ours is tiny, one layer of 96 features, and has to guess 25 % of the characters, to learn the most
+# in little time. `minizha pretrain` trains a better one in a few minutes; the released base model
+# has twelve layers of 768 features.)
 
 # %%
 if not folder:
     model = new_model(data, options)
     print(f"{model.num_parameters():,} parameters; log V = {np.log(len(tokenizer)):.2f} nats")
 
-    # the guesser who knows only frequencies, on the held-out chapters
+    # the model that knows only frequencies, on the held-out chapters
     text_ids = data.sampler.batch(4000, rng)["input_ids"]
     frequency = np.bincount(text_ids.ravel(), minlength=len(tokenizer)) + 1.0
     frequency[list(tokenizer.special_ids)] = 0
@@ -205,10 +205,10 @@ if not folder:
     assert known.word_accuracy > 2 * comma_share
 
 # %% [markdown]
-# ## 4. Ask
+# ## 4. Guess
 #
-# The model returns *logits*: for each place of the text, one number for each token of the
-# vocabulary. The larger, the likelier. Softmax makes probabilities of them:
+# The model returns *logits*: for each position of the text, one number for each token of the
+# vocabulary. A larger logit means a likelier token. Softmax turns logits into probabilities:
 #
 # $$ p_v = \frac{e^{z_v}}{\sum_k e^{z_k}}. $$
 
@@ -232,8 +232,8 @@ assert [g.token for g in by_library] == tokenizer.convert_ids_to_tokens(best)
 assert np.allclose([g.probability for g in by_library], p[best], atol=1e-5)
 
 # %% [markdown]
-# More questions. A small model that read for half a minute knows names and turns of
-# phrase, and not much else; where it does not know, it says so by spreading its probability.
+# More questions. A small model that was trained for half a minute knows names, some turns of
+# phrase, and little else. Where it is unsure, it spreads its probability over many tokens.
 
 # %%
 questions = {
@@ -256,12 +256,12 @@ if not folder:  # what a model trained here must know
     assert troops & {"兵", "军"}
 
 # %% [markdown]
-# ## 5. What it looked at
+# ## 5. Attention
 #
-# Between ids and logits stands attention. Each token becomes a vector, an *embedding*; from it
-# each head makes a query, a key and a value; and each query takes an average of all values,
-# weighted by how well it meets their keys. These weights are the one place where tokens
-# hear of each other, and the model returns them if asked:
+# Attention lies between ids and logits. Each token becomes a vector, an *embedding*. From it
+# each head computes a query, a key and a value. Each query then takes an average of all values,
+# weighted by how well it matches their keys. Only attention passes information from
+# one token to another. The model returns the weights with `output_attentions=True`:
 
 # %%
 sentence = "却说玄[MASK]大喜，遂引兵来迎。"
@@ -273,14 +273,14 @@ print("attention weights:", weights.shape, "one row for each query, each sums to
 assert np.allclose(weights.sum(axis=-1), 1, atol=1e-5)
 
 hole = tokens.index("[MASK]")
-print(f"from {tokens[hole]}, each head's three favourites (and their distance):")
+print(f"from {tokens[hole]}, the three largest weights of each head (and their distances):")
 for head, row in enumerate(weights[0, :, hole]):
     top = np.argsort(-row)[:3]
     print(f"  head {head}: " + "   ".join(f"{tokens[j]} {row[j]:.2f} ({j - hole:+d})" for j in top))
 
 # %% [markdown]
-# In a model trained here, some head has learnt to look one to the left, and finds 玄: after that
-# character, hardly anything but 德 ever comes. The others look around for what else may help.
+# In a model trained here, some head has learnt to attend to the token on the left. It finds 玄, and
+# after that character there is hardly ever anything but 德.
 
 # %%
 if not folder:
@@ -289,8 +289,8 @@ if not folder:
 
 # %% [markdown]
 # The same by hand, from the model's parameters. The embedding of a token is its row of a table,
-# plus one for the segment, normalised. There is nothing in it about *where* the token stands: that
-# enters in the scores, with a vector R for the distance from query to key (tutorial 02):
+# plus a row for the segment, normalised. It does not depend on the token's *position*. Positions
+# enter in the scores, as a vector R for the distance from query to key (tutorial 02):
 #
 # $$ s_{ij} = \frac{q_i \cdot (k_j + R_{ij})}{\sqrt d}, \qquad P = \mathrm{softmax}(s). $$
 
@@ -321,15 +321,15 @@ print(f"by hand and from the model: equal up to {np.abs(by_hand - weights).max()
 assert np.allclose(by_hand, weights, atol=1e-5)
 
 # %% [markdown]
-# Which distances does each head like? Add up the weights by distance instead of by key
-# (`relative_value` with the unit matrix for a table does that), over all queries of the sentence.
+# Which distances does each head prefer? Sum the weights by distance instead of by key
+# (`relative_value` with the unit matrix as its table does that), over all queries of the sentence.
 
 # %%
 K = config.max_relative_position
 by_distance, _ = relative_value(weights[0], np.eye(2 * K + 1, dtype=weights.dtype))
 reach = min(K, L - 1)
 share = by_distance.mean(axis=1)[:, K - reach : K + reach + 1]  # (N, distances)
-print("head   favourite distance, and its share of the weight")
+print("head   preferred distance, and its share of the weight")
 for head, row in enumerate(share):
     print(f"{head:4}   {row.argmax() - reach:+3d}   {row.max():.2f}")
 assert np.allclose(share.sum(axis=-1), 1, atol=1e-5)
@@ -361,46 +361,45 @@ if Figure:
 # %% [markdown]
 # ## 6. The loss, by hand
 #
-# Hand in labels, and the model returns a loss: the mean surprise at the right answers, over the
-# places that have one. Hide two characters and ask for both:
+# If you pass labels, the model returns a loss: the mean negative log-likelihood of the right
+# answers, over the labelled positions. Hide two characters and label both:
 
 # %%
 truth = tokenizer("却说玄德大喜，遂引兵来迎。")["input_ids"]
-asked = tokenizer("却说玄[MASK]大[MASK]，遂引兵来迎。")
-labels = np.where(asked["input_ids"] == tokenizer.mask_token_id, truth, -100)
-out = model(**asked, labels=labels)
+question = tokenizer("却说玄[MASK]大[MASK]，遂引兵来迎。")
+labels = np.where(question["input_ids"] == tokenizer.mask_token_id, truth, -100)
+out = model(**question, labels=labels)
 
 _, places = np.nonzero(labels != -100)
 z = out.prediction_logits[0, places].astype(np.float64)
 z -= z.max(axis=-1, keepdims=True)
 log_p = z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
-surprise = -log_p[np.arange(len(places)), labels[0, places]]
-for place, nats in zip(places, surprise, strict=True):
+nll = -log_p[np.arange(len(places)), labels[0, places]]
+for place, nats in zip(places, nll, strict=True):
     answer = tokenizer.convert_ids_to_tokens(truth[0, place])
-    print(f"{answer}: p = {np.exp(-nats):.3f}, surprise {nats:.3f} nats")
-print(f"their mean: {surprise.mean():.5f}    out.loss: {float(out.loss):.5f}")
-assert np.isclose(surprise.mean(), float(out.loss), atol=1e-4)
+    print(f"{answer}: p = {np.exp(-nats):.3f}, −log p = {nats:.3f} nats")
+print(f"their mean: {nll.mean():.5f}    out.loss: {float(out.loss):.5f}")
+assert np.isclose(nll.mean(), float(out.loss), atol=1e-4)
 
 # %% [markdown]
-# Why must the rest be −100, and not 0, or the token itself? 0 is a token too ([PAD]). And a token
-# that is in full view is no riddle; but the loss would have to be shared with all those. Without
-# any label there is nothing to learn, and the loss is 0.
+# Why must the other labels be −100, and not 0, or the token itself? 0 is the id of [PAD], and would
+# be learnt as an answer. And a visible token is no question, but it would count in the mean.
+# If all labels are −100, there is nothing to learn, and the loss is 0.
 
 # %%
-everything = model(**asked, labels=truth)
-nothing = model(**asked, labels=np.full_like(truth, -100))
-print(
-    f"all {truth.size} tokens asked for: {float(everything.loss):.3f}; none: {float(nothing.loss)}"
-)
-assert not np.isclose(float(everything.loss), float(out.loss), atol=1e-3)
-assert float(nothing.loss) == 0.0
+all_labelled = model(**question, labels=truth)
+all_ignored = model(**question, labels=np.full_like(truth, -100))
+print(f"all {truth.size} tokens labelled: loss {float(all_labelled.loss):.3f}")
+print(f"all ignored: loss {float(all_ignored.loss)}")
+assert not np.isclose(float(all_labelled.loss), float(out.loss), atol=1e-3)
+assert float(all_ignored.loss) == 0.0
 
 # %% [markdown]
 # ## 7. Does B follow A?
 #
-# The second exercise of pre-training: two segments, of which the second continues the first, or
-# comes from somewhere else. The vector of [CLS] answers, with two logits. **Label 0 is "B follows",
-# label 1 "B is random".** Its loss is added to the other one, unweighted.
+# The second task of pre-training: given two segments, does the second continue the first, or was it
+# drawn at random? Two logits are computed from the vector of [CLS]. **Label 0 is "B follows A",
+# label 1 "B is random".** The loss is added to that of the masked words, unweighted.
 
 # %%
 first, second = "玄德大喜，遂引兵来迎。", "曹操大怒，急令退兵。"
@@ -422,9 +421,9 @@ words_only = model(**pair, labels=labels)
 assert np.isclose(float(both.loss), float(words_only.loss) + float(out.loss), atol=1e-4)
 
 # %% [markdown]
-# Don't trust this answer yet. Whether two sentences belong together is a far subtler question than
-# which character follows 玄; half a minute teaches nothing about it. A coin's loss is
-# log 2 = 0.693, and this is where a model trained here still is:
+# Don't trust this answer yet. Whether two sentences belong together is much harder to say than
+# which character follows 玄, and half a minute of training is not enough to learn it. The loss of
+# tossing a coin is log 2 = 0.693, and a model trained here is no better:
 
 # %%
 if not folder:
@@ -436,9 +435,9 @@ if not folder:
 # %% [markdown]
 # ## Where to go on
 #
-# * Tutorial 02: where the positions come from, if the embeddings know nothing of them.
-# * Tutorial 03: how the gradient of this loss is found, by hand, and proved right.
-# * `minizha pretrain` trains for five minutes and leaves a folder that this page can use.
+# * Tutorial 02: where positions enter, since the embeddings do not hold them.
+# * Tutorial 03: how to derive the gradient of this loss by hand, and check it.
+# * `minizha pretrain` trains for a few minutes and saves a folder that this script can use.
 #
-# To try: ask about a modern sentence. Fill `model.table` with zeros and repeat section 4: what is
-# left of the guesses? Train with `layers=2` for three times as long.
+# To try: mask a character of a modern sentence. Fill `model.table` with zeros and repeat section 4:
+# which guesses remain right? Train with `layers=2` for three times as many steps.

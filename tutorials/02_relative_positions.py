@@ -1,17 +1,17 @@
 # %% [markdown]
 # # Relative positions
 #
-# **What you'll do.** Take the positions away from a transformer and see what it loses; build
-# NEZHA's table of distances; compute both of its terms in the obvious way and in the way of
+# **What you'll do.** Remove the positions from a transformer and see what it loses; build
+# NEZHA's table of distances; compute both relative terms in the obvious way and as in
 # `minizha/ops/relative_position.py`, and find them equal.
 #
 # **What you'll learn.** Why attention needs positions at all; what the table holds, and the
 # shifted index in which the released checkpoints differ from the paper's formula; why 2K+1
 # vectors are enough where a straightforward program stores L × L of them; what clipping does; why
-# the model has no longest input.
+# the length of an input is not limited.
 #
 # **What you need.** minizha, and the idea of attention: each query takes an average of values.
-# matplotlib draws the pictures where it is installed. It all runs in a few seconds.
+# matplotlib draws the pictures if it is installed. The script runs in a few seconds.
 #
 # Axes: B batch, L length (i counts queries, j keys), N heads, d head size, K max relative position.
 
@@ -54,13 +54,13 @@ rng = np.random.default_rng(0)
 # ## 1. A transformer without positions reads a bag of words
 #
 # 狗咬人, dog bites man; 人咬狗, man bites dog. An attention layer sums over the keys, and a sum
-# does not care for the order of its terms. Everything else in the model treats each token
-# alone. So if nothing says where a token stands, reordering the tokens reorders the outputs and
-# changes nothing else: for a permutation π,
+# does not depend on the order of its terms. All other layers process each token
+# separately. So without any information on positions, reordering the tokens reorders the outputs
+# and changes nothing else: for a permutation π,
 #
 # $$ f(x_{π(1)}, …, x_{π(L)}) = (f(x)_{π(1)}, …, f(x)_{π(L)}). $$
 #
-# NEZHA's positions all come from one table, so they are easily taken away: fill it with zeros.
+# NEZHA's positions all come from one table, so they are easy to remove: fill it with zeros.
 
 # %%
 config = NezhaConfig(
@@ -69,12 +69,12 @@ config = NezhaConfig(
     num_hidden_layers=2,
     num_attention_heads=2,
     intermediate_size=64,
-    initializer_range=0.3,  # larger than usual: an untrained model should have opinions
+    initializer_range=0.3,  # larger than usual, so that an untrained model's outputs differ clearly
 )
 ids = {"[CLS]": 1, "[SEP]": 2, "狗": 3, "咬": 4, "人": 5}
 dog_bites_man = [[ids[t] for t in ("[CLS]", "狗", "咬", "人", "[SEP]")]]
 man_bites_dog = [[ids[t] for t in ("[CLS]", "人", "咬", "狗", "[SEP]")]]
-order = [0, 3, 2, 1, 4]  # what the second sentence is to the first
+order = [0, 3, 2, 1, 4]  # the second sentence is the first in this order
 
 with_positions = NezhaModel(config, seed=0, dtype="float64")
 without = NezhaModel(config, seed=0, dtype="float64")
@@ -93,26 +93,26 @@ print(f"with positions:    {difference(with_positions):.1e}")
 assert difference(without) < 1e-12 < 1e-2 < difference(with_positions)
 
 # %% [markdown]
-# Without positions the two sentences are the same bag: [CLS], which speaks for the whole, gets
-# the same vector from both. The first BERT added to each token a learnt vector for its place, one
-# for each of 512 places. NEZHA gives each *pair* of tokens a vector for the distance between
-# them, and does not learn it.
+# Without positions the two sentences are the same bag: [CLS], which represents the whole text, gets
+# the same vector in both. BERT adds to each token a learnt vector for its position, one
+# for each of 512 positions. NEZHA gives each *pair* of tokens a vector for the distance between
+# them, and this vector is not learnt.
 #
 # ## 2. The table
 #
-# The vector of a distance is a row of sines and cosines, slow ones and fast ones, like the hands
-# of d/2 clocks:
+# The vector of a distance is a row of sines and cosines of d/2 frequencies, like the hands of d/2
+# clocks, fast and slow:
 #
 # $$ T[p, 2m] = \sin(p\,ω_m), \quad T[p, 2m+1] = \cos(p\,ω_m), \quad ω_m = 10000^{-2m/d},
 #    \qquad p = 0 … 2K. $$
 #
-# From query i to key j the distance is δ = j − i. It is clipped to −K … K, and since rows are
-# counted from 0, it is row δ + K:
+# The distance from query i to key j is δ = j − i, clipped to −K … K. Rows are
+# counted from 0, so its vector is row δ + K:
 #
 # $$ R[i, j] = T[\mathrm{clip}(j - i, -K, K) + K]. $$
 
 # %%
-K, d = 64, 64  # those of every released NEZHA
+K, d = 64, 64  # the values of every released NEZHA
 omega = 10000.0 ** (-np.arange(0, d, 2) / d)
 angles = np.arange(2 * K + 1)[:, None] * omega
 table = np.empty((2 * K + 1, d))
@@ -125,9 +125,9 @@ print(f"{table.shape[0]} distances, −{K} … {K}, of {table.shape[1]} componen
 # %% [markdown]
 # ### The shifted index
 #
-# Look at distance 0, a token's relation to itself. The paper writes its sinusoid with j − i
+# Look at distance 0, from a token to itself. The paper writes its sinusoid with j − i
 # where we have p, so one expects sin 0 = 0 and cos 0 = 1 in turn. But the code that trained the
-# released checkpoints takes the sinusoid of the row's *number*, and distance 0 is row 64:
+# released checkpoints takes the sinusoid of the row's *index*, and distance 0 is row 64:
 
 # %%
 print("distance 0, as trained:         ", table[0 + K, :6], "…")
@@ -138,15 +138,15 @@ assert np.allclose(table[K, :3], [0.9200, 0.3919, -0.7639], atol=5e-5)
 assert np.allclose(paper[K, :4], [0, 1, 0, 1])
 
 # %% [markdown]
-# Does it matter? A shift by K turns each clock by a fixed angle $Kω_m$. Collect the turns in a
-# matrix Q; it is orthogonal, and it is the same for all distances:
+# Does it matter? A shift by K turns each clock by a fixed angle $Kω_m$. All these rotations form one
+# matrix Q, which is orthogonal and the same for all distances:
 #
 # $$ (\sin((δ+K)ω), \cos((δ+K)ω)) = (\sin δω, \cos δω)
 #    \begin{pmatrix} \cos Kω & -\sin Kω \\ \sin Kω & \cos Kω \end{pmatrix}. $$
 #
-# So the two tables have the same geometry: rows p and p′ meet at an angle that depends on p − p′
-# alone. A model trained from scratch can learn with either. A *trained* model can't change: its
-# queries are turned to fit the table that they met.
+# So the two tables have the same geometry: the angle between rows p and p′ depends on p − p′
+# alone. A model trained from scratch can learn with either. A *trained* model can't change tables:
+# its queries fit the table with which it was trained.
 
 # %%
 Q = np.zeros((d, d))
@@ -168,9 +168,9 @@ assert np.abs(table @ query - paper @ query).max() > 1
 # %% [markdown]
 # ### Pictures
 #
-# The table; three of its columns, each as a curve over the distance; three of its rows; and one
-# component of R for 160 tokens. In the last one each diagonal has one colour, since j − i is the
-# same all along it, and the two corners beyond ±K are flat.
+# The pictures show the table; three of its columns, each as a curve over the distance; three of its
+# rows; and one component of R for 160 tokens. In the last picture each diagonal has one colour,
+# since j − i is constant on it, and the two corners beyond ±K are uniform.
 
 
 # %%
@@ -211,13 +211,13 @@ if Figure:
 # %% [markdown]
 # ## 3. Where R enters: twice
 #
-# BERT's attention, with R added to the keys where scores are made and to the values where they
-# are averaged:
+# NEZHA's attention is BERT's, with R added to the keys in the scores and to the values in the
+# average:
 #
 # $$ s_{ij} = \frac{q_i \cdot (k_j + R_{ij})}{\sqrt d}, \qquad P = \mathrm{softmax}(s), \qquad
 #    c_i = \sum_j P_{ij}\,(v_j + R_{ij}). $$
 #
-# The obvious program builds R, an array of shape (L, L, d). For N heads, this is all of it:
+# The obvious program builds R, an array of shape (L, L, d). For N heads, this is the whole program:
 
 
 # %%
@@ -263,14 +263,14 @@ assert our_peak < naive_peak / 2
 assert naive_peak > L * L * d * 8 / 2**20  # R alone
 
 # %% [markdown]
-# R alone takes L²·d numbers. A program that keeps it in every layer, for 512 tokens, and saves it
-# with the weights, writes more positions than weights; but it holds only 2K+1 *different*
+# R alone takes L²·d numbers. A program that stores it in every layer, for 512 tokens, and saves it
+# with the weights, saves more numbers for positions than weights. But R holds only 2K+1 *different*
 # vectors. So:
 #
 # * **Key term.** $q_i \cdot R_{ij}$ is one of the 2K+1 numbers $q_i \cdot T[c]$. Compute these
-#   once, `query @ table.T` of shape (L, 2K+1), and let each key pick its own.
-# * **Value term.** $\sum_j P_{ij} R_{ij}$ meets the same vector many times. Add up the weights
-#   that go to each distance first, 2K+1 sums, and multiply by the table once.
+#   once, `query @ table.T` of shape (L, 2K+1), and select one for each key.
+# * **Value term.** $\sum_j P_{ij} R_{ij}$ contains the same vector many times. First add the weights
+#   of each distance, which gives 2K+1 sums, and then multiply by the table once.
 
 # %%
 places = np.arange(L)
@@ -293,24 +293,24 @@ del R
 # %% [markdown]
 # ## 4. The shift, on three tokens
 #
-# How does "each key pick its own"? By indices: key j of query i reads column `rows[i, j]`, as above.
-# To *add up* by indices is slow, though: keys with equal row go to one place, so they are added one
-# after the other. There is a neater way, for all keys at once. Take three tokens and the five
-# distances −2 … 2; let the entry "query i, distance δ" be named by a number: hundreds for the
+# To *select* a column for each key, use indices: key j of query i reads column `rows[i, j]`, as above.
+# To *add* by indices is slow, though: keys with equal row are added to one entry, one
+# after the other. There is a faster method, for all keys at once. Take three tokens and the five
+# distances −2 … 2. Let a number name the entry "query i, distance δ": the hundreds are the
 # query (1, 2, 3), the rest is 50 + δ.
 
 # %%
 columns = 100 * np.arange(1, 4)[:, None] + 50 + np.arange(-2, 3)
 print(columns)
-picked = np.take_along_axis(columns, relative_rows(3, 3, 2), axis=1)  # what each key is to get
+picked = np.take_along_axis(columns, relative_rows(3, 3, 2), axis=1)  # the entry of each key
 print(picked)
 
 # %% [markdown]
-# Key j of query i is at distance j − i. So query 0 needs the columns of distance 0, 1, 2;
-# query 1 those of −1, 0, 1; query 2 those of −2, −1, 0: a window that moves one to the left from
-# each row to the next. Now give each row a spare element (6 a row), forget the rows, drop
-# the first two numbers, and cut the rest into rows that are *one shorter* (5 a row). Each row then
-# begins one element earlier than the row above:
+# Key j of query i is at distance j − i. So query 0 needs the columns of distances 0, 1, 2;
+# query 1 those of −1, 0, 1; query 2 those of −2, −1, 0: a window that moves one column to the left
+# from each row to the next. Now append a spare element to each row (6 a row), read the array as one
+# flat sequence, drop the first two numbers, and cut the rest into rows that are *one shorter* (5 a
+# row). Each row then begins one column earlier than the row above:
 
 # %%
 spare = np.pad(columns, ((0, 0), (0, 1)), constant_values=0)
@@ -325,41 +325,42 @@ assert np.shares_memory(by_key, spare)  # nothing was copied
 assert (by_key == picked).all()
 
 # %% [markdown]
-# In general, with L tokens and stride S, element (i, j) of the shifted view lies at
-# (L − 1) + i·(S − 1) + j = i·S + (j − i + L − 1): row i, column "distance j − i". That is
-# the function `_by_key` in `minizha/kernels/relative_position.py`. `relative_key` returns just this
-# after its one product, with the unit matrix for queries and our numbers for a table:
+# In general, with L tokens and stride S, element (i, j) of the shifted view is element
+# (L − 1) + i·(S − 1) + j = i·S + (j − i + L − 1) of the memory: row i, column "distance j − i". This
+# is the function `_by_key` in `minizha/kernels/relative_position.py`. `relative_key` returns this
+# view of one product. With the unit matrix as queries and our numbers as the table:
 
 # %%
 unit = np.eye(3)
 assert (relative_key(unit, columns.T.astype(float), length_k=3)[0] == by_key).all()
 
 # %% [markdown]
-# The value term goes the other way: weights come by key and are put into columns, one for each
-# distance. Same view, but now written to, and this is where it pays. So `relative_value` exists
-# twice: as it is defined, key by key, in `minizha/ops/relative_position.py`, and with the shift as a
-# *kernel*, which float arrays run. `.plain` calls the former. With the unit matrix for a table, the
-# buckets themselves come out:
+# The value term needs the opposite: the weights, one for each key, are written into columns, one for
+# each distance. The view is the same, but now it is written to, and this saves the most time. So
+# `relative_value` exists twice: as it is defined, key by key, in
+# `minizha/ops/relative_position.py`, and with the shift as a *kernel*, which float arrays run.
+# `.plain` calls the former. With the unit matrix as the table, the result is the columns themselves:
 
 # %%
 weights = np.array([[0.5, 0.3, 0.2], [0.1, 0.6, 0.3], [0.4, 0.4, 0.2]])
-buckets, _ = relative_value(weights, np.eye(5))
+by_distance, _ = relative_value(weights, np.eye(5))
 print("weights by key:", weights, sep="\n")
-print("weights by distance −2 … 2:", buckets, sep="\n")
-assert (buckets == [[0, 0, 0.5, 0.3, 0.2], [0, 0.1, 0.6, 0.3, 0], [0.4, 0.4, 0.2, 0, 0]]).all()
-assert (buckets == relative_value.plain(weights, np.eye(5))[0]).all()
+print("weights by distance −2 … 2:", by_distance, sep="\n")
+assert (by_distance == [[0, 0, 0.5, 0.3, 0.2], [0, 0.1, 0.6, 0.3, 0], [0.4, 0.4, 0.2, 0, 0]]).all()
+assert (by_distance == relative_value.plain(weights, np.eye(5))[0]).all()
 
 # %% [markdown]
-# The two are each other's transpose: ⟨to keys(a), b⟩ = ⟨a, to columns(b)⟩. So the value term run
-# on gradients is the key term's backward, and the other way around: four functions, two ideas.
+# Selecting by key and adding by distance are transposes of each other:
+# ⟨select(a), b⟩ = ⟨a, add(b)⟩. So the backward pass of the key term is the value term applied to
+# gradients, and the reverse: four functions, two ideas.
 
 # %%
-assert math.isclose((by_key * weights).sum(), (columns * buckets).sum())
+assert math.isclose((by_key * weights).sum(), (columns * by_distance).sum())
 
 # %% [markdown]
-# ## 5. Clipping: far is far
+# ## 5. Clipping: beyond K all distances are equal
 #
-# To see R whole, make its vectors one number long and let that number be the distance. With
+# To see all of R, let its vectors have one component, the distance itself. With
 # K = 3 and ten tokens:
 
 # %%
@@ -369,15 +370,15 @@ print(seen.astype(int))
 assert (seen == np.clip(np.arange(10) - np.arange(10)[:, None], -3, 3)).all()
 
 # %% [markdown]
-# Two tokens that are both farther than K from a query look to it as if they stood at the same
-# place. Exchange them, and one layer of attention gives this query the same output. But layers
-# add up: the two tokens have neighbours, whose view does change, and the second layer hears
-# of it from them.
+# Two tokens on one side of a query, both farther than K from it, have the same relative vector.
+# Exchange them, and one layer of attention gives this query the same output. A second layer does
+# not: the exchange changes the outputs of the tokens' neighbours in the first layer, and the query
+# attends to these neighbours in the second.
 
 # %%
 near = config.replace(vocab_size=20, max_relative_position=2)
 text = [[1, 7, 8, 9, 10, 11, 12, 13]]
-exchanged = [[1, 7, 8, 9, 13, 11, 12, 10]]  # places 4 and 7: both farther than 2 from place 0
+exchanged = [[1, 7, 8, 9, 13, 11, 12, 10]]  # positions 4 and 7: farther than 2 from position 0
 for layers in (1, 2):
     model = NezhaModel(near.replace(num_hidden_layers=layers), seed=1, dtype="float64")
     one, other = (model(t).last_hidden_state[0, 0] for t in (text, exchanged))
@@ -388,9 +389,9 @@ for layers in (1, 2):
 # %% [markdown]
 # ## 6. Only distances count
 #
-# If nothing but j − i enters, then a text may start anywhere. Put five tokens before it that
-# nobody may look at (attention mask 0), and every token of the text gets the same vector as
-# before, although it stands five places later. With vectors for places, as in BERT, it would not.
+# If only j − i enters, then a text may start anywhere. Put five masked tokens before it
+# (attention mask 0), and every token of the text gets the same vector as before, although its
+# position has changed by five. With vectors for positions, as in BERT, the vectors would change.
 
 # %%
 model = NezhaModel(config.replace(vocab_size=20), seed=2, dtype="float64")
@@ -398,15 +399,15 @@ alone = model(text).last_hidden_state
 moved = model(
     [[3, 3, 3, 3, 3, *text[0]]], attention_mask=[[0, 0, 0, 0, 0, *[1] * 8]]
 ).last_hidden_state[:, 5:]
-print(f"moved by five places: {np.abs(alone - moved).max():.1e}")
+print(f"moved by five positions: {np.abs(alone - moved).max():.1e}")
 assert np.allclose(alone, moved, rtol=0, atol=1e-12)
 
 # %% [markdown]
-# ## 7. No longest input
+# ## 7. No limit on the length
 #
-# No parameter has an axis for places, so nothing ends at 512: the model runs at any
-# length. It says so once, with a warning, because running is not the same as having been trained
-# there: beyond `max_position_embeddings` nobody has measured how good it is. (Programs that
+# No parameter has an axis for positions, so the model runs at any length, also beyond 512 tokens.
+# It then warns once: it was not trained on texts longer than `max_position_embeddings`, so its
+# quality there is unknown. (Programs that
 # store R for 512 tokens fail at 513, though the encoding is a function.)
 
 # %%
@@ -425,9 +426,10 @@ assert np.isfinite(out.last_hidden_state).all()
 # %% [markdown]
 # ## Where to go on
 #
-# * `minizha/ops/relative_position.py`: the shift, clipping and both terms with their backward;
-#   `minizha/ops/attention.py`: the four lines that use them.
-# * Tutorial 03 derives the backward pass and checks it.
+# * `minizha/ops/relative_position.py`: the table, clipping and both terms with their backward pass;
+#   `minizha/kernels/relative_position.py`: the shift; `minizha/ops/attention.py`: attention.
+# * Tutorial 03 derives the backward passes of LayerNorm and of the loss, and checks every gradient
+#   of a whole model.
 #
-# To try: make K = 1 in section 6, and the result still holds; why? Flip the sign, T[clip(i − j)
-# + K]: which of the assertions above would notice?
+# To try: set K = 1 in section 6, and the result still holds; why? Flip the sign, T[clip(i − j)
+# + K]: which of the assertions above would fail?

@@ -2,16 +2,16 @@
 # # Backward by hand
 #
 # **What you'll do.** Derive the backward pass of LayerNorm, get it wrong first, build the check
-# that finds the mistake, and get it right; the same for softmax with cross-entropy. Then check
-# every single parameter of a whole NEZHA, break one line of its backward pass and see it
-# found, and at last train.
+# that finds the mistake, and get it right. Derive the backward pass of softmax with cross-entropy.
+# Then check every parameter of a whole NEZHA, break one line of its backward pass, find the broken
+# line, and finally train.
 #
 # **What you'll learn.** What a backward function computes; how ⟨u, Jv⟩ = ⟨Jᵀu, v⟩ checks it in
-# three lines; why the complex step knows a derivative to the last digit and a difference quotient
+# three lines; why the complex step gives a derivative to the last digit and a difference quotient
 # does not; why an upstream gradient of ones proves nothing; why the gradient of the loss is p − y.
 #
-# **What you need.** minizha, the chain rule, and the notion of a Jacobian. matplotlib draws the
-# picture where it is installed. It runs in a few seconds.
+# **What you need.** minizha, the chain rule, and Jacobians. matplotlib draws the
+# picture if it is installed. The script runs in a few seconds.
 
 # %%
 import time
@@ -41,15 +41,15 @@ np.set_printoptions(precision=4, suppress=True, linewidth=100)
 # %% [markdown]
 # ## 1. What a backward function is
 #
-# A model is a chain of functions with a number at its end, the loss ℓ. Take one link, y = f(x),
+# A model is a chain of functions that ends in one number, the loss ℓ. Take one function, y = f(x),
 # with its Jacobian J, $J_{ab} = ∂y_a / ∂x_b$. Write dy for ∂ℓ/∂y and dx for ∂ℓ/∂x, arrays of
 # the shapes of y and x. The chain rule says
 #
 # $$ dx_b = \sum_a dy_a \frac{∂y_a}{∂x_b}, \qquad \text{that is} \qquad dx = J^{⊤} dy. $$
 #
-# So each operation comes as a pair: `y, cache = op(x)` and `dx = op_backward(dy, cache)`, and the
-# second multiplies with the transposed Jacobian without ever writing it down. All of
-# `minizha/ops/` is made of such pairs.
+# So each operation is a pair: `y, cache = op(x)` and `dx = op_backward(dy, cache)`. The backward
+# function multiplies by the transposed Jacobian without ever storing it. All operations in
+# `minizha/ops/` are such pairs.
 #
 # ## 2. LayerNorm, a first try
 #
@@ -81,16 +81,16 @@ assert np.allclose(y, layer_norm_file.layer_norm(x, w, b, EPS)[0], rtol=0, atol=
 # %% [markdown]
 # Now backwards, from the last line to the first.
 #
-# **y = w·n + b.** Each y hears from its own n, w and b. The w and b are shared by all
-# rows, so theirs are sums over rows: $db = \sum dy$, $dw = \sum dy·n$, and $dn = dy·w$.
+# **y = w·n + b.** Each element of y depends on one element each of n, w and b. All rows share w and
+# b, so their gradients are sums over rows: $db = \sum dy$, $dw = \sum dy·n$, and $dn = dy·w$.
 #
-# **n = c·s.** c acts on n twice. Directly, which gives $dn·s$. And through s, which hears from
-# all D elements: $ds = \sum dn·c$, and from $s = (\mathrm{mean}(c^2) + ε)^{-1/2}$ we have
+# **n = c·s.** n depends on c in two ways. Directly, which gives $dn·s$. And through s, which depends
+# on all D elements: $ds = \sum dn·c$, and from $s = (\mathrm{mean}(c^2) + ε)^{-1/2}$ we have
 # $∂s/∂c = -\tfrac12 s^3 · 2c/D = -s^3 c / D$. With c·s = n this adds
 #
 # $$ -\frac{s^3 c}{D} \sum dn·c = -s\,n\;\mathrm{mean}(dn·n). $$
 #
-# **c = x − μ.** The slope of x − μ in x is 1, so dx = dc. Is it? Let's write it down and ask.
+# **c = x − μ.** The slope of x − μ in x is 1, so dx = dc. Is that right? Let's write it and check.
 
 
 # %%
@@ -104,21 +104,21 @@ def first_try(dy, cache):
 # %% [markdown]
 # ## 3. The check
 #
-# How does one test a product with $J^⊤$ when nobody has J? By the property that defines the
+# How can one test a product with $J^⊤$ without knowing J? By the property that defines the
 # transpose: for any two vectors u (like y) and v (like x),
 #
 # $$ ⟨u, Jv⟩ = ⟨J^{⊤}u, v⟩. $$
 #
-# On the right stands the backward function, fed with u. On the left stands Jv, how y
-# changes if x moves in the direction v, which takes *forward* passes only. With random u and v,
-# a wrong $J^⊤$ has no chance to agree.
+# The right side needs the backward function, applied to u. The left side needs Jv, the change of y
+# if x moves in the direction v, which needs *forward* passes only. With random u and v,
+# the two sides differ if $J^⊤$ is wrong.
 #
-# For Jv there is a wonderful trick. Take a step in the imaginary direction:
+# There is a trick to compute Jv. Take a step in the imaginary direction:
 #
 # $$ f(x + ihv) = f(x) + ih\,Jv - \tfrac{h^2}{2}\,f''(x)[v, v] - \dots $$
 #
 # The imaginary part, divided by h, is Jv up to terms of size h². And since nothing is
-# subtracted, h may be as small as one likes: with h = 1e-30, those terms are gone.
+# subtracted, h may be arbitrarily small: with h = 1e-30, those terms vanish.
 
 
 # %%
@@ -148,8 +148,8 @@ print("the first try, ⟨u, Jv⟩ and ⟨Jᵀu, v⟩ for x, w, b:")
 assert not check(my_layer_norm, first_try, (x, w, b), u)
 
 # %% [markdown]
-# w and b are right to the last digit, x is wrong. minizha has this check as `check_pair`; it says
-# which argument is the worst and what was expected:
+# The gradients of w and b are right to the last digit, that of x is wrong. minizha has this check as
+# `check_pair`; it reports the argument with the largest error, and the expected value:
 
 # %%
 report = check_pair(my_layer_norm, first_try, (x, w, b))
@@ -158,13 +158,13 @@ assert not report.ok
 assert report.name == "argument 0"
 
 # %% [markdown]
-# What was forgotten? In c = x − μ the mean is itself a function of x: each x acts on *every* c,
+# What is missing? In c = x − μ the mean is itself a function of x: *every* c depends on each x,
 # through μ, with slope −1/D. That path adds −(1/D)·Σ dc to each dx:
 #
 # $$ dx = dc - \mathrm{mean}(dc). $$
 #
-# The same subtraction as in the forward pass, since the matrix "subtract the mean" is its own
-# transpose. And as mean(n) = 0, only the first term of dc has a mean to lose:
+# This is the subtraction of the forward pass again, since the matrix "subtract the mean" is its own
+# transpose. And as mean(n) = 0, only the mean of the first term of dc is not 0:
 #
 # $$ dx = \bigl(dn - \mathrm{mean}(dn) - n\;\mathrm{mean}(dn·n)\bigr)\,s. $$
 
@@ -189,11 +189,11 @@ assert all(np.allclose(m, t, rtol=0, atol=1e-13) for m, t in zip(mine, theirs, s
 # %% [markdown]
 # ## 4. Why not a difference quotient?
 #
-# It is the first idea everybody has: (f(x + h) − f(x)) / h. Make h small, and the truncation
+# The usual first idea is (f(x + h) − f(x)) / h. Make h small, and the truncation
 # error shrinks with it. But f(x + h) and f(x) then agree in their leading digits; the subtraction
-# removes these, and of the 16 digits of a float64 only the noisy tail remains: an error of about
-# 1e-16 / h. The best compromise is at h ≈ 1e-8, and **half of the digits are gone**. The
-# central difference does better, with a third of them lost. The complex step loses none.
+# cancels these, and of the 16 digits of a float64 only the rounded last ones remain: an error of
+# about 1e-16 / h. The best compromise is h ≈ 1e-8, and **half of the digits are lost**. The
+# central difference loses a third of them. The complex step loses none.
 #
 # For the heart of LayerNorm, f(x) = x / √(1 + x²), the derivative is known: (1 + x²)^(−3/2).
 
@@ -221,8 +221,8 @@ assert max(errors["complex"][8:]) < 1e-15
 assert abs(f(point + 1e-30j).imag / 1e-30 - slope) < 1e-15
 
 # %% [markdown]
-# The picture has the shape of two V's, with the floor out of reach for both, and one line that
-# goes down to the floor and stays. (An error of exactly 0 is drawn as 1e-17.)
+# The picture shows two V's, the two difference quotients, which never reach float64's precision,
+# and one line that goes down to it and stays there. (An error of exactly 0 is drawn as 1e-17.)
 
 
 # %%
@@ -245,17 +245,17 @@ if Figure:
     draw_errors()
 
 # %% [markdown]
-# The price: every function on the way must accept complex numbers and be smooth there. Hence
-# the small oddities of `minizha/ops/`: LayerNorm's variance is written as a product, since
+# The price: every function of the forward pass must accept complex numbers and be smooth. This
+# explains two details in `minizha/ops/`: LayerNorm's variance is written as a product, since
 # `np.var` takes |c|², and maxima are taken of the real part.
 #
 # ## 5. An upstream gradient of ones proves nothing
 #
-# One would like to save the random u, and take ones: the gradient of `y.sum()`. Many a test does.
-# Look at what LayerNorm's dx is then, in a fresh model, where w is 1 everywhere: dn is 1, its mean
-# is 1, and mean(dn·n) = mean(n) = 0. So dx = 0, however right the formula. The sum of a
-# normalised vector can't change, after all. Then a backward that returns zeros is as good
-# as the right one, and so is this one, which takes the variance for a constant:
+# A vector of ones looks simpler than a random u: it is the gradient of `y.sum()`. Many tests use it.
+# But in a new model, where w is 1 everywhere, LayerNorm's dx is then 0: dn is 1, its mean
+# is 1, and mean(dn·n) = mean(n) = 0. Indeed the sum of a
+# normalised vector can't change. So the check accepts a backward function that returns zeros, and
+# also this one, which treats the variance as a constant:
 
 
 # %%
@@ -278,8 +278,8 @@ for wrong in (variance_forgotten, zeros):
     assert not check(my_layer_norm, wrong, fresh, u)
 
 # %% [markdown]
-# Softmax has the same blind spot, for the same reason: probabilities sum to 1, so the sum has no
-# slope. A check is worth what it catches; try it on something wrong before you trust it.
+# Softmax has the same blind spot: probabilities sum to 1, so the gradient of their
+# sum is 0. Before you trust a check, try it on something wrong.
 
 # %%
 p, cache = softmax(x)
@@ -288,19 +288,19 @@ assert np.abs(softmax_backward(np.ones_like(p), cache)).max() < 1e-15
 # %% [markdown]
 # ## 6. Softmax and cross-entropy: p − y
 #
-# The model says logits z, one for each word; softmax makes probabilities of them; the loss is the
-# surprise at the right word t:
+# The model computes logits z, one for each word; softmax turns them into probabilities; the loss is
+# the negative log-likelihood of the right word t:
 #
 # $$ p_v = \frac{e^{z_v}}{\sum_k e^{z_k}}, \qquad
 #    ℓ = -\log p_t = \log \sum_k e^{z_k} - z_t. $$
 #
-# The slope of the logarithm of the sum is $e^{z_v} / \sum_k e^{z_k} = p_v$, that of $-z_t$ is −1 at
-# v = t and 0 elsewhere. With y the one-hot vector of the right word,
+# The derivative of the logarithm of the sum is $e^{z_v} / \sum_k e^{z_k} = p_v$, that of $-z_t$ is −1
+# at v = t and 0 elsewhere. With y the one-hot vector of the right word,
 #
 # $$ dz = p - y. $$
 #
-# What the model said, minus what it should have said. It sums to 0 over the vocabulary: what
-# the right word gains, the others lose. Over M rows the loss is the mean, so dz is divided by M.
+# This is the model's answer minus the right answer. It sums to 0 over the vocabulary: what
+# the right word gains, the others lose. The loss is the mean over M rows, so dz is divided by M.
 
 
 # %%
@@ -334,10 +334,10 @@ assert np.isclose(loss, their_loss, rtol=0, atol=1e-14)
 assert np.allclose(dz, cross_entropy_file.cross_entropy_backward(1.0, cache), rtol=0, atol=1e-15)
 
 # %% [markdown]
-# Would it not be tidier to chain two functions, the loss −log p and the softmax? On paper it is
-# the same: $dp_t = -1/p_t$, and softmax's backward $p·(dp - \sum dp·p)$ makes p − y of it. In
-# floating point it is not. Where the model is sure and wrong, $p_t$ is 0 to the machine, −1/0
-# is infinite, and ∞·0 is no number at all. p − y has no division in it:
+# Would it be simpler to chain two functions, the loss −log p and the softmax? In exact arithmetic
+# the result is the same: $dp_t = -1/p_t$, and softmax's backward $p·(dp - \sum dp·p)$ turns it into
+# p − y. In floating point it is not. If the model is sure and wrong, $p_t$ is rounded to 0, −1/0
+# is infinite, and ∞·0 is not a number. p − y has no division:
 
 # %%
 sure_and_wrong = np.array([[1000.0, 0.0]])
@@ -353,13 +353,14 @@ assert loss == 1000.0
 # %% [markdown]
 # ## 7. The whole model, every parameter
 #
-# The loss of a model is a function of one number at a time, too: move the single entry k of a
-# parameter by ih, run the model, and the imaginary part of the loss is ∂ℓ/∂k. One forward pass
-# for each number of a small model is a matter of seconds. `crosscheck.gradcheck` does that on a copy
-# of the model in complex128, and compares with `out.backward()`.
+# The loss of a model is a function of each single entry of its parameters. Move entry k of a
+# parameter by ih, run the model, and the imaginary part of the loss, divided by h, is the derivative
+# for this entry. One forward pass for each entry of a small model takes seconds in all.
+# `crosscheck.gradcheck` does this with a copy of the model in complex128, and compares the result
+# with `out.backward()`.
 #
-# The weights are made larger than a fresh model's: at 0.02, attention is nearly uniform and a
-# mistake there would hide in the last digits.
+# The weights are larger than those of a new model: at 0.02, attention is nearly uniform, and a
+# mistake in it would show in the last digits only.
 
 # %%
 config = NezhaConfig(
@@ -387,8 +388,9 @@ assert report.ok
 assert report.checked == model.num_parameters()
 
 # %% [markdown]
-# A fact to test your understanding on: the gradient of every *key bias* is 0. The bias adds
-# q · b to all scores of a query alike, and softmax does not see what is added to all.
+# A question to test your understanding: why is the gradient of every *key bias* 0? The bias adds
+# the same q · b to all scores of a query, and adding a constant to all scores does not change
+# their softmax.
 
 # %%
 model(**batch).backward()
@@ -403,15 +405,15 @@ for name, gradient in right.items():
 # %% [markdown]
 # ## 8. Break a line
 #
-# In attention's backward the query collects two gradients, one from the keys and one from the
+# In attention's backward pass the query's gradient has two terms, one from the keys and one from the
 # relative positions:
 #
 # ```python
 # dquery = dscores @ cache.key + relative_key_backward(dscores, cache.relative_key)
 # ```
 #
-# The forward pass reads T at distance j − i. Let the way back take i − j, as if the table lay
-# upside down. Shapes fit, nothing crashes, and in section 9 we shall see that it even trains.
+# The forward pass reads T at distance j − i. Let the backward pass read it at i − j, as if the table
+# were upside down. All shapes fit, no error is raised, and section 9 shows that it even trains.
 
 
 # %%
@@ -428,9 +430,9 @@ print(report)
 assert not report.ok
 
 # %% [markdown]
-# gradcheck names the worst entry of all. To find the fault, look for where it starts: gradients
-# flow from the loss down, so everything above the fault is right, and the first wrong name
-# on the way down is next to it. (Against the right gradients, which we happen to have.)
+# gradcheck names the entry with the largest error. To find the fault, find where the errors begin:
+# the backward pass starts at the loss, so all gradients above the fault are right, and the first
+# wrong one below is next to it. (We compare with the right gradients, computed above.)
 
 # %%
 wrong_names = [
@@ -445,11 +447,11 @@ assert [n for n in wrong_names if n.startswith(top)] == [
     f"{top}attention.self.query.bias",
 ]
 assert not [n for n in wrong_names if n.startswith(("cls", "nezha.pooler"))]
-assert "nezha.encoder.layer.0.output.dense.weight" in wrong_names  # all that is below hears of it
+assert "nezha.encoder.layer.0.output.dense.weight" in wrong_names  # all below the fault is wrong
 
 # %% [markdown]
-# In the upper layer the query's two parameters are wrong, and nothing else: the fault is on the
-# way to the query. The line is repaired now (the patch ended with its block), and gradcheck agrees:
+# In the upper layer only the query's two parameters are wrong, so the fault is in the gradient of
+# the query. The patch ended with its block, so the line is right again, and gradcheck agrees:
 
 # %%
 model.zero_grad()
@@ -458,15 +460,15 @@ print(report)
 assert report.ok
 
 # %% [markdown]
-# ## 9. And now use it
+# ## 9. Training
 #
-# With gradients that are right to the last digit, training is the easy part. The simplest way is
-# plain gradient descent, a small step downhill in every parameter:
+# With gradients that are right to the last digit, training is easy. The simplest method is
+# gradient descent, a small step downhill in every parameter:
 #
 # $$ θ ← θ - η\,\frac{∂ℓ}{∂θ}. $$
 #
-# AdamW divides each step by the running size of its gradient, so that all parameters move about
-# equally fast; see `minizha/training/optimizer.py`. Both on the same batch, to learn it by heart:
+# AdamW divides each step by the running root mean square of its gradient, so that all parameters
+# move about equally fast; see `minizha/training/optimizer.py`. Both learn the same batch by heart:
 
 
 # %%
@@ -511,18 +513,18 @@ assert by_sgd[-1] < 0.3 * by_sgd[0]
 assert by_adamw[-1] < 0.05 * by_adamw[0]
 
 # %% [markdown]
-# Ask the second one for the words that it was to guess:
+# Which words does the second model predict at the labelled positions?
 
 # %%
 labels = np.array(batch["labels"])
 out = learners["AdamW"](**batch)
 guesses = out.prediction_logits.argmax(axis=-1)[labels != -100]
-print("asked for:", labels[labels != -100], " said:", guesses)
+print("labels:", labels[labels != -100], " predictions:", guesses)
 assert (guesses == labels[labels != -100]).all()
 assert (out.seq_relationship_logits.argmax(axis=-1) == batch["next_sentence_label"]).all()
 
 # %% [markdown]
-# And the broken line of section 8? Put it back in, and train:
+# Now train with the broken line of section 8:
 
 # %%
 with mock.patch.object(attention_file, "relative_key_backward", flipped):
@@ -530,15 +532,15 @@ with mock.patch.object(attention_file, "relative_key_backward", flipped):
 assert by_broken[-1] < 0.05 * by_broken[0]
 
 # %% [markdown]
-# The loss falls just the same. A gradient that is wrong in one place still points roughly downhill,
-# so a falling loss proves no gradient right. That is what checks are for.
+# The loss falls all the same. A gradient that is wrong in one term still points roughly downhill,
+# so a falling loss does not prove that the gradient is right. A check does.
 #
 # ## Where to go on
 #
-# * Each file of `minizha/ops/` has its derivation in the docstring of its backward function; read
-#   them in the order of the README's table. `minizha/nezha/attention.py` and `encoder.py` put the
-#   pieces together; there gradients also reach the past of a decoder, and an encoder.
-# * `minizha/crosscheck/gradient_checks.py` is the check of this page in full.
+# * The backward function of each file in `minizha/ops/` has its derivation in the docstring; read
+#   the files in the order of the README. `minizha/nezha/attention.py` and `encoder.py` compose
+#   them; there gradients also reach a decoder's past and the encoder.
+# * `minizha/crosscheck/gradient_checks.py` is the complete version of the check on this page.
 #
 # To try: write GELU's backward, `x · Φ(x)`, and check it with `check_pair`. Break another line
 # of attention's backward, and predict which names will be wrong before you look.

@@ -17,8 +17,8 @@ class Tensor(np.ndarray):
     """A NumPy array whose ``nonzero`` takes ``as_tuple``."""
 
     def nonzero(self, as_tuple: bool = True) -> Any:
-        """The places of what is not 0: an array for each axis, or a row for each place."""
-        # True is not torch's default, but NumPy's functions call this method without it
+        """The indices of the nonzero entries: an array for each axis, or a row for each entry."""
+        # torch's default is False; NumPy's functions call this method without the argument and expect True
         return super().nonzero() if as_tuple else np.argwhere(np.asarray(self))
 
 

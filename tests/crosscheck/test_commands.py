@@ -1,4 +1,4 @@
-"""``minizha trace``, ``compare`` and ``vectors verify``: exit statuses, files, and words for bad input."""
+"""``minizha trace``, ``compare`` and ``vectors verify``: exit statuses, files, errors for bad input."""
 
 import json
 import shutil
@@ -23,12 +23,17 @@ INPUTS = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A model, its inputs, its trace, the same in float32, and a wrong one."""
+    """A model, its inputs, its trace, the trace in float32, and a wrong trace."""
     root = tmp_path_factory.mktemp("crosscheck")
     config = NezhaConfig(
-        vocab_size=13, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=24, max_relative_position=2, initializer_range=0.3,
-    )  # fmt: skip
+        vocab_size=13,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=24,
+        max_relative_position=2,
+        initializer_range=0.3,
+    )
     model = NezhaForMaskedLM(config, dtype="float64")
     model.save_pretrained(root / "model")
     (root / "inputs.json").write_text(json.dumps(INPUTS))
@@ -45,6 +50,9 @@ def folder(tmp_path_factory):
 
 
 def run(capsys, *arguments):
+    """Status, stdout and stderr of a command, given as one line or as its arguments."""
+    if len(arguments) == 1:
+        arguments = arguments[0].split()
     status = main([str(a) for a in arguments])
     captured = capsys.readouterr()
     return status, captured.out, captured.err
@@ -52,9 +60,10 @@ def run(capsys, *arguments):
 
 def test_a_trace_holds_what_the_call_computes(folder, tmp_path, capsys):
     status, out, _ = run(
-        capsys, "trace", folder / "model", "--inputs", folder / "inputs.json",
-        "--out", tmp_path / "t.safetensors", "--gradients",
-    )  # fmt: skip
+        capsys,
+        f"trace {folder}/model --inputs {folder}/inputs.json --out {tmp_path}/t.safetensors "
+        "--gradients",
+    )
     assert status == 0
     assert "NezhaForMaskedLM in float64" in out
     ours, found = (
@@ -66,9 +75,10 @@ def test_a_trace_holds_what_the_call_computes(folder, tmp_path, capsys):
 
 def test_options_of_trace(folder, tmp_path, capsys):
     status, out, _ = run(
-        capsys, "trace", folder / "model", "--inputs", folder / "inputs.json", "--dtype", "float32",
-        "--out", tmp_path / "t.safetensors", "--class", "NezhaForMaskedLM", "--no-parameters",
-    )  # fmt: skip
+        capsys,
+        f"trace {folder}/model --inputs {folder}/inputs.json --out {tmp_path}/t.safetensors "
+        "--dtype float32 --class NezhaForMaskedLM --no-parameters",
+    )
     assert status == 0, out
     found = crosscheck.open_trace(tmp_path / "t.safetensors")
     assert found.dtype == "float32"
@@ -92,7 +102,7 @@ def test_a_wrong_port_is_found_and_explained(folder, tmp_path, capsys):
     assert status == 1
     assert out.startswith(f"different: the first array to differ is {SCORES}")
     assert "layer 1 scores match: 1/√d missing" in out
-    assert "\x1b" not in out  # no colours where nobody looks
+    assert "\x1b" not in out  # no colours in a file
     html = page.read_text("utf-8")
     assert "<svg" in html
     assert "1/√d missing" in html
@@ -111,7 +121,7 @@ def test_the_json_of_a_comparison(folder, capsys):
 @pytest.mark.parametrize(("columns", "widest"), [("60", 60), ("9", 48), ("300", 100), ("", 100)])
 def test_a_report_is_as_wide_as_the_terminal(columns, widest, folder, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", columns)
-    monkeypatch.setattr("sys.__stdout__", None)  # else the terminal of whoever runs the tests
+    monkeypatch.setattr("sys.__stdout__", None)  # else the width of the real terminal
     _, out, _ = run(
         capsys, "compare", folder / "ours.safetensors", folder / "wrong.safetensors", "--every"
     )
@@ -123,11 +133,9 @@ def test_a_report_is_as_wide_as_the_terminal(columns, widest, folder, capsys, mo
 def test_ctrl_c_leaves_no_half_file(command, folder, tmp_path, capsys, monkeypatch):
     out = tmp_path / "out"
     arguments = {
-        "trace": ("trace", folder / "model", "--inputs", folder / "inputs.json", "--out", out),
-        "compare": (
-            "compare", folder / "ours.safetensors", folder / "single.safetensors", "--html", out
-        ),
-    }[command]  # fmt: skip
+        "trace": f"trace {folder}/model --inputs {folder}/inputs.json --out {out}",
+        "compare": f"compare {folder}/ours.safetensors {folder}/single.safetensors --html {out}",
+    }[command]
     write = files.write_synced
 
     def interrupted(path, data):
@@ -138,14 +146,14 @@ def test_ctrl_c_leaves_no_half_file(command, folder, tmp_path, capsys, monkeypat
     for before in (None, b"an older one"):
         if before is not None:
             out.write_bytes(before)
-        status, said, err = run(capsys, *arguments)
+        status, said, err = run(capsys, arguments)
         assert (status, said) == (130, "")
         assert err.endswith("minizha: interrupted\n")
         assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == (
             [] if before is None else [("out", before)]
         )
     monkeypatch.undo()
-    assert run(capsys, *arguments)[0] == 0  # the control
+    assert run(capsys, arguments)[0] == 0  # the control
     assert len(out.read_bytes()) > 1000
 
 
@@ -168,9 +176,10 @@ def test_a_mapping_of_names(folder, tmp_path, capsys):
     )
     (tmp_path / "names.json").write_text(json.dumps({SCORES: "their scores"}))
     status, out, _ = run(
-        capsys, "compare", folder / "ours.safetensors", tmp_path / "their.safetensors",
-        "--mapping", tmp_path / "names.json", "--every",
-    )  # fmt: skip
+        capsys,
+        f"compare {folder}/ours.safetensors {tmp_path}/their.safetensors "
+        f"--mapping {tmp_path}/names.json --every",
+    )
     assert status == 0, out
     assert SCORES in out
 
@@ -188,11 +197,23 @@ TRACE = ("trace", "{f}/model", "--inputs", "{f}/inputs.json", "--out", "{t}/out.
         (("compare", "{f}/ours.safetensors", "{f}/single.safetensors", "--rtol", "-1"), "rtol"),
         (("compare", "{f}/ours.safetensors", "{f}/single.safetensors", "--rtol", "nan"), "rtol"),
         (
-            ("compare", "{f}/ours.safetensors", "{f}/single.safetensors", "--mapping", "{f}/inputs.json"),
+            (
+                "compare",
+                "{f}/ours.safetensors",
+                "{f}/single.safetensors",
+                "--mapping",
+                "{f}/inputs.json",
+            ),
             "input_ids",
         ),
         (
-            ("compare", "{f}/ours.safetensors", "{f}/single.safetensors", "--html", "{f}/no/page.html"),
+            (
+                "compare",
+                "{f}/ours.safetensors",
+                "{f}/single.safetensors",
+                "--html",
+                "{f}/no/page.html",
+            ),
             "no/page.html",
         ),
         (("trace", "{f}/nowhere", *TRACE[2:]), "nowhere"),
@@ -207,7 +228,7 @@ TRACE = ("trace", "{f}/model", "--inputs", "{f}/inputs.json", "--out", "{t}/out.
         (("vectors", "verify", "{f}/nowhere"), "nowhere"),
         (("vectors", "verify", "{f}", "--vectors", "{f}/nowhere"), "nowhere"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.filterwarnings("ignore::minizha.errors.CheckpointWarning")
 def test_what_a_person_can_do_wrong_is_one_line_and_status_2(
     arguments, words, folder, tmp_path, capsys
@@ -225,8 +246,11 @@ def test_what_a_person_can_do_wrong_is_one_line_and_status_2(
 
 def test_results_for_the_vectors(tmp_path, capsys):
     name = "model-plain"
-    name = name if (V1 / "cases" / f"{name}.json").exists() else sorted(
-        p.stem for p in (V1 / "cases").glob("*.json"))[0]  # fmt: skip
+    name = (
+        name
+        if (V1 / "cases" / f"{name}.json").exists()
+        else sorted(p.stem for p in (V1 / "cases").glob("*.json"))[0]
+    )
     arrays = load_file(V1 / "cases" / f"{name}.safetensors")
     results = {
         k.removeprefix("expected/"): v for k, v in arrays.items() if k.startswith("expected/")

@@ -1,4 +1,4 @@
-"""Two traces: what is compared with what, in which order, and what is said of the result."""
+"""Two traces: which arrays are compared, in which order, and how the result is reported."""
 
 import json
 import math
@@ -16,33 +16,30 @@ from minizha.crosscheck.comparison.visible import visible_entries
 from minizha.errors import ArgumentError, FileError
 from tests.support.eight_models import everything_of, make
 from tests.support.tiny_models import TINY
+from tests.support.traces import has_remark, model_and_inputs
 
-KIND = "NezhaForPreTraining"
+MODEL_CLASS = "NezhaForPreTraining"
 SCORES = "encoder.layer.1.attention.scores"
 
 
 def traced(name):
-    return crosscheck.trace(TINY[name].model("numpy"), TINY[name].inputs())
+    return crosscheck.trace(*model_and_inputs(TINY[name]))
 
 
 @pytest.fixture(scope="module")
 def ours():
-    return crosscheck.trace(make(KIND, "numpy"), everything_of(KIND))
+    return crosscheck.trace(make(MODEL_CLASS, "numpy"), everything_of(MODEL_CLASS))
 
 
 @pytest.fixture(scope="module")
 def theirs():
-    return crosscheck.trace(make(KIND, "numpy", "float32"), everything_of(KIND))
+    return crosscheck.trace(make(MODEL_CLASS, "numpy", "float32"), everything_of(MODEL_CLASS))
 
 
 def spoilt(arrays, name, by=0.1, where=...):
     array = arrays[name].copy()
     array[where] += by
     return dict(arrays) | {name: array}
-
-
-def remark(report, text):
-    return any(text in said for said in report.remarks)
 
 
 # --- the whole ------------------------------------------------------------------------------------
@@ -86,7 +83,7 @@ def test_one_that_differs(ours, theirs, name):
     assert found.tolerance < found.error
     assert [d.name for d in report if not d.ok] == [name]
     assert report.location.share > 0.9
-    assert remark(report, "no array after it differs")
+    assert has_remark(report, "no array after it differs")
 
 
 def test_the_first_is_the_first_in_our_order(ours):
@@ -120,10 +117,15 @@ def test_progress(ours):
 @pytest.mark.parametrize(
     ("options", "ok"),
     [
-        ({}, False), ({"rtol": 1e-3}, False), ({"rtol": 2.1e-3}, True), ({"atol": 1e-12}, False),
-        ({"atol": 1.0}, True), ({"rtol": 1e-3, "atol": 1.0}, True), ({"rtol": 0.0}, False),
+        ({}, False),
+        ({"rtol": 1e-3}, False),
+        ({"rtol": 2.1e-3}, True),
+        ({"atol": 1e-12}, False),
+        ({"atol": 1.0}, True),
+        ({"rtol": 1e-3, "atol": 1.0}, True),
+        ({"rtol": 0.0}, False),
     ],
-)  # fmt: skip
+)
 def test_given_tolerances_hold_entry_by_entry(ours, options, ok):
     name = "encoder.layer.0.attention.context"
     wrong = dict(ours) | {name: ours[name] * 1.002}
@@ -139,7 +141,7 @@ def test_given_tolerances_hold_entry_by_entry(ours, options, ok):
 
 
 def test_key_biases_are_measured_by_their_weights(ours, theirs):
-    """0 in theory: relative to themselves, right ones would be anything."""
+    """Their gradients are 0 in theory: their relative error would be arbitrary."""
     name = "encoder.layer.1.attention.self.key.bias.grad"
     found = next(d for d in compare(ours, theirs) if d.name == name)
     weight = np.abs(ours[name.replace("bias", "weight")]).max()
@@ -153,16 +155,16 @@ def test_widened_float32_is_float32(ours, theirs):
     wide = {name: a.astype("float64") for name, a in theirs.items()}
     report = compare(ours, wide)
     assert report.ok
-    assert remark(report, "holds float32 numbers")
+    assert has_remark(report, "holds float32 numbers")
     assert {d.dtype for d in report} == {"float32"}
     noisy = {name: a * (1 + 1e-9) for name, a in wide.items()}
     assert not compare(ours, noisy, diagnose=False).ok  # the control
 
 
 def test_word_vectors_of_float32_in_both_say_nothing(theirs):
-    """A checkpoint in float32, computed in float64: by us, and in float32 by them."""
-    model = make(KIND, "numpy", "float32")
-    ours = crosscheck.trace(model.astype("float64"), everything_of(KIND))
+    """A float32 checkpoint: our side computes in float64, their side in float32."""
+    model = make(MODEL_CLASS, "numpy", "float32")
+    ours = crosscheck.trace(model.astype("float64"), everything_of(MODEL_CLASS))
     assert {d.dtype for d in compare(ours, ours)} == {"float64"}
     report = compare(ours, {name: a.astype("float64") for name, a in theirs.items()})
     assert report.ok
@@ -171,15 +173,15 @@ def test_word_vectors_of_float32_in_both_say_nothing(theirs):
 
 
 def test_relu_has_a_kink():
-    """Where an input lies at 0 but for rounding, the gradient is that of either side."""
-    model, inputs = make(KIND, "numpy", hidden_act="relu"), everything_of(KIND)
+    """Where an input is 0 up to rounding, both slopes are accepted as the gradient."""
+    model, inputs = make(MODEL_CLASS, "numpy", hidden_act="relu"), everything_of(MODEL_CLASS)
     ours = crosscheck.trace(model, inputs)
     name = "encoder.layer.0.intermediate.dense"
     at = np.unravel_index(np.abs(ours[name]).argmin(), ours[name].shape)
     ours[name][at] = 1e-17
     moved = spoilt(spoilt(ours, name, -2e-17, at), name + ".grad", 1.0, at)
     assert compare(ours, moved, diagnose=False).divergence is None
-    ours.config = ours.config.replace(hidden_act="gelu")  # the control: gelu has none
+    ours.config = ours.config.replace(hidden_act="gelu")  # the control: gelu has no kink
     assert compare(ours, moved, diagnose=False).first_divergence == name + ".grad"
 
 
@@ -250,9 +252,10 @@ def hidden(ours, name):
 
 
 HIDING = [
-    name for name, tiny in TINY.items()
+    name
+    for name, tiny in TINY.items()
     if (tiny.mask or tiny.config.get("is_decoder")) and tiny.L > 1
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("name", HIDING)
@@ -264,7 +267,7 @@ def test_hidden_scores_are_not_compared(name, end):
     assert places.any()
     wrong = dict(ours) | {scores: np.where(places, -1e4, ours[scores])}
     assert compare(ours, wrong).ok
-    # the control: one that is seen
+    # the control: a visible entry
     if not places.all():
         at = tuple(np.argwhere(~places)[-1])
         assert (
@@ -276,8 +279,8 @@ def test_hidden_scores_are_not_compared(name, end):
 
 @pytest.mark.parametrize("name", HIDING)
 def test_hidden_is_what_has_no_probability(name):
-    """The oracle is softmax itself: what the mask hides has probability 0, or its whole row has none
-    that may be seen, and all alike."""
+    """The oracle is softmax itself: a hidden entry has probability 0, or no entry of its row is
+    visible and all have the same probability."""
     ours = traced(name)
     for scores in (n for n in ours if n.endswith("attention.scores")):
         probs = ours[scores.replace("scores", "probs")]
@@ -302,17 +305,15 @@ def test_fractional_masks():
     case = types.SimpleNamespace(inputs={"attention_mask": mask}, config=None)
     seen = visible_entries(case, "encoder.layer.0.attention.scores", (3, 2, 4, 4))
     assert seen.shape == (3, 1, 1, 4)
-    assert seen[:, 0, 0].tolist() == [
-        [False, True, False, True], [False] * 4, [False] * 4,
-    ]  # fmt: skip
+    assert seen[:, 0, 0].tolist() == [[False, True, False, True], [False] * 4, [False] * 4]
     assert visible_entries(case, "encoder.layer.0.attention.probs", (3, 2, 4, 4)) is None
     odd = types.SimpleNamespace(inputs={"attention_mask": mask[:2]}, config=None)
     assert visible_entries(odd, "encoder.layer.0.attention.scores", (3, 2, 4, 4)) is None
 
 
 def test_choices_share_a_mask():
-    kind = "NezhaForMultipleChoice"
-    ours = crosscheck.trace(make(kind, "numpy"), everything_of(kind))
+    model_class = "NezhaForMultipleChoice"
+    ours = crosscheck.trace(make(model_class, "numpy"), everything_of(model_class))
     places = hidden(ours, SCORES)
     assert places.any()
     wrong = dict(ours) | {SCORES: np.where(places, 7.0, ours[SCORES])}
@@ -326,7 +327,7 @@ def test_prefixes_are_told(ours, theirs):
     report = compare(ours, {"bert." + name: a for name, a in theirs.items()})
     assert report.ok
     assert len(report.differences) == len(ours)
-    assert remark(report, f"{len(ours)} names matched without their prefix: bert.embeddings")
+    assert has_remark(report, f"{len(ours)} names matched without their prefix: bert.embeddings")
 
 
 def test_a_mapping(ours, theirs, tmp_path):
@@ -352,13 +353,13 @@ def test_by_shape_and_value(ours, theirs):
     assert all(np.array_equal(theirs[names[d.their_name]], theirs[d.name]) for d in report)
     # key biases are 0 in theory: nothing tells them
     assert all(name.endswith("key.bias.grad") for name in report.missing)
-    assert remark(report, "arrays matched by shape and value")
-    assert not remark(report, "is like none of theirs")
+    assert has_remark(report, "arrays matched by shape and value")
+    assert not has_remark(report, "is like none of theirs")
     # one that is wrong finds no partner, and that is said
     at = f"array {list(ours).index(SCORES)}"
     report = compare(ours, other | {at: theirs[SCORES] + 0.1})
     assert SCORES in report.missing
-    assert remark(report, f"{SCORES} is like none of theirs, though some that are left over")
+    assert has_remark(report, f"{SCORES} is like none of theirs, though some that are left over")
     assert report.undecided == (SCORES,)
     assert not report.ok
     assert report.first_divergence is None
@@ -369,7 +370,7 @@ def test_layouts_are_told(ours, theirs):
     heads = theirs[name].reshape(3, 7, 3, 4).swapaxes(1, 2)
     report = compare(ours, theirs | {name: heads})
     assert report.ok
-    assert remark(report, f"read as heads first: {name}")
+    assert has_remark(report, f"read as heads first: {name}")
     wrong = compare(ours, theirs | {name: heads + np.arange(3)[:, None, None]}, diagnose=False)
     assert wrong.location.lines == ("heads: 2 of 3 (1–2)",)
 
@@ -382,18 +383,18 @@ def test_it_grows(ours):
     start = names.index("encoder.layer.0")
     wrong = {n: a * (1 + 1e-3 * max(0, k - start + 1)) for k, (n, a) in enumerate(ours.items())}
     report = compare(ours, wrong, diagnose=False)
-    assert remark(report, "the error grows from 1.0e-03 to")
-    assert remark(report, f"of the {len(names) - start - 1} arrays after it")
+    assert has_remark(report, "the error grows from 1.0e-03 to")
+    assert has_remark(report, f"of the {len(names) - start - 1} arrays after it")
     some = {n: a for n, a in wrong.items() if "key.bias" not in n}
-    assert remark(compare(ours, some, diagnose=False), "from there on every array differs")
+    assert has_remark(compare(ours, some, diagnose=False), "from there on every array differs")
 
 
 def test_only_gradients_differ(ours):
     wrong = {n: a * 1.5 if n.endswith(".grad") else a for n, a in ours.items()}
     report = compare(ours, wrong, diagnose=False)
     assert report.first_divergence == next(n for n in ours if n.endswith(".grad"))
-    assert remark(report, "the activations agree, only gradients differ")
-    assert not remark(compare(ours, spoilt(ours, "loss"), diagnose=False), "only gradients")
+    assert has_remark(report, "the activations agree, only gradients differ")
+    assert not has_remark(compare(ours, spoilt(ours, "loss"), diagnose=False), "only gradients")
 
 
 def test_noise_that_hides_everything_is_told():
@@ -403,8 +404,8 @@ def test_noise_that_hides_everything_is_told():
         "encoder.layer.0.attention.probs": (scores == scores.max(-1, keepdims=True)) * 1.0,
     }
     report = compare(ours, {n: a.astype("float32") for n, a in ours.items()})
-    assert remark(report, "a finer dtype would tell more")
-    assert not remark(compare(ours, ours), "a finer dtype would tell more")
+    assert has_remark(report, "a finer dtype would tell more")
+    assert not has_remark(compare(ours, ours), "a finer dtype would tell more")
 
 
 # --- why ------------------------------------------------------------------------------------------
@@ -413,21 +414,21 @@ def test_noise_that_hides_everything_is_told():
 def test_the_diagnosis_gets_their_arrays_under_our_names(ours, theirs, monkeypatch):
     from minizha.crosscheck import comparing, diagnosis
 
-    asked = []
+    calls = []
 
     def explain(mine, other, name, precision):
-        asked.append((mine, {n: other[n].shape for n in other}, name))
+        calls.append((mine, {n: other[n].shape for n in other}, name))
         return diagnosis.Diagnosis((), ("a remark",))
 
     monkeypatch.setattr(comparing, "explain", explain)
     other = {"bert." + n: a for n, a in spoilt(theirs, SCORES).items()}
     other["bert.embeddings"] = other["bert.embeddings"].swapaxes(0, 1)
     report = compare(ours, other)
-    assert asked == [(ours, {n: a.shape for n, a in ours.items()}, SCORES)]
+    assert calls == [(ours, {n: a.shape for n, a in ours.items()}, SCORES)]
     assert report.remarks[-1] == "a remark"
-    assert not remark(compare(ours, other, diagnose=False), "a remark")
+    assert not has_remark(compare(ours, other, diagnose=False), "a remark")
     compare(ours, theirs)
-    assert len(asked) == 1
+    assert len(calls) == 1
 
 
 def test_a_known_mistake_is_named(ours, theirs):
@@ -453,7 +454,7 @@ def test_files(ours, theirs, tmp_path):
 
 
 class Lazy(Mapping):
-    """Arrays that are made when they are asked for, and counted while somebody holds them."""
+    """Arrays that are made when they are read."""
 
     def __init__(self, count, shape, off=0.0):
         self.names = [f"encoder.layer.{k}" for k in range(count)]
@@ -483,7 +484,7 @@ def test_no_more_than_a_pair_is_held(off):
         report = compare(Lazy(12, shape), Lazy(12, shape, off), diagnose=False)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.reset_peak()
-        dict(Lazy(4, shape).items())  # the control: whoever reads all holds all
+        dict(Lazy(4, shape).items())  # the control: all four arrays in memory at once
         control = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -494,7 +495,7 @@ def test_no_more_than_a_pair_is_held(off):
 
 
 def test_shapes_are_asked_for_without_reading():
-    """Arrays that have a partner by name are read once, the first that differs once more."""
+    """Arrays with a partner of the same name are read once, the first that differs twice."""
     read = []
 
     class Counted(Lazy):

@@ -1,4 +1,4 @@
-"""Two traces of a 12-layer base model, over a gigabyte each, are compared array by array."""
+"""Two traces of a 12-layer base model, about a gigabyte each, are compared array by array."""
 
 import json
 import math
@@ -32,12 +32,15 @@ print(status, seconds, peak, file=sys.stderr)
 
 
 def measured(*arguments):
-    """Status, seconds and peak memory in bytes of a command in a process of its own, and its text."""
+    """Status, seconds, peak memory in bytes and output of a command in a separate process."""
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", MEASURED, *map(str, arguments)],
-        capture_output=True, text=True, env=environment, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
+    )
     status, seconds, peak = done.stderr.splitlines()[-1].split()
     return int(status), float(seconds), int(peak), done.stdout
 
@@ -53,7 +56,7 @@ def files(tmp_path_factory):
     trace = crosscheck.trace(model, inputs)
     trace.save(folder / "ours.safetensors")
     theirs = {}
-    for name, array in trace.items():  # another program's roundings
+    for name, array in trace.items():  # the rounding errors of another program
         noise = 1 + 1e-7 * rng.standard_normal(array.shape, np.float32)
         theirs[name] = np.asarray(array * noise, np.float32)
     save_file(theirs, folder / "right.safetensors")
@@ -66,9 +69,8 @@ def files(tmp_path_factory):
 def test_a_comparison_streams(files, name, expected, capsys):
     ours, theirs = files / "ours.safetensors", files / f"{name}.safetensors"
     started = time.monotonic()
-    nothing = measured("compare", theirs, theirs.with_name("missing"))[
-        2
-    ]  # what Python itself takes
+    # a command that fails at once needs the memory of Python itself
+    _, _, nothing, *_ = measured("compare", theirs, theirs.with_name("missing"))
     assert time.monotonic() - started < 10
     status, seconds, peak, out = measured("compare", ours, theirs)
     largest = max(array.nbytes for array in load_file(theirs).values())

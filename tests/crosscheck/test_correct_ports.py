@@ -1,6 +1,6 @@
-"""A right port in float32 is passed, not accused: Transformers on torch, on random configurations.
+"""A right port in float32 passes: Transformers on torch, with random configurations.
 
-Its table of relative positions is its own, made in float32, and so are all its roundings.
+It computes its own table of relative positions in float32, and its rounding errors differ.
 """
 
 import numpy as np

@@ -18,7 +18,7 @@ def test_there_are_enough_configurations():
 
 @pytest.mark.parametrize("name", TINY)
 def test_every_entry_of_every_parameter(name, backend):
-    """On a device, where every pass is slow, five entries of each."""
+    """How many entries of each array to check: five on a device, where every pass is slow."""
     tiny = TINY[name]
     model, inputs = tiny.model(backend), tiny.inputs()
     entries = None if backend == "numpy" else 5
@@ -31,23 +31,30 @@ def test_every_entry_of_every_parameter(name, backend):
         expected += inputs[name].size if name in inputs else 0
     expected += sum(a.size for layer in inputs.get("past_key_values", ()) for a in layer)
     if tiny.pad and model.config.pad_token_id is not None:
-        expected -= model.config.hidden_size  # the row that by convention learns nothing from below
+        # by convention the lookup of the padding row has no gradient
+        expected -= model.config.hidden_size
     assert report.checked == expected
 
 
 @pytest.mark.parametrize(
     "name",
-    ["plain", "dropout and everything", "masked lm", "next sentence", "cross-attention",
-     "decoder and everything"],
-)  # fmt: skip
+    [
+        "plain",
+        "dropout and everything",
+        "masked lm",
+        "next sentence",
+        "cross-attention",
+        "decoder and everything",
+    ],
+)
 def test_no_gradient_is_0_for_want_of_a_path(name, backend):
-    """Negative control of the models: where all gradients were 0, the check would prove nothing."""
+    """Negative control of the models: if all gradients were 0, the check would prove nothing."""
     tiny = TINY[name]
     model = tiny.model(backend)
     model(**tiny.inputs()).backward()
     for parameter, gradient in model.gradients().items():
         largest = np.abs(to_host(gradient)).max()
-        # the keys of the past were made without it: there it is more than a shift of all scores
+        # the past keys do not contain the bias, so it adds more than a constant to the scores
         if parameter.endswith("key.bias") and (not tiny.past or "crossattention" in parameter):
             assert largest <= 1e-15
         elif not (tiny.embeds and parameter.endswith(".word_embeddings.weight")):

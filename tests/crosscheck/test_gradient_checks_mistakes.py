@@ -1,4 +1,4 @@
-"""Negative controls of gradcheck: one backward function of the model made wrong at a time."""
+"""Negative controls of gradcheck: one wrong backward function of the model at a time."""
 
 import importlib
 import math
@@ -16,13 +16,13 @@ from minizha.ops.gelu import gelu
 from tests.support.tiny_models import TWO_LAYERS, Tiny
 from tests.support.wrong_backwards import WRONG
 
-# everything at once, so that every function below has something to do
+# uses every feature, so that it runs every function below
 EVERYTHING = Tiny(train=True, head_mask="layers", types=True, ignoring=True)
 
 
 class Mistake(NamedTuple):
-    """``wrong(right)`` takes the place of ``right``, the function called ``target``; ``blames`` is
-    a pattern of the parameter that the report must name: where the mistake is, or what lies below it."""
+    """``wrong(right)`` replaces ``right``, the function named ``target``; ``blames`` is a pattern of the
+    parameters that the report may name: that of the mistake, and those below it."""
 
     target: str
     wrong: object
@@ -36,7 +36,7 @@ def result(change):
 
 
 def of_op(op, mistake):
-    """The wrong op of the table."""
+    """A wrong backward function of the table WRONG."""
     return lambda right: WRONG[op][mistake]
 
 
@@ -57,7 +57,7 @@ def layer_without_its_residual(right):
 
 def tied_decoder_dropped(right):
     def vocabulary_matrix(tree):
-        found = right(tree)  # in a tree of gradients, there is none yet
+        found = right(tree)  # None in a tree of gradients
         return Tree(weight=None) if found.weight is None else found
 
     return vocabulary_matrix
@@ -108,7 +108,7 @@ def query_scaled_twice(right):
     return attention_backward
 
 
-def key_hears_a_constant(right):
+def constant_added_to_dkey(right):
     def attention_backward(dcontext, cache, dweights=None):
         dquery, dkey, dvalue = right(dcontext, cache, dweights)
         return dquery, dkey + 0.01 * namespace(dkey).ones_like(dkey), dvalue
@@ -116,7 +116,7 @@ def key_hears_a_constant(right):
     return attention_backward
 
 
-def nothing_from_the_distance(right):
+def zero_gradient(right):
     return lambda dy, cache: 0.0 * right(dy, cache)
 
 
@@ -149,17 +149,17 @@ MISTAKES = {
         "ops.attention.softmax_backward", of_op("softmax", "without the mean"), BELOW
     ),
     "relative key term dropped": Mistake(
-        "ops.attention.relative_key_backward", nothing_from_the_distance, BELOW
+        "ops.attention.relative_key_backward", zero_gradient, BELOW
     ),
     "relative value term dropped": Mistake(
-        "ops.attention.relative_value_backward", nothing_from_the_distance, BELOW
+        "ops.attention.relative_value_backward", zero_gradient, BELOW
     ),
     "distance i − j": Mistake(
         "ops.attention.relative_key_backward", of_op("relative_key", "distance i − j"), BELOW
     ),
     "heads exchanged": Mistake("nezha.attention.attention_backward", heads_in_another_order, BELOW),
     "query scaled twice": Mistake("nezha.attention.attention_backward", query_scaled_twice, BELOW),
-    "key bias learns": Mistake("nezha.attention.attention_backward", key_hears_a_constant, BELOW),
+    "key bias learns": Mistake("nezha.attention.attention_backward", constant_added_to_dkey, BELOW),
     "layers exchanged": Mistake("nezha.body.encoder_backward", layers_from_the_bottom, BELOW, TWO),
     "tied decoder dropped": Mistake(
         "nezha.heads.vocabulary_matrix", tied_decoder_dropped, r"word_embeddings\.weight$"
@@ -214,7 +214,7 @@ def test_a_mistake_is_found_and_named(name, backend, monkeypatch):
 
 
 def test_the_slope_of_the_other_gelu_is_found(backend, monkeypatch):
-    """The smallest of all: 1e-3 of one slope, and nothing to be seen of it at weights of 0.02."""
+    """The smallest mistake: 1e-3 of one slope. With weights of std 0.02 it would not be visible."""
     wrong = Activation(gelu, WRONG["gelu"]["slope of the tanh form"])
     monkeypatch.setitem(ACTIVATIONS, "gelu", wrong)
     report = run(backend)

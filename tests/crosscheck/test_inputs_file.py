@@ -1,4 +1,4 @@
-"""The arguments of a call in a file: as JSON and as safetensors, and what is no such file."""
+"""The arguments of a call in a file: JSON and safetensors, and files that are neither."""
 
 import inspect
 import json
@@ -17,9 +17,17 @@ from tests.support.tiny_models import TINY
 
 CASES = TINY | HEADS
 SEVERAL = [
-    "plain", "inputs_embeds", "mask 3-D", "head mask", "past", "past of both", "decoder and everything",
-    "choice, partly ignored", "answer", "regression of one",
-]  # fmt: skip
+    "plain",
+    "inputs_embeds",
+    "mask 3-D",
+    "head mask",
+    "past",
+    "past of both",
+    "decoder and everything",
+    "choice, partly ignored",
+    "answer",
+    "regression of one",
+]
 
 
 def flat(tree, name=""):
@@ -71,7 +79,7 @@ def test_a_call_comes_back(name, file, tmp_path):
 
 
 def test_more_than_ten_layers_stay_in_order(tmp_path):
-    """As words, "10" comes before "2"."""
+    """Sorted as text, "10" would come before "2"."""
     past = tuple((np.full((1, 1, 1, 1), i), np.full((1, 1, 1, 1), -i)) for i in range(12))
     inputs = {"input_ids": np.ones((1, 1), int), "past_key_values": past}
     found = read_inputs_file(write(tmp_path / "a.safetensors", inputs), NezhaModel)
@@ -82,7 +90,7 @@ def test_more_than_ten_layers_stay_in_order(tmp_path):
 def test_the_arrays_are_the_callers_own(tmp_path):
     path = write(tmp_path / "a.safetensors", {"input_ids": np.ones((2, 3), int)})
     found = read_inputs_file(path, NezhaModel)
-    found["input_ids"][:] = 0  # the file is not written to
+    found["input_ids"][:] = 0  # reading does not change the file
     assert read_inputs_file(path, NezhaModel)["input_ids"].all()
 
 
@@ -95,17 +103,17 @@ def test_null(tmp_path):
 FLAGS = ["record", "return_dict", "output_attentions", "output_hidden_states"]
 
 
-@pytest.mark.parametrize("kind", CLASSES)
-def test_what_a_trace_sets_is_not_offered(kind, tmp_path):
-    call = inspect.signature(kind.__call__).parameters
-    asked = [n for n in (*FLAGS, "use_cache", "num_items_in_batch") if n in call]
-    assert asked[: len(FLAGS)] == FLAGS
-    for name in asked:
+@pytest.mark.parametrize("model_class", CLASSES)
+def test_what_a_trace_sets_is_not_offered(model_class, tmp_path):
+    call = inspect.signature(model_class.__call__).parameters
+    set_by_trace = [n for n in (*FLAGS, "use_cache", "num_items_in_batch") if n in call]
+    assert set_by_trace[: len(FLAGS)] == FLAGS
+    for name in set_by_trace:
         (tmp_path / "a.json").write_text(f'{{"input_ids": [[1]], "{name}": true}}')
         with pytest.raises(FileError, match=f"takes no {name}, only input_ids") as caught:
-            read_inputs_file(tmp_path / "a.json", kind)
+            read_inputs_file(tmp_path / "a.json", model_class)
         offered = str(caught.value).partition(", only ")[2].split(", ")
-        assert offered == [n for n in call if n not in ("self", *asked)]
+        assert offered == [n for n in call if n not in ("self", *set_by_trace)]
 
 
 @pytest.mark.parametrize(
@@ -160,7 +168,7 @@ CALL = "{" + IDS + ", "
         (CALL + '"": 1}', "takes no ''"),
         (b"\xff\xfe{}", "UTF-8"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_call(text, words, tmp_path):
     path = tmp_path / "a.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -171,7 +179,7 @@ def test_what_is_no_call(text, words, tmp_path):
 
 
 def test_the_same_file_is_a_call_of_another_class(tmp_path):
-    """The control of an unknown name."""
+    """The control of the test of unknown names."""
     (tmp_path / "a.json").write_text(CALL + '"next_sentence_label": [0]}')
     assert len(read_inputs_file(tmp_path / "a.json", NezhaForPreTraining)) == 2
 
@@ -234,7 +242,8 @@ def test_parts_that_make_no_whole_are_refused_by_the_call(wrong, tmp_path):
         model(**read_inputs_file(tmp_path / "a", type(model)))
 
 
-@pytest.mark.parametrize("dtype", [np.int64, np.int8])  # larger numbers lie first in the file
+# safetensors stores arrays of wider dtypes first
+@pytest.mark.parametrize("dtype", [np.int64, np.int8])
 def test_an_argument_that_stands_there_whole_and_in_parts(dtype, tmp_path):
     both = {"input_ids": np.ones((1, 2), np.int32), "input_ids.0": np.ones((1, 2), dtype)}
     save_file(both, tmp_path / "a")

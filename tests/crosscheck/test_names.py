@@ -1,4 +1,4 @@
-"""The tables of names answer for every layer: what is what, and what is made with what."""
+"""The tables of names cover every layer: the entry of each name, and the parameters of each activation."""
 
 import pytest
 
@@ -41,7 +41,7 @@ def test_every_entry_is_found_under_its_name(prefix, known):
 def test_a_parameter_makes_the_activation_of_its_entry(prefix, known):
     for parameter in known.parameters:
         assert made_with(prefix + parameter) == name_of(prefix, known)
-        assert entry(prefix + parameter) is None  # a parameter is no activation
+        assert entry(prefix + parameter) is None  # a parameter is not an activation
 
 
 def test_other_parameters_make_what_their_module_is_called():

@@ -1,4 +1,4 @@
-"""Nested arguments taken apart and put together: what is one array, and what are several."""
+"""Nested arguments flattened and nested again: which are one array, and which are several."""
 
 from types import SimpleNamespace
 
@@ -9,11 +9,11 @@ from minizha.crosscheck.nesting import flat, nested
 from minizha.errors import ArgumentError
 
 K, V, X = np.zeros((1, 2)), np.ones((1, 2)), np.arange(3)
-TENSOR = SimpleNamespace(ndim=2)  # of a library that minizha does not know
+TENSOR = SimpleNamespace(ndim=2)  # an array of an unknown library
 
 
-def same(found, expected):
-    """The very arrays, under the same names in the same order."""
+def assert_identical(found, expected):
+    """The identical objects, under the same names in the same order."""
     assert list(found) == list(expected)
     assert all(a is b for a, b in zip(found.values(), expected.values(), strict=True))
 
@@ -22,8 +22,8 @@ def test_the_past_is_taken_apart_and_put_together():
     tree = {"input_ids": X, "past_key_values": ((K, V), (V, K))}
     names = ("input_ids", *(f"past_key_values.{i}.{k}" for i in (0, 1) for k in (0, 1)))
     single = dict(zip(names, (X, K, V, V, K), strict=True))
-    same(flat(tree), single)
-    assert nested(single) == tree  # of the very arrays: == of others would raise
+    assert_identical(flat(tree), single)
+    assert nested(single) == tree  # compares identical objects; == of other arrays would raise
 
 
 @pytest.mark.parametrize(

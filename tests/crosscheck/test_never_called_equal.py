@@ -1,4 +1,4 @@
-"""Ports that are wrong and must not pass: a careless comparison would call each of them equal."""
+"""Wrong ports that a naive comparison would report as equal."""
 
 import numpy as np
 import pytest
@@ -7,17 +7,14 @@ from minizha import NezhaConfig, NezhaModel, crosscheck
 from minizha.crosscheck import compare
 from minizha.crosscheck.diagnosis import mistaken
 from tests.support.eight_models import everything_of, make
+from tests.support.traces import has_remark
 
-KIND = "NezhaForPreTraining"
+MODEL_CLASS = "NezhaForPreTraining"
 
 
 @pytest.fixture(scope="module")
 def ours():
-    return crosscheck.trace(make(KIND, "numpy"), everything_of(KIND))
-
-
-def remark(report, text):
-    return any(text in said for said in report.remarks)
+    return crosscheck.trace(make(MODEL_CLASS, "numpy"), everything_of(MODEL_CLASS))
 
 
 @pytest.mark.parametrize("strange", [np.nan, np.inf, -np.inf])
@@ -31,18 +28,22 @@ def test_what_is_no_number_on_both_sides_hides_nothing(ours, tolerances, strange
     mine["embeddings"][0, 0, 0] = theirs["embeddings"][0, 0, 0] = strange
     report = compare(mine, theirs, **tolerances)
     assert report.ok
-    assert remark(report, "ours has NaN or infinity in embeddings")
+    assert has_remark(report, "ours has NaN or infinity in embeddings")
     theirs["embeddings"][1, 3, 5] += 7
     assert not compare(mine, theirs, **tolerances).ok
     assert not compare(mine, theirs).ok
 
 
 def test_where_rounding_explains_everything_nothing_is_equal():
-    """Weights of std 0.5 make noise of float32 in a few layers; zeros are not equal to it."""
+    """With weights of std 0.5, float32 is rounding noise after a few layers; zeros are not equal to it."""
     config = NezhaConfig(
-        vocab_size=50, hidden_size=128, num_hidden_layers=12, num_attention_heads=2,
-        intermediate_size=256, initializer_range=0.5,
-    )  # fmt: skip
+        vocab_size=50,
+        hidden_size=128,
+        num_hidden_layers=12,
+        num_attention_heads=2,
+        intermediate_size=256,
+        initializer_range=0.5,
+    )
     model = NezhaModel(config, dtype="float32")
     rng = np.random.default_rng(0)
     mine = crosscheck.trace(model, {"input_ids": rng.integers(1, 50, (2, 32))}, gradients=False)
@@ -71,8 +72,8 @@ def to_bfloat16(x):
 def test_a_coarser_array_on_the_way_is_told(ours):
     single = "embeddings.token_type_embeddings"
     theirs = dict(ours) | {single: ours[single].astype(np.float32)}
-    assert remark(compare(ours, theirs), f"judged as float32 from {single} on")
-    assert not remark(compare(ours, dict(ours)), "judged as")
+    assert has_remark(compare(ours, theirs), f"judged as float32 from {single} on")
+    assert not has_remark(compare(ours, dict(ours)), "judged as")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What the check of a pair says where it fails: which entry, what was expected, and how it is related."""
+"""The report of a failed pair check: which entry is wrong, what was expected, how the two are related."""
 
 import numpy as np
 import pytest
@@ -28,13 +28,13 @@ def product_backward(dy, cache):
 
 
 class WrongProduct:
-    """A backward that remembers what it was asked, and gives ``change(right, place)``."""
+    """A backward function that stores its upstream gradients and returns ``change(dx)``."""
 
     def __init__(self, change):
-        self.change, self.asked, self.weight = change, [], None
+        self.change, self.upstream = change, []
 
     def __call__(self, dy, cache):
-        self.asked.append(to_host(dy))
+        self.upstream.append(to_host(dy))
         dx, dw = product_backward(dy, cache)
         return self.change(dx), dw
 
@@ -59,8 +59,8 @@ def test_the_report_names_the_entry_that_is_farthest_off(index, draw):
     assert not report.ok
     assert report.name == "argument 0"
     assert report.index == index
-    # what was expected is u · w for one of the u that backward was asked about
-    candidates = [u[index] * float(to_host(w)[index]) for u in backward.asked]
+    # the expected value is u · w for one of the upstream gradients u
+    candidates = [u[index] * float(to_host(w)[index]) for u in backward.upstream]
     assert min(abs(report.expected - c) for c in candidates) < 1e-14
     assert report.found - report.expected == pytest.approx(2.0, rel=1e-12)
     assert report.error == pytest.approx(2.0 / max(1.0, abs(report.expected)), rel=1e-12)
@@ -107,7 +107,7 @@ def test_a_scalar_argument(draw):
 
 
 def test_what_is_wrong_by_a_hair(draw):
-    """Less than what is looked for entry by entry: no entry is accused, and no factor 1 told."""
+    """The error is smaller than the bound for single entries: no entry is named, and no factor."""
     report = check_pair(
         product, WrongProduct(lambda d: d * (1.0 + 1e-10)), [draw(3, 5), draw(3, 5)]
     )
@@ -148,13 +148,27 @@ def dw_transposed(dy, cache):
         (product, WrongProduct(lambda d: 0.0 * d), [(3, 5)] * 2, "all are 0"),
         (matrix, dw_transposed, [(3, 4), (4, 4)], "it is transposed"),
         (centred, lambda dy, x: dy, [(3, 5)], "its mean over axis 1 should be subtracted"),
-        (product, WrongProduct(lambda d: d + d.sum(axis=0)), [(3, 5)] * 2,
-         "along axis 0, all its entries are off by the same amount"),
-        (lambda x: (abs(x) + 0j, x), lambda dy, x: dy, [(3, 5)], "all should be 0 .or forward drops"),
+        (
+            product,
+            WrongProduct(lambda d: d + d.sum(axis=0)),
+            [(3, 5)] * 2,
+            "along axis 0, all its entries are off by the same amount",
+        ),
+        (
+            lambda x: (abs(x) + 0j, x),
+            lambda dy, x: dy,
+            [(3, 5)],
+            "all should be 0 .or forward drops",
+        ),
         (product, WrongProduct(lambda d: d * d), [(3, 5)] * 2, "gradient are wrong$"),
-        (product, WrongProduct(added((1, 1))), [(4, 4)] * 2, "1 of 16 entries of x's gradient are wrong$"),
+        (
+            product,
+            WrongProduct(added((1, 1))),
+            [(4, 4)] * 2,
+            "1 of 16 entries of x's gradient are wrong$",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_simple_relation_is_told(forward, backward, shapes, hint, draw):
     import re
 
@@ -164,7 +178,7 @@ def test_a_simple_relation_is_told(forward, backward, shapes, hint, draw):
 
 
 def test_what_is_right_of_these(draw):
-    """The controls: the same functions with their right backwards."""
+    """The controls: the same functions with the right backward functions."""
     assert check_pair(matrix, matrix_backward, [draw(3, 4), draw(4, 4)]).ok
     assert check_pair(centred, lambda dy, x: dy - dy.mean(axis=1, keepdims=True), [draw(3, 5)]).ok
 

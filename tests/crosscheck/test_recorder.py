@@ -1,4 +1,4 @@
-"""Listening takes the place of a profiler, and gives it back."""
+"""The recorder replaces a profiler during a trace, and restores it afterwards."""
 
 import cProfile
 import sys
@@ -9,20 +9,17 @@ from minizha.crosscheck import trace
 from minizha.crosscheck.recorder import record_operations
 from minizha.nezha import embeddings
 from tests.support.tiny_models import TINY
-
-
-def of(case, backend):
-    return case.model(backend), case.inputs()
+from tests.support.traces import model_and_inputs
 
 
 def no_profiler(frame, event, argument):
-    """Something that is called at each call."""
+    """A profiler that does nothing."""
 
 
 @pytest.mark.parametrize("before", [None, no_profiler])
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_profiler_is_put_back(before, fails, backend, monkeypatch):
-    model, inputs = of(TINY["plain"], backend)
+    model, inputs = model_and_inputs(TINY["plain"], backend)
     if fails:
         monkeypatch.setattr(embeddings, "layer_norm", lambda *a: 1 / 0)
     sys.setprofile(before)
@@ -47,11 +44,11 @@ def test_while_it_listens_another_is_at_work():
 
 
 def counted():
-    """Something to see in a profile."""
+    """A function that the profile must contain."""
 
 
 def test_a_profiler_in_c_goes_on_afterwards(backend):
-    model, inputs = of(TINY["plain"], backend)
+    model, inputs = model_and_inputs(TINY["plain"], backend)
     profile = cProfile.Profile()
     profile.enable()
     try:

@@ -1,6 +1,6 @@
-"""Each seeded mistake is found, in the array in which it was made, and most are named.
+"""Each seeded mistake is found in the array in which it was made, and most are named.
 
-The negative control runs beside it: the same models without a mistake, and in float32, are passed.
+The negative control: the same models without a mistake, also in float32, pass.
 """
 
 import functools
@@ -13,15 +13,20 @@ from tests.support.seeded.all_mistakes import BACKWARD, FORWARD, SEEDS
 from tests.support.seeded.seeding import CASES
 
 TOO_SMALL = {
-    "layer_norm_eps_1e_6", "layer_norm_eps_1e_7", "loss_count_epsilon", "loss_log_epsilon",
+    "layer_norm_eps_1e_6",
+    "layer_norm_eps_1e_7",
+    "loss_count_epsilon",
+    "loss_log_epsilon",
     "mask_minus_1e9",
-}  # fmt: skip
-"""Less than float32 can tell: a relative 1e-5, or what −1e9 leaves of the digits of a score."""
+}
+"""Too small for float32: a relative 1e-5, or the digits of a score that remain after adding −1e9."""
 UNKNOWN = {
-    "dropout_factor_unscaled", "key_value_gradients_swapped", "qa_outputs_swapped",
+    "dropout_factor_unscaled",
+    "key_value_gradients_swapped",
+    "qa_outputs_swapped",
     "query_key_gradients_swapped",
-}  # fmt: skip
-"""Seeds with a name that the diagnosis does not know."""
+}
+"""Seeds whose name is not in the catalogue of the diagnosis."""
 NAMED = [seed for seed in SEEDS if seed.key and seed.key not in UNKNOWN]
 
 
@@ -82,13 +87,13 @@ def test_a_mistake_in_float32_is_found_where_it_was_made(seed):
 
 @of_seeds(NAMED)
 def test_a_mistake_is_named(seed):
-    """And nothing beside it."""
+    """No other mistake is named."""
     assert [f.mistake for f in report(seed).findings] == [seed.key]
 
 
 @of_seeds([seed for seed in NAMED if seed.key not in TOO_SMALL | {"layer_norm_eps_1e_5"}])
 def test_a_mistake_in_float32_is_named(seed):
-    """Beside it, perhaps, one that float32 can't tell from it: an eps of 1e-12 and one of 1e-7."""
+    """One more may be named that float32 can't distinguish from it, such as an eps of 1e-12 and of 1e-7."""
     found = crosscheck.compare(right_trace(seed.case), wrong_trace(seed, "float32"))
     assert seed.key in {f.mistake for f in found.findings}
 
@@ -112,7 +117,7 @@ def test_the_seeds_are_many_and_all_different():
 
 
 def test_what_a_mistake_on_the_way_back_leaves_right():
-    """The seeds of backward passes say nothing about gradients if the values differ already."""
+    """A seed in a backward pass tests the gradients only if the forward values are equal."""
     for seed in BACKWARD:
         right, wrong = right_trace(seed.case), wrong_trace(seed)
         values = [name for name in right if not name.endswith(".grad")]

@@ -11,6 +11,7 @@ from minizha.crosscheck.names import DROPOUT, without_prefix
 from minizha.nezha import embeddings, feed_forward
 from tests.support.tiny_heads import HEADS
 from tests.support.tiny_models import CROSS, TINY, TWO_LAYERS, Tiny
+from tests.support.traces import model_and_inputs
 from tests.support.wrong_decoders import changed
 
 BARE = {
@@ -28,11 +29,11 @@ LAST = "embeddings.word_embeddings.weight.grad"
 
 @functools.cache
 def traced(name, backend, **options):
-    return trace(CASES[name].model(backend), CASES[name].inputs(), **options)
+    return trace(*model_and_inputs(CASES[name], backend), **options)
 
 
-def called(name, backend, **options):
-    """A model, and what it returns when it is called as the trace calls it: in whole layers."""
+def model_and_output(name, backend, **options):
+    """A model, and its output in a call like that of a trace: without chunks."""
     model = CASES[name].model(backend).copy_with(chunk_size_feed_forward=0)
     cache = {"use_cache": True} if CASES[name].kind == "NezhaForMaskedLM" else {}
     if not model.config.is_decoder:
@@ -41,8 +42,8 @@ def called(name, backend, **options):
     return model, model(**CASES[name].inputs(), **wanted, **options)
 
 
-def same(found, expected):
-    """The same bits, and NumPy's array."""
+def assert_same_array(found, expected):
+    """A NumPy array with the bits of ``expected``."""
     assert type(found) is np.ndarray
     expected = to_host(expected)
     assert found.dtype == expected.dtype
@@ -57,11 +58,11 @@ def activations(found):
 
 
 def outputs(out):
-    """``{name in a trace: field of the output}``, whatever the output has."""
+    """``{name in a trace: field of the output}``, for all fields that the output has."""
     found = dict(zip(_layers(out), out.hidden_states, strict=True))
-    for field, kind in (("attentions", "attention"), ("cross_attentions", "crossattention")):
+    for field, module in (("attentions", "attention"), ("cross_attentions", "crossattention")):
         for i, array in enumerate(getattr(out, field, None) or ()):
-            found[f"encoder.layer.{i}.{kind}.weights"] = array
+            found[f"encoder.layer.{i}.{module}.weights"] = array
     for field, name in (
         ("loss", "loss"),
         ("pooler_output", "pooler"),
@@ -79,23 +80,23 @@ def _layers(out):
 
 @pytest.mark.parametrize("name", CASES)
 def test_activations_are_the_models_outputs(name, backend):
-    found, (_, out) = traced(name, backend), called(name, backend)
+    found, (_, out) = traced(name, backend), model_and_output(name, backend)
     expected = outputs(out)
     for key, array in expected.items():
-        same(found[key], array)
+        assert_same_array(found[key], array)
     if getattr(out, "logits", None) is not None:
         head = HEAD_OF.get(CASES[name].kind, "classifier")
-        same(found[head].reshape(out.logits.shape), out.logits)
+        assert_same_array(found[head].reshape(out.logits.shape), out.logits)
     if getattr(out, "start_logits", None) is not None:
         for column, field in enumerate(("start_logits", "end_logits")):
-            same(found["qa_outputs"][..., column], out[field])
+            assert_same_array(found["qa_outputs"][..., column], out[field])
     assert len(expected) >= 2 + CASES[name].model(backend).config.num_hidden_layers
     assert ("loss" in found) == ("loss" in out)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_gradients_are_the_models(name, backend):
-    found, (model, out) = traced(name, backend), called(name, backend)
+    found, (model, out) = traced(name, backend), model_and_output(name, backend)
     fields = {f: d for f, d in found.inputs.items() if f.startswith(names.UPSTREAM)}
     assert bool(fields) == ("loss" not in out)
     given = out.backward(
@@ -104,24 +105,23 @@ def test_gradients_are_the_models(name, backend):
     parameters = {f"{without_prefix(n)}.grad": d for n, d in model.gradients().items()}
     for key, gradient in parameters.items():
         if key in found:
-            same(found[key], gradient)
+            assert_same_array(found[key], gradient)
         else:
             assert not to_host(gradient).any(), key
     for field, gradient in given.items():
         if field == "inputs_embeds":
             key = "embeddings.word_embeddings.grad"
-            same(found[key].reshape(gradient.shape), gradient)
+            assert_same_array(found[key].reshape(gradient.shape), gradient)
         elif field == "past_key_values":
             for i, layer in enumerate(gradient):
                 for j, array in enumerate(layer):
-                    same(found[f"past_key_values.{i}.{j}.grad"], array)
+                    assert_same_array(found[f"past_key_values.{i}.{j}.grad"], array)
         else:
-            same(found[f"{field}.grad"], gradient)
+            assert_same_array(found[f"{field}.grad"], gradient)
     inputs = [n for n in found if n.endswith(".grad") and names.entry(n) is None]
     assert set(inputs) - parameters.keys() == {
-        f"{n}.grad"
-        for n in CASES[name].inputs() if n == "encoder_hidden_states"
-    } | {f"{n}.grad" for n in found.inputs if n.startswith("past_key_values")}  # fmt: skip
+        f"{n}.grad" for n in CASES[name].inputs() if n == "encoder_hidden_states"
+    } | {f"{n}.grad" for n in found.inputs if n.startswith("past_key_values")}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -129,10 +129,10 @@ def test_embeddings_that_are_brought_along(name, backend):
     case = CASES[name]
     found, inputs = traced(name, backend)["embeddings.word_embeddings"], case.inputs()
     if case.embeds:
-        same(found, inputs["inputs_embeds"].reshape(found.shape))
+        assert_same_array(found, inputs["inputs_embeds"].reshape(found.shape))
     else:
         table = to_host(dict(case.model(backend).state_dict())[_words(case, backend)])
-        same(found, table[inputs["input_ids"].reshape(found.shape[:2])])
+        assert_same_array(found, table[inputs["input_ids"].reshape(found.shape[:2])])
 
 
 def _words(case, backend):
@@ -204,25 +204,36 @@ def _forward(layers, crosses=False, dropout=False):
 HEAD = "cls.predictions.transform"
 PREDICTIONS = [f"{HEAD}.dense", f"{HEAD}.activation", HEAD, "cls.predictions"]
 POOLER = ["pooler.dense", "pooler"]
+PRETRAINING_END = ["cls.seq_relationship", "masked_lm_loss", "next_sentence_loss", "loss"]
 
 
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("two layers", [*_forward(2), *POOLER, *PREDICTIONS, "cls.seq_relationship",
-                        "masked_lm_loss", "next_sentence_loss", "loss"]),
-        ("dropout", [*_forward(1, dropout=True), *POOLER, *PREDICTIONS, "cls.seq_relationship",
-                     "masked_lm_loss", "next_sentence_loss", "loss"]),
-        ("cross-attention, dropout",
-         [*_forward(2, crosses=True, dropout=True), *PREDICTIONS, "masked_lm_loss", "loss"]),
+        (
+            "two layers",
+            [*_forward(2), *POOLER, *PREDICTIONS, *PRETRAINING_END],
+        ),
+        (
+            "dropout",
+            [*_forward(1, dropout=True), *POOLER, *PREDICTIONS, *PRETRAINING_END],
+        ),
+        (
+            "cross-attention, dropout",
+            [*_forward(2, crosses=True, dropout=True), *PREDICTIONS, "masked_lm_loss", "loss"],
+        ),
         ("bare", [*_forward(1), *POOLER]),
         ("answer", [*_forward(1), "qa_outputs", "loss"]),
-        ("multi label, dropout",
-         [*_forward(1, dropout=True), *POOLER, "classifier.dropout", "classifier", "loss"]),
-        ("next sentence",
-         [*_forward(1), *POOLER, "cls.seq_relationship", "next_sentence_loss", "loss"]),
+        (
+            "multi label, dropout",
+            [*_forward(1, dropout=True), *POOLER, "classifier.dropout", "classifier", "loss"],
+        ),
+        (
+            "next sentence",
+            [*_forward(1), *POOLER, "cls.seq_relationship", "next_sentence_loss", "loss"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_order_of_execution(name, expected, backend):
     assert activations(traced(name, backend)) == expected
 
@@ -245,7 +256,7 @@ def test_the_way_back_is_the_reverse_with_each_steps_parameters_behind_it(name, 
     assert "embeddings.LayerNorm.weight.grad" in expected
 
 
-# --- a mistake is heard ---------------------------------------------------------------------------
+# --- a mistake is recorded ------------------------------------------------------------------------
 
 
 def scaled_by(k):
@@ -255,23 +266,26 @@ def scaled_by(k):
 def test_a_wrong_operation_is_heard_with_what_it_returned(monkeypatch, backend):
     right = traced("plain", backend)
     changed(monkeypatch, embeddings, "layer_norm", scaled_by(2.0))
-    wrong, (_, out) = trace(*_of("plain", backend)), called("plain", backend)
-    same(wrong["embeddings.LayerNorm"], 2.0 * right["embeddings.LayerNorm"])
+    wrong, (_, out) = (
+        trace(*model_and_inputs(CASES["plain"], backend)),
+        model_and_output("plain", backend),
+    )
+    assert_same_array(wrong["embeddings.LayerNorm"], 2.0 * right["embeddings.LayerNorm"])
     for key, array in outputs(out).items():
-        same(wrong[key], array)
+        assert_same_array(wrong[key], array)
     differing = [n for n in activations(right) if not np.array_equal(right[n], wrong[n])]
     assert differing[:2] == ["embeddings.LayerNorm", "embeddings"]
     assert len(differing) > 20
 
 
 def test_so_is_one_whose_cache_is_another_operations(monkeypatch, backend):
-    """The same operation in another place is not mixed up with it."""
+    """The same operation in another module is not confused with it."""
     right = traced("plain", backend)
     changed(monkeypatch, feed_forward, "linear", scaled_by(3.0))
-    wrong = trace(*_of("plain", backend))
+    wrong = trace(*model_and_inputs(CASES["plain"], backend))
     key = "encoder.layer.0.intermediate.dense"
-    same(wrong[key], 3.0 * right[key])
-    same(
+    assert_same_array(wrong[key], 3.0 * right[key])
+    assert_same_array(
         wrong["encoder.layer.0.attention.output.dense"],
         right["encoder.layer.0.attention.output.dense"],
     )
@@ -280,22 +294,20 @@ def test_so_is_one_whose_cache_is_another_operations(monkeypatch, backend):
 def test_a_wrong_backward_is_heard(monkeypatch, backend):
     right = traced("plain", backend)
     changed(monkeypatch, embeddings, "layer_norm_backward", scaled_by(2.0))
-    wrong = trace(*_of("plain", backend))
+    wrong = trace(*model_and_inputs(CASES["plain"], backend))
     assert [n for n in right if not np.array_equal(right[n], wrong[n])] == [
-        "embeddings.token_type_embeddings.grad", "embeddings.token_type_embeddings.weight.grad",
-        "embeddings.word_embeddings.grad", LAST,
-    ]  # fmt: skip
+        "embeddings.token_type_embeddings.grad",
+        "embeddings.token_type_embeddings.weight.grad",
+        "embeddings.word_embeddings.grad",
+        LAST,
+    ]
     key = "embeddings.word_embeddings.grad"
-    same(wrong[key], 2.0 * right[key])
-
-
-def _of(name, backend):
-    return CASES[name].model(backend), CASES[name].inputs()
+    assert_same_array(wrong[key], 2.0 * right[key])
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_which_activations_have_no_gradient(name, backend):
-    """Of all but the heads, which have one where a label asks."""
+    """All but those of the heads, where this depends on the labels."""
     found = traced(name, backend)
     known = [n for n in activations(found) if names.part_of(n) != "heads"]
     without = [n for n in known if n.endswith((*names.WITHOUT_GRADIENT, DROPOUT))]

@@ -1,4 +1,4 @@
-"""A trace in a file: everything comes back, one array at a time; a file that lies is refused."""
+"""A trace in a file: every array is read back, one at a time; untrue metadata are refused."""
 
 import gc
 import json
@@ -14,16 +14,22 @@ from minizha.crosscheck.trace_file import METADATA, StoredTrace, Trace
 from minizha.errors import FileError
 from tests.support.tiny_heads import HEADS
 from tests.support.tiny_models import TINY
+from tests.support.traces import assert_same_bits, model_and_inputs
 
 CASES = TINY | HEADS
 SEVERAL = [
-    "plain", "dropout and everything", "past, pruned", "decoder and everything", "no padding token",
-    "choice, dropout", "regression of three",
-]  # fmt: skip
+    "plain",
+    "dropout and everything",
+    "past, pruned",
+    "decoder and everything",
+    "no padding token",
+    "choice, dropout",
+    "regression of three",
+]
 
 
 def traced(name):
-    return crosscheck.trace(CASES[name].model("numpy"), CASES[name].inputs())
+    return crosscheck.trace(*model_and_inputs(CASES[name]))
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +43,6 @@ def path(tmp_path, ours):
     return tmp_path / "ours.safetensors"
 
 
-def same(found, expected):
-    assert list(found) == list(expected)
-    for name in expected:
-        array = found[name]
-        assert array.dtype == expected[name].dtype
-        np.testing.assert_array_equal(array, expected[name], strict=True, err_msg=name)
-
-
 # --- there and back -------------------------------------------------------------------------------
 
 
@@ -53,10 +51,12 @@ def test_everything_comes_back(name, tmp_path):
     expected = traced(name)
     expected.save(tmp_path / "a.safetensors")
     found = crosscheck.open_trace(str(tmp_path / "a.safetensors"))
-    same(found, expected)
+    assert_same_bits(found, expected)
     for part in ("inputs", "parameters"):
         stored = getattr(found, part)
-        same({n: stored[n] for n in sorted(stored)}, dict(sorted(getattr(expected, part).items())))
+        assert_same_bits(
+            {n: stored[n] for n in sorted(stored)}, dict(sorted(getattr(expected, part).items()))
+        )
     for attribute in ("model_class", "config", "dtype", "training"):
         assert getattr(found, attribute) == getattr(expected, attribute)
     assert found["loss"].shape == found.shape("loss") == ()
@@ -83,7 +83,7 @@ def test_a_mapping_that_reads_when_it_is_asked(path, ours, monkeypatch):
     assert read == ["embeddings"] * 2
     with pytest.raises(KeyError):
         found["no such name"]
-    found["embeddings"][:] = 0.0  # a copy, of which the file knows nothing
+    found["embeddings"][:] = 0.0  # changing the copy does not change the file
     np.testing.assert_array_equal(found["embeddings"], ours["embeddings"])
 
 
@@ -93,8 +93,8 @@ def test_without_parameters(tmp_path, ours):
     without, full = (crosscheck.open_trace(tmp_path / f"{n}.safetensors") for n in "ab")
     assert len(without.parameters) == 0
     assert len(full.parameters) == len(ours.parameters) > 0
-    same(without, ours)
-    same(without.inputs, dict(full.inputs))
+    assert_same_bits(without, ours)
+    assert_same_bits(without.inputs, dict(full.inputs))
 
 
 def test_the_bytes_are_the_same_each_time(tmp_path, ours):
@@ -108,7 +108,7 @@ def test_arrays_that_do_not_lie_in_a_row(tmp_path, ours):
     arrays = {"embeddings": ours["embeddings"].swapaxes(0, 2), "loss": ours["embeddings"][::-1, 0]}
     about = {a: getattr(ours, a) for a in ("model_class", "config", "dtype", "training")}
     Trace(arrays, inputs={}, parameters={}, **about).save(tmp_path / "a.safetensors")
-    same(crosscheck.open_trace(tmp_path / "a.safetensors"), arrays)
+    assert_same_bits(crosscheck.open_trace(tmp_path / "a.safetensors"), arrays)
 
 
 def test_a_folder_that_is_not_there(tmp_path, ours):
@@ -131,7 +131,7 @@ def test_someone_elses_file(dtype, tmp_path, ours):
 
 
 def rewritten(path, ours, change):
-    """The same file, whose metadata went through ``change``."""
+    """The same file, its metadata changed by ``change``."""
     about = json.loads(safetensors_metadata(path)[METADATA])
     text = change(about)
     arrays = load_file(path)
@@ -144,7 +144,7 @@ def changed(**fields):
     return lambda about: about.update(fields)
 
 
-LIES = {
+UNTRUE_METADATA = {
     "another version": (changed(version=2), "version 2, expected 1"),
     "a version that is no number": (changed(version="1\n"), "version"),
     "no version": (lambda about: about.pop("version") and None, "version"),
@@ -165,9 +165,9 @@ LIES = {
 }
 
 
-@pytest.mark.parametrize("lie", LIES)
-def test_metadata_that_lies(lie, path, ours):
-    change, words = LIES[lie]
+@pytest.mark.parametrize("case", UNTRUE_METADATA)
+def test_metadata_that_lies(case, path, ours):
+    change, words = UNTRUE_METADATA[case]
     rewritten(path, ours, change)
     with pytest.raises(FileError, match=words) as caught:
         crosscheck.open_trace(path)
@@ -176,11 +176,11 @@ def test_metadata_that_lies(lie, path, ours):
 
 
 def test_metadata_that_was_only_written_anew(path, ours):
-    """The control of the lies."""
+    """The control: metadata that are true are accepted."""
     rewritten(path, ours, changed(training=True))
     found = crosscheck.open_trace(path)
     assert found.training is True
-    same(found, ours)
+    assert_same_bits(found, ours)
 
 
 def test_a_configuration_of_other_sizes_gives_a_remark_and_no_traceback(path, ours):
@@ -195,7 +195,7 @@ def test_a_configuration_of_other_sizes_gives_a_remark_and_no_traceback(path, ou
 
 
 def refusal(path):
-    """What is said of the file; None where all of it can be read."""
+    """The error of reading the file; None if all of it can be read."""
     try:
         found = crosscheck.open_trace(path)
         return None if all(found[n].shape == found.shape(n) for n in found) else "shapes"
@@ -257,14 +257,14 @@ def test_an_arrays_memory_is_given_back(read, tmp_path):
     save_file({f"encoder.layer.{i}": np.full(one // 4, i, np.float32) for i in range(12)}, path)
     found = crosscheck.open_trace(path)
     gc.collect()
-    kept, before, most = [], resident(), 0
+    mapped, before, most = [], resident(), 0
     tracemalloc.start()
     try:
         for i in range(12):
             name = f"encoder.layer.{i}"
             array = found[name] if read == "array" else found._tensors[name].read()
             assert array.sum() == i * (one // 4)
-            kept.append(array if read != "array" else None)
+            mapped.append(array if read != "array" else None)
             most = max(most, resident() - before)
             del array
         _, traced_most = tracemalloc.get_traced_memory()
@@ -274,4 +274,4 @@ def test_an_arrays_memory_is_given_back(read, tmp_path):
         assert most < 3 * one
         assert traced_most < 2 * one
     else:
-        assert most > 8 * one, "the control: what is mapped and not given back stays"
+        assert most > 8 * one, "the control: mapped arrays that are still referenced stay in memory"

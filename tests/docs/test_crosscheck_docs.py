@@ -1,4 +1,4 @@
-"""The pages on traces, comparisons and known mistakes say what the code does."""
+"""The pages on traces, comparisons and known mistakes agree with the code."""
 
 import re
 
@@ -68,7 +68,7 @@ def test_the_python_of_the_pages_runs(name, tmp_path, monkeypatch, capsys):
         out = capsys.readouterr().out
         shown = re.search(r"```\n(different: .*?)```", page(name), re.S)[1].splitlines()
         for line in shown:
-            # sentences as they are, numbers of a BLAS as they come
+            # sentences are compared; numbers depend on the BLAS
             assert line == "…" or line.startswith(("array ", "    left")) or line in out, line
         assert "it is 0.5 times what it should be" in out
     else:

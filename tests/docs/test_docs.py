@@ -1,4 +1,4 @@
-"""What README and docs say is so: named tests exist, links lead somewhere, code runs."""
+"""README and docs are true: named tests and linked files exist, code and commands run."""
 
 import json
 import re
@@ -7,12 +7,21 @@ import numpy as np
 import pytest
 
 from minizha import NezhaConfig, NezhaForPreTraining
+from minizha.cli import _parser
 from minizha.crosscheck.diagnosis import CATALOGUE
 from minizha.training.options import PretrainOptions
 from minizha.training.pretrain import new_model, prepare
 from tests.crosscheck.test_seeded_mistakes import NAMED
-from tests.support.paths import ROOT
+from tests.support.paths import ROOT, TUTORIALS
 from tests.support.seeded.all_mistakes import SEEDS
+from tests.support.shell_commands import (
+    commands_of,
+    faults,
+    markdown_of,
+    run_in_shell,
+    shells,
+    shown_commands,
+)
 from tests.support.tiny_heads import HEADS
 from tests.support.tiny_models import TINY
 from tests.support.wrong_backwards import WRONG
@@ -23,26 +32,30 @@ PAGES = sorted(
         *ROOT.glob("docs/*.md"),
         *ROOT.glob("vectors/*.md"),
         *ROOT.glob("vectors/v1/*.md"),
+        *ROOT.glob("tests/**/*.md"),
     ]
 )
 NAMED_TEST = re.compile(r"`(test_\w+)`")
+NAMED_FILE = re.compile(r"\btest_\w+\.py\b")
 LINK = re.compile(r"\]\(([^)#]+)\)")
 
 
 def names_of_tests():
-    sources = "".join(path.read_text("utf-8") for path in ROOT.glob("tests/**/*.py"))
-    return set(re.findall(r"def (test_\w+)\(", sources))
+    paths = list(ROOT.glob("tests/**/*.py"))
+    sources = "".join(path.read_text("utf-8") for path in paths)
+    return set(re.findall(r"def (test_\w+)\(", sources)) | {path.name for path in paths}
 
 
 def missing_tests(text, known):
-    return sorted(set(NAMED_TEST.findall(text)) - known)
+    return sorted({*NAMED_TEST.findall(text), *NAMED_FILE.findall(text)} - known)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_every_test_that_a_page_names_exists(page):
     known = names_of_tests()
     assert missing_tests(page.read_text("utf-8"), known) == []
-    assert missing_tests("`test_that_nobody_wrote`", known) == ["test_that_nobody_wrote"]
+    assert missing_tests("`test_that_is_missing`", known) == ["test_that_is_missing"]
+    assert missing_tests("tests/test_missing.py", known) == ["test_missing.py"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -51,26 +64,77 @@ def test_every_link_leads_to_a_file(page):
     assert [t for t in targets if not (page.parent / t).exists()] == []
 
 
-def unlike_typed(text):
-    """Shell commands that a shell does not take as shown: an interactive zsh knows no comments, and
-    brackets without quotes are a pattern of file names."""
-    commands = re.findall(r"^(?:minizha|pip|pytest|python3?|node) .*$", text, re.M)
-    bare = [re.sub(r"'[^']*'|\"[^\"]*\"", "", command) for command in commands]
-    return [c for c, b in zip(commands, bare, strict=True) if "#" in b or "[" in b]
+# --- every shell command runs as shown -----------------------------------------------------------
+
+SHELLS = shells()
+# the history names commands and options that are gone
+WITH_COMMANDS = [page for page in PAGES if page.name != "CHANGELOG.md"] + sorted(
+    TUTORIALS.glob("*.py")
+)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
-def test_every_command_can_be_typed_as_shown(page):
-    assert unlike_typed(page.read_text("utf-8")) == []
+def faults_of_commands(text, shell, folder, page_folder=ROOT):
+    """What is wrong with the commands of a text when a shell runs them in an empty folder."""
+    found = []
+    for shown in shown_commands(text):
+        try:
+            found += faults(shown, run_in_shell(shown.command, SHELLS[shell], folder), page_folder)
+        except AssertionError as error:
+            found.append(str(error))
+    return found
 
 
-@pytest.mark.parametrize("line", ["minizha fill-mask 一[MASK]", "minizha info m  # what it has"])
-def test_a_command_that_a_shell_misreads_is_seen(line):
-    assert unlike_typed(f"```\n{line}\n```") == [line]
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_every_command_can_be_typed_as_shown(page, shell, tmp_path):
+    assert faults_of_commands(markdown_of(page), shell, tmp_path / "run", page.parent) == []
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_every_command_in_the_help_can_be_typed_as_shown(shell, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
+    parsers = [_parser()]
+    for parser in parsers:
+        parsers += commands_of(parser).values()
+        lines = [f"    {line.strip()}" for line in parser.format_help().splitlines()]
+        assert faults_of_commands("\n".join(lines), shell, tmp_path / "run") == []
+    assert len(parsers) > 8
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ("minizha fill-mask 一[MASK]", "[MASK]"),
+        ("minizha info m  # what it has", "comment"),
+        ("minizha info m --depth 3", "--depth"),
+        ("minizha inform m", "inform"),
+        ("minizha compare ours.safetensors", "THEIRS"),
+        ("python -m minizha convert SRC", "DIR"),
+        ("pip install -e .[test]", ".[test]"),
+        ("pip install -e '.[tests]'", "no extra tests"),
+        ("pytest tests/test_everything.py", "no file"),
+        ("pip install . && tool", "tool"),
+    ],
+)
+def test_a_command_that_cannot_be_typed_as_shown_is_seen(line, fault, shell, tmp_path):
+    for text in (f"```\n{line}\n```", f"    {line}", f"say `{line}` and"):
+        (found,) = faults_of_commands(text, shell, tmp_path / "run")
+        assert fault in found
+
+
+def test_commands_are_found_where_pages_show_them():
+    text = "as `minizha\ninfo m` says\n```\n$ pip \\\n  install .\nequal\n```\n\n    pytest\n"
+    text += "```python\npip\n```\nminizha runs `minizha/ops` and `minizha-sanguo`\n"
+    assert [s.command for s in shown_commands(text)] == [
+        "pip install .",
+        "pytest",
+        "minizha info m",
+    ]
 
 
 def follow(record, path):
-    """What a path such as ``record.nezha.encoder[0].pooler`` leads to."""
+    """The value at a path such as ``record.nezha.encoder[0].pooler``."""
     for name, place in re.findall(r"\.(\w+)|\[(\d+)\]", path):
         record = getattr(record, name) if name else record[int(place)]
     return record
@@ -84,7 +148,7 @@ def test_every_path_through_the_record_leads_to_an_array():
     assert paths
     for path in paths:
         assert isinstance(follow(out.record, path), np.ndarray), path
-    with pytest.raises(AttributeError):  # as it was called once
+    with pytest.raises(AttributeError):  # a former name
         follow(out.record, ".nezha.encoder[0].self_attention.attention.scores")
 
 
@@ -111,7 +175,7 @@ def test_the_counts_of_the_readme_are_right():
     live = (ROOT / "tests/model/test_transformers_live.py").read_text("utf-8")
     seeds = int(re.search(r"^SEEDS = (\d+)$", live, re.M)[1])
     wrong = sum(map(len, WRONG.values()))
-    models = len(vectors["cases"]) - 1  # and the one that an optimizer trains
+    models = len(vectors["cases"]) - 1  # the last one is that of the optimizer
     for count in (
         f"of {models} models,",
         f"computes for {models} small models",

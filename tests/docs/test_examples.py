@@ -1,4 +1,4 @@
-"""The four examples of the Transformers 4.37 documentation run on minizha, as they were written."""
+"""The four examples of the Transformers 4.37 documentation run on minizha unchanged."""
 
 import ast
 import inspect
@@ -58,7 +58,7 @@ def words(text):
 
 @pytest.fixture
 def checkpoint(tmp_path):
-    """A small model that knows the words of the examples, in a folder."""
+    """The folder of a small model whose vocabulary holds the words of the examples."""
     texts = [
         text for code in ORIGINALS.values() for text in re.findall(r'\("(.*?)"|= "(.*)"', code)
     ]
@@ -74,14 +74,14 @@ def checkpoint(tmp_path):
         initializer_range=0.2,
     )
     model = NezhaForPreTraining(config, seed=3)
-    decide(model, 1)
+    always_predict(model, 1)
     model.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     return tmp_path / "model"
 
 
-def decide(model, label):
-    """Let the model always say whether the next sentence is the next (0) or not (1)."""
+def always_predict(model, label):
+    """Make the model always predict ``label``: 0, B follows A, or 1, B is random."""
     state = model.state_dict()
     state["cls.seq_relationship.bias"] = np.float32([9, 0] if label == 0 else [0, 9])
     model.load_state_dict(state)
@@ -96,15 +96,16 @@ def hub(checkpoint, tmp_path, monkeypatch):
         hub.folder(NAME, checkpoint)
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-        monkeypatch.chdir(tmp_path)  # no folder sijunhe is there
+        monkeypatch.chdir(tmp_path)  # has no folder sijunhe
         yield hub
 
 
 def run(path, monkeypatch):
-    """The names that an example leaves, run in this process."""
+    """Run an example in this process; return its global names."""
     monkeypatch.syspath_prepend(str(FOLDER))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", CheckpointWarning)  # of heads that one class has not
+        # the checkpoint has heads that the class lacks
+        warnings.simplefilter("ignore", CheckpointWarning)
         return runpy.run_path(str(path))
 
 
@@ -153,7 +154,7 @@ def test_of_the_next_sentence(hub, monkeypatch):
 
 def test_the_assertion_of_the_next_sentence_can_fail(hub, checkpoint, monkeypatch):
     model = NezhaForPreTraining.from_pretrained(checkpoint)
-    decide(model, 0)
+    always_predict(model, 0)
     model.save_pretrained(checkpoint)
     hub.folder(NAME, checkpoint)
     with pytest.raises(AssertionError):
@@ -167,7 +168,7 @@ IMPORTED = {"minizha", "numpy_as_torch"}
 
 
 def body(source):
-    """An example without what stands before its first import: docstring and comments."""
+    """An example from its first import on, without its docstring."""
     tree = ast.parse(source)
     assert ast.get_docstring(tree)
     return "".join(source.splitlines(keepends=True)[tree.body[1].lineno - 1 :])
@@ -184,7 +185,7 @@ def bound(lines):
 
 
 def differences(original, example):
-    """What differs besides the imports and the values of return_tensors, as pairs of lines."""
+    """Pairs of lines that differ, except imports and values of return_tensors."""
     theirs, ours = original.splitlines(), body(example).splitlines()
     found = [] if bound(theirs) == bound(ours) else [("imports", "bind other names")]
     if len(theirs) != len(ours):
@@ -196,10 +197,10 @@ def differences(original, example):
     ]
 
 
-@pytest.mark.parametrize("kind", EXAMPLES)
-def test_only_imports_and_return_tensors_differ(kind):
-    example = (FOLDER / EXAMPLES[kind]).read_text("utf-8")
-    assert differences(ORIGINALS[kind], example) == []
+@pytest.mark.parametrize("model_class", EXAMPLES)
+def test_only_imports_and_return_tensors_differ(model_class):
+    example = (FOLDER / EXAMPLES[model_class]).read_text("utf-8")
+    assert differences(ORIGINALS[model_class], example) == []
     nodes = ast.parse(example).body
     imported = {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
     imported |= {n.name for node in nodes if isinstance(node, ast.Import) for n in node.names}
@@ -226,10 +227,10 @@ def test_only_imports_and_return_tensors_differ(kind):
     ],
 )
 def test_another_difference_is_found(old, new):
-    kind = "NezhaForMaskedLM"
-    example = (FOLDER / EXAMPLES[kind]).read_text("utf-8")
+    model_class = "NezhaForMaskedLM"
+    example = (FOLDER / EXAMPLES[model_class]).read_text("utf-8")
     assert old in example
-    assert differences(ORIGINALS[kind], example.replace(old, new)) != []
+    assert differences(ORIGINALS[model_class], example.replace(old, new)) != []
 
 
 def test_there_are_no_other_examples():
@@ -239,14 +240,14 @@ def test_there_are_no_other_examples():
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("kind", EXAMPLES)
-def test_the_originals_are_those_of_transformers(kind):
+@pytest.mark.parametrize("model_class", EXAMPLES)
+def test_the_originals_are_those_of_transformers(model_class):
     transformers = pytest.importorskip(
         "transformers", reason="renders the documentation: pip install minizha[peers]"
     )
-    text = inspect.getdoc(getattr(transformers, kind).forward)
+    text = inspect.getdoc(getattr(transformers, model_class).forward)
     (block,) = re.findall(r"```python\n(.*?)```", text, re.S)
-    assert plain(textwrap.dedent(block).rstrip() + "\n") == ORIGINALS[kind]
+    assert plain(textwrap.dedent(block).rstrip() + "\n") == ORIGINALS[model_class]
 
 
 # --- the names of torch -------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The tutorials run as they stand, from a folder of their own, and are percent scripts."""
+"""The tutorials run unchanged from an empty folder, and are percent scripts."""
 
 import ast
 import os
@@ -19,7 +19,7 @@ MARKER = re.compile(r"^# %%( \[markdown\])?$")
 
 
 def run(script, folder, *arguments):
-    """Run a copy of ``script``, so that its pictures land in ``folder``, from an empty folder in it."""
+    """Run a copy of ``script`` in ``folder``, where it saves its pictures, from an empty subfolder."""
     copy = folder / script.name
     shutil.copyfile(script, copy)
     here = folder / "here"
@@ -29,10 +29,10 @@ def run(script, folder, *arguments):
         "MPLBACKEND": "Agg",
         "PYTHONIOENCODING": "utf-8",
     }
-    # warnings that minizha or the tutorial can cause; those of other packages are not ours
+    # only warnings that minizha or the tutorial can cause; those of other packages are ignored
     strict = [
-        f"-Werror::{kind}"
-        for kind in ("UserWarning", "RuntimeWarning", "DeprecationWarning:__main__")
+        f"-Werror::{category}"
+        for category in ("UserWarning", "RuntimeWarning", "DeprecationWarning:__main__")
     ]
     return subprocess.run(
         [sys.executable, *strict, str(copy), *arguments],
@@ -46,7 +46,7 @@ def run(script, folder, *arguments):
 
 
 def cells(text):
-    """(kind, lines) of each cell of a percent script; fails where the text is none."""
+    """(kind, lines) of each cell of a percent script; fails if the text is not one."""
     found = []
     for line in text.split("\n"):
         marker = MARKER.match(line)
@@ -70,7 +70,7 @@ def check_percent_script(text):
             bare = [line for line in lines if line and not re.match("#( |$)", line)]
             assert not bare, f"a line of text without #: {bare[0]!r}"
         else:
-            ast.parse("\n".join(lines))  # each cell is whole: it runs on its own in a notebook
+            ast.parse("\n".join(lines))  # each cell is complete, as a notebook requires
             assert any(lines), "an empty cell"
     return found
 
@@ -108,7 +108,7 @@ def test_runs(path, tmp_path):
     assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr}"
     assert done.stderr == ""
     assert time.monotonic() - started < TIME_LIMIT
-    assert list((tmp_path / "here").iterdir()) == []  # whoever runs it keeps a clean folder
+    assert list((tmp_path / "here").iterdir()) == []  # the current folder stays empty
     pictures = [
         line.split()[1].rstrip(";") for line in done.stdout.splitlines() if "picture: " in line
     ]

@@ -1,4 +1,4 @@
-"""A corpus that pre-training can't use: one FileError that names the path, before any training."""
+"""A corpus that pre-training can't use gives one FileError that names the path, before any training."""
 
 import dataclasses
 
@@ -7,19 +7,18 @@ import pytest
 from minizha.errors import ArgumentError, FileError
 from minizha.training.options import PretrainOptions
 from minizha.training.pretrain import prepare
+from tests.support.text_files import write
 
 OPTIONS = PretrainOptions(hidden_size=8, layers=1, heads=2, intermediate_size=8, length=16)
 DOCUMENT = "一二三四五六七。八九十百千万。春夏秋冬。\n东西南北。你好吗？\n\n"
 
 
-def write(folder, content):
-    path = folder / "corpus.txt"
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
+def write_corpus(folder, content):
+    return write(folder / "corpus.txt", content)
 
 
 def test_a_good_corpus(tmp_path):
-    data = prepare(write(tmp_path, DOCUMENT * 3), OPTIONS)
+    data = prepare(write_corpus(tmp_path, DOCUMENT * 3), OPTIONS)
     assert data.documents == 3
 
 
@@ -39,14 +38,14 @@ def test_a_good_corpus(tmp_path):
     ],
 )
 def test_unusable_corpora(content, message, tmp_path):
-    path = write(tmp_path, content)
+    path = write_corpus(tmp_path, content)
     with pytest.raises(FileError, match=message) as caught:
         prepare(path, dataclasses.replace(OPTIONS, min_count=1))
     assert str(caught.value).startswith(str(path))
 
 
 def test_a_vocabulary_of_nothing(tmp_path):
-    path = write(tmp_path, DOCUMENT * 3)
+    path = write_corpus(tmp_path, DOCUMENT * 3)
     with pytest.raises(FileError, match="min_count: no character occurs 1000 times"):
         prepare(path, dataclasses.replace(OPTIONS, min_count=1000))
 

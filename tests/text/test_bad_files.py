@@ -1,5 +1,5 @@
-"""Hand-made bad config.json, vocab.txt, tokenizer.json and tokenizer_config.json: each is refused in
-a line that names it, at the cost of reading it. And a count of the hand-made bad files of all kinds.
+"""Hand-written bad config.json, vocab.txt, tokenizer.json and tokenizer_config.json: each is refused
+with one line that names the file, in no more time than reading takes. Counts all hand-written bad files.
 """
 
 import json
@@ -65,8 +65,8 @@ CONFIGS = {
     "a function that is none": (config(hidden_act="import os"), "hidden_act: expected one of"),
     "no dropout": (config(hidden_dropout_prob=1.0), "hidden_dropout_prob: expected a number in"),
     "a boolean in words": (config(is_decoder="false"), "is_decoder: expected True or False"),
-}  # fmt: skip
-# describe_folder lists another model, and says that it can't be loaded
+}
+# describe_folder lists the tensors of another model, with the reason why it can't be loaded
 OTHER_MODELS = {
     "a type in a list": (config(model_type=["nezha"]), "config.json says model_type .'nezha'"),
     "a long type": (config(model_type="x\n" * 9000), "config.json says model_type 'x.nx"),
@@ -90,9 +90,12 @@ VOCABULARIES = {
     "300,000 equal lines": (VOCABULARY + b"a\n" * 300_000, "line 14: 'a' repeats"),
     "no special token": (b"a\nb\n", "missing among its 2 tokens"),
     "other special tokens": (b"<pad>\n<unk>\n<s>\n</s>\n<mask>\n", "missing among its 5 tokens"),
-    "a JSON vocabulary": (json.dumps({t: i for i, t in enumerate(TOKENS)}).encode(), "missing amon"),
+    "a JSON vocabulary": (
+        json.dumps({t: i for i, t in enumerate(TOKENS)}).encode(),
+        "missing amon",
+    ),
     "a pointer of git-lfs": (b"version https://git-lfs.github.com/spec/v1\nsize 1\n", "missing am"),
-}  # fmt: skip
+}
 IDS = WHOLE["model"]["vocab"]
 TOKENIZERS = {
     "nothing": (b"", "not valid JSON"),
@@ -171,7 +174,7 @@ def refused(read, path, content, message):
 def test_bad_configs(name, read, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(packed(parameters()))
     (tmp_path / "config.json").write_bytes(config())
-    assert read(tmp_path)  # the control: what is changed was good
+    assert read(tmp_path)  # the control: the file before the change is accepted
     refused(read, tmp_path / "config.json", *CONFIGS[name])
 
 

@@ -1,4 +1,4 @@
-"""Documents, sentences and the character vocabulary, of the novel and of a reader's own file."""
+"""Documents, sentences and the character vocabulary of the novel and of other files."""
 
 import os
 
@@ -19,11 +19,7 @@ from minizha.text.corpus import (
 )
 from minizha.text.tokenizer import NezhaTokenizer
 from minizha.text.vocabulary import SPECIAL_TOKENS
-
-
-def write(path, content):
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
+from tests.support.text_files import write
 
 
 def test_the_novel():

@@ -1,4 +1,4 @@
-"""Masking: who is chosen, what replaces them, and that special tokens are left alone."""
+"""Masking: which tokens are chosen, what replaces them, and that special tokens never change."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def test_properties(seed, rows, length, probability, at_least_one):
 
 
 def shares(masked, labels, ids):
-    """Of the tokens that can be chosen: chosen; of these: [MASK], another token, the same."""
+    """The share of ordinary tokens that are chosen; of these, of [MASK], another and the same token."""
     chosen = labels != -100
     fate = masked[chosen]
     return np.array(
@@ -59,11 +59,11 @@ def shares(masked, labels, ids):
 
 def test_shares():
     ids = np.random.default_rng(1).integers(0, V, (400, 500))
-    # a random token is the old one now and then
+    # a random token sometimes equals the original
     repeated = 0.1 / (V - len(SPECIAL))
     expected = np.array([0.15, 0.8, 0.1 - repeated, 0.1 + repeated])
     assert np.abs(shares(*mask(ids), ids) - expected).max() < 0.01
-    # the check sees a masking that hides 85 %
+    # the control: hiding 85 % fails the check
     masked, labels = mask(ids)
     hidden = (labels != -100) & (np.random.default_rng(2).random(ids.shape) < 0.25)
     wrong = np.where(hidden, 5, masked)

@@ -1,4 +1,4 @@
-"""Sentence pairs: every token says where it is from, so each claim can be read off the batch."""
+"""Sentence pairs: each token encodes its position in the corpus, so a batch proves each claim."""
 
 import time
 
@@ -33,7 +33,7 @@ def sampler(documents, max_length):
 
 
 def check_batch(batch, documents, max_length):
-    """Every claim of PairSampler about its examples; an AssertionError where one fails."""
+    """Check every claim of PairSampler about its examples."""
     rows = zip(
         *(batch[name] for name in ("input_ids", "token_type_ids", "attention_mask")), strict=True
     )
@@ -170,14 +170,14 @@ def test_all_covers_the_corpus_about_once():
     assert len(found) > 0.97 * tokens
     assert times.max() <= 2
     assert times.mean() < 1.2
-    # random batches of the same size do not
+    # the control: random batches of the same size do not
     s = sampler(documents, 64)
     found, _ = in_order(s.batch(len(s.all(rng)["input_ids"]), rng))
     assert len(found) < 0.9 * tokens
 
 
 def test_lenders_give_random_segments_and_nothing_else():
-    """With one document of one's own, every A is from there, and every random B from elsewhere."""
+    """With a single document, every A is from it, and every random B from the others."""
     rng = np.random.default_rng(0)
     own = [[np.full(7, 10 + i) for i in range(20)]]  # ids 10 … 29
     extra = [[np.full(7, 100 + i) for i in range(30)]]

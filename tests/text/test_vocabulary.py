@@ -1,4 +1,4 @@
-"""vocab.txt, tokenizer.json and tokenizer_config.json: read exactly, or refused by line."""
+"""vocab.txt, tokenizer.json and tokenizer_config.json: read exactly, or refused with the line number."""
 
 import json
 import os
@@ -8,20 +8,16 @@ import pytest
 from minizha.errors import ArgumentError, FileError
 from minizha.text.tokenizer import NezhaTokenizer
 from minizha.text.vocabulary import SPECIAL_TOKENS, check_vocabulary, read_vocabulary
+from tests.support.text_files import write
 
 HEAD = "\n".join(SPECIAL_TOKENS) + "\n"
-
-
-def write(path, content):
-    path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return path
 
 
 def test_only_line_feeds_end_a_line(tmp_path):
     path = write(tmp_path / "vocab.txt", HEAD + "a\u2028b\n\x0bc\x85\n \n中")
     tokens = read_vocabulary(path)
     assert tokens[5:] == ["a\u2028b", "\x0bc\x85", " ", "中"]
-    # what would go wrong: other line ends would shift the ids that follow
+    # the control: splitting at other line ends would shift the ids
     assert len(path.read_text().splitlines()) > len(tokens)
 
 

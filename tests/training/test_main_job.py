@@ -1,4 +1,4 @@
-"""The main job as README promises it; minutes long, so it runs with ``pytest -m heavy``."""
+"""The default pre-training reaches README's result; it takes minutes: ``pytest -m heavy``."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""AdamW, clipping and schedule against ten steps of torch.optim.AdamW."""
+"""AdamW, clipping and schedule compared with ten steps of torch.optim.AdamW."""
 
 import json
 

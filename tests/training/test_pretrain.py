@@ -1,6 +1,6 @@
-"""A whole pre-training run, very short: what it reads, what it leaves, what happens on the way.
+"""A complete pre-training run, very short: its inputs, its files, its interruptions.
 
-test_step.py has the tests that workers change nothing and that one batch can be memorised.
+tests/training/test_step.py shows that workers change nothing and that one batch is learnt by heart.
 """
 
 import csv
@@ -22,7 +22,7 @@ from minizha.training.options import PretrainOptions
 from minizha.training.pretrain import new_model, prepare, train
 from minizha.training.run import run
 from minizha.training.step import BatchMetrics
-from tests.support.pasted import SHELLS, arguments_of
+from tests.support.shell_commands import arguments_of, shells
 from tests.support.short_runs import DOCUMENT, TINY
 
 OPTIONS = PretrainOptions(
@@ -42,7 +42,7 @@ COLUMNS = ["step", "word_loss", "word_accuracy", "pair_loss", "pair_accuracy", "
 
 @pytest.fixture
 def corpus(tmp_path):
-    """Six documents, the third and the sixth of which are held out and have 甲 and 乙 of their own."""
+    """Six documents. The third and the sixth are held out; only they contain 甲 and 乙."""
     path = tmp_path / "corpus.txt"
     own = DOCUMENT.replace("一", "甲").replace("二", "乙")
     path.write_text((DOCUMENT * 2 + own) * 2, "utf-8")
@@ -57,7 +57,7 @@ def test_what_a_run_leaves(corpus, tmp_path, backend, capsys):
     out = tmp_path / "m"
     assert run(corpus, str(out), OPTIONS, backend, workers=1 if backend == "cupy" else 2) is True
     assert sorted(set(os.listdir(out)) - {"loss.png"}) == FILES
-    model = NezhaForPreTraining.from_pretrained(out, backend=backend)  # and no warning
+    model = NezhaForPreTraining.from_pretrained(out, backend=backend)  # without a warning
     tokenizer = NezhaTokenizer.from_pretrained(out)
     assert model.config.vocab_size == len(tokenizer)
     assert len(fill_mask(model, tokenizer, "一[MASK]三", top_k=3)[0]) == 3
@@ -77,7 +77,7 @@ def test_what_a_run_leaves(corpus, tmp_path, backend, capsys):
     assert "4/4" in captured.err
 
 
-@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("shell", sorted(shells()))
 @pytest.mark.parametrize("name", ["a folder [1]", "it's", "-m", "=m", "~", "$HOME", "a;b", "杨*修"])
 def test_the_last_line_is_a_command_to_paste(name, shell, corpus, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -113,7 +113,7 @@ def test_training_lowers_the_loss_and_moves_every_parameter(corpus):
     assert len(losses) == 60
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.3
     moved = {n for n, array in model.state_dict().items() if not np.array_equal(array, before[n])}
-    # a key bias has gradient 0 but for rounding, so it may move or not
+    # the gradient of a key bias is rounding noise, so the bias may change or not
     assert {name for name in before if not name.endswith("key.bias")} <= moved
     assert model.training is False
 
@@ -129,7 +129,7 @@ def test_held_out_documents_enter_neither_vocabulary_nor_training(corpus):
     assert tokenizer.unk_token_id not in tokenizer("一二三四五六七。")["input_ids"]
     seen = data.sampler.all(np.random.default_rng(0))
     assert (seen["input_ids"] != tokenizer.unk_token_id).all()
-    # the control: of the held-out examples, the unknown 甲 and 乙 are part
+    # the control: the held-out examples contain the unknown 甲 and 乙
     assert (data.held_out["input_ids"] == tokenizer.unk_token_id).any()
 
 
@@ -137,11 +137,15 @@ def test_the_held_out_examples_are_the_same_in_every_run(corpus):
     a, b = (prepare(corpus, PretrainOptions(**(vars(OPTIONS) | {"seed": s}))) for s in (0, 7))
     assert all(np.array_equal(a.held_out[name], b.held_out[name]) for name in a.held_out)
     assert set(a.held_out) == {
-        "input_ids", "token_type_ids", "attention_mask", "labels", "next_sentence_label",
-    }  # fmt: skip
-    asked = a.held_out["labels"] != -100
-    assert 0 < asked.mean() < 0.5
-    assert not np.isin(a.held_out["labels"][asked], list(a.tokenizer.special_ids - {1})).any()
+        "input_ids",
+        "token_type_ids",
+        "attention_mask",
+        "labels",
+        "next_sentence_label",
+    }
+    labelled = a.held_out["labels"] != -100
+    assert 0 < labelled.mean() < 0.5
+    assert not np.isin(a.held_out["labels"][labelled], list(a.tokenizer.special_ids - {1})).any()
 
 
 def test_one_held_out_document_borrows_its_random_sentences(tmp_path):
@@ -173,7 +177,7 @@ def test_evaluation_where_nothing_is_asked(corpus, backend):
     assert found.pair_loss > 0
 
 
-# --- on the way -----------------------------------------------------------------------------------
+# --- interruptions --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("backend_of_run", ["tpu", 3])

@@ -1,4 +1,4 @@
-"""A step of training: the GPU is never waited for, workers change nothing, one batch is learnt."""
+"""A training step: it never waits for the GPU, workers change nothing, one batch is learnt."""
 
 import sys
 
@@ -59,25 +59,26 @@ def test_a_training_step_never_waits_for_the_device(dropout):
         optimizer.step(gradients, 1e-3)
         assert list(waits) == []
         float(counts.word_loss)
-        assert len(list(waits)) == 1  # the control: reading a figure is a wait, and is seen
+        # the control: reading a number waits for the device, and is counted
+        assert len(list(waits)) == 1
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_parts_of_a_batch_add_up_to_it(dtype):
-    """The rows have very different numbers of labels, so a mean of means would be seen."""
+    """The rows have very different numbers of labels, so a mean of means would differ."""
     model = NezhaForPreTraining(CONFIG, dtype=dtype)
     batch = make_batch(np.random.default_rng(1), uneven=True)
     expected = loss_and_gradients(model, batch)
     halves = [{n: a[rows] for n, a in batch.items()} for rows in (slice(None, 2), slice(2, None))]
     items = items_in(batch)
     found = sum_parts([loss_and_gradients(model, half, items) for half in halves])
-    agree(found, expected, 1e-13 if dtype == "float64" else 1e-5)
-    # negative control: halves that each take their own mean do not average to the whole
+    assert_agree(found, expected, 1e-13 if dtype == "float64" else 1e-5)
+    # negative control: the average of the halves' means is not the mean of the batch
     own = [loss_and_gradients(model, half)[0].word_loss for half in halves]
     assert abs(float(own[0] + own[1]) / 2 - float(expected[0].word_loss)) > 1e-3
 
 
-def agree(found, expected, bound):
+def assert_agree(found, expected, bound):
     (counts, gradients), (right_counts, right) = found, expected
     assert np.allclose([float(c) for c in counts], [float(c) for c in right_counts], rtol=bound)
     assert gradients.keys() == right.keys()
@@ -90,10 +91,12 @@ def test_three_workers_give_the_gradients_of_one():
     with Workers(model, 3) as team:
         for seed in range(3):
             batch = make_batch(np.random.default_rng(seed), uneven=True)
-            agree(team.loss_and_gradients(batch), loss_and_gradients(model, batch), 1e-13)
+            assert_agree(team.loss_and_gradients(batch), loss_and_gradients(model, batch), 1e-13)
             one_row = {name: array[:1] for name, array in batch.items()}
-            agree(team.loss_and_gradients(one_row), loss_and_gradients(model, one_row), 1e-13)
-            # the workers must take the parameters of now, not those that they began with
+            assert_agree(
+                team.loss_and_gradients(one_row), loss_and_gradients(model, one_row), 1e-13
+            )
+            # the workers must use the current parameters, not the first ones
             model.load_state_dict({n: p * 1.1 for n, p in model.state_dict().items()})
 
 
@@ -120,7 +123,7 @@ def test_the_models_own_gradients_are_left_alone():
 
 
 def test_a_step_leaves_earlier_outputs_as_they_were():
-    """Logits are computed when read: by then the parameters must still be those of the pass."""
+    """Logits are computed when they are read, with the parameters of their own pass."""
     batch = make_batch(np.random.default_rng(3))
     model = NezhaForPreTraining(CONFIG)
     at_once = model(**batch).prediction_logits

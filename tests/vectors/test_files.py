@@ -1,5 +1,5 @@
-"""The files in vectors/v1: what the schema and the manifest say of them; bad inputs that are refused;
-what known mistakes make of the cases."""
+"""The files in vectors/v1 agree with the schema and the manifest; bad inputs are refused; the files of
+known mistakes hold what these mistakes compute."""
 
 import copy
 import hashlib
@@ -162,7 +162,7 @@ def test_a_known_mistake_gives_these_arrays(entry, traces):
         np.testing.assert_allclose(found[name], array, rtol=1e-9, atol=1e-11)
     error = v1_mistakes.distance(entry["first"], stored[entry["first"]], trace)
     assert error == pytest.approx(entry["error"] or float("nan"), nan_ok=True)
-    assert not error <= v1_mistakes.SEEN  # NaN is seen too
+    assert not error <= v1_mistakes.SEEN  # the control: NaN is found too
 
 
 def test_the_vectors_show_the_known_mistakes():

@@ -1,4 +1,4 @@
-"""The second reader, in JavaScript: it recomputes every forward array from the vectors alone."""
+"""The reader in JavaScript recomputes every forward array from the vectors alone."""
 
 import json
 import shutil
@@ -44,8 +44,8 @@ def test_it_computes_every_forward_array(lines):
         assert f": {count} arrays," in line
 
 
-def damaged(folder, name, change):
-    """A copy of one case in which something is changed."""
+def run_on_damaged(folder, name, change):
+    """The reader's result for a copy of one case, changed by ``change``."""
     (folder / "cases").mkdir(exist_ok=True)
     shutil.copy(VECTORS / "cases" / f"{name}.json", folder / "cases")
     arrays = load_file(VECTORS / "cases" / f"{name}.safetensors")
@@ -62,12 +62,12 @@ def entry(name, value, place=0):
     return change
 
 
-def longer(arrays):
+def pooler_twice_as_long(arrays):
     arrays["expected/pooler"] = np.concatenate([arrays["expected/pooler"]] * 2)
 
 
 LAYER = "expected/encoder.layer.0"
-DAMAGES = {
+DAMAGE = {
     "nothing": ("nsp", lambda arrays: None, 0),
     "an expected number": ("nsp", entry(f"{LAYER}.attention.scores", lambda x: x + 1e-7), 1),
     "a parameter": ("nsp", entry("parameters/nezha.pooler.dense.bias", lambda x: x + 1e-7), 1),
@@ -77,15 +77,15 @@ DAMAGES = {
     "a dropout factor": ("dropout-model", entry("expected/embeddings.dropout", lambda x: x + 1), 1),
     "a label": ("choice", entry("inputs/labels", lambda x: (x + 1) % 3), 1),
     "NaN": ("nsp", entry("expected/loss", lambda x: np.nan), 1),
-    "a shape": ("nsp", longer, 1),
+    "a shape": ("nsp", pooler_twice_as_long, 1),
 }
 
 
-@pytest.mark.parametrize("kind", DAMAGES)
-def test_a_damaged_vector_is_seen(tmp_path, kind):
-    """Negative control, with one case that is as it was."""
-    name, change, status = DAMAGES[kind]
-    done = damaged(tmp_path, name, change)
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_vector_is_seen(tmp_path, damage):
+    """Negative control; one copy is unchanged."""
+    name, change, status = DAMAGE[damage]
+    done = run_on_damaged(tmp_path, name, change)
     assert done.returncode == status, done.stdout + done.stderr
     assert done.stdout.startswith("DIFFERENT" if status else "equal")
 

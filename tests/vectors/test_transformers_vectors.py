@@ -1,7 +1,7 @@
-"""Every hidden state, attention, logit, loss and gradient against numbers that Transformers made.
+"""Every hidden state, attention, logit, loss and gradient compared with Transformers' numbers.
 
-vectors/README.md says how. The numbers are float64, the weights have standard deviation 0.1 (at
-the initial 0.02 several known mistakes would drown in the noise).
+vectors/README.md says how these were computed. The numbers are float64. The weights have standard
+deviation 0.1: at the usual 0.02 the effect of several known mistakes would be below rounding noise.
 """
 
 import hashlib
@@ -23,16 +23,16 @@ TOLERANCE = 1e-11
 
 
 class Recorded:
-    """The model rebuilt from recorded parameters, and what the record says should come out."""
+    """A model with the recorded parameters, and its recorded inputs, outputs and gradients."""
 
     def __init__(self, arrays, class_name, config, class_arguments, backend="numpy"):
         self.groups = {}
         for key, array in arrays.items():
             group, _, field = key.partition("/")
             self.groups.setdefault(group, {})[field] = array
-        kind = getattr(minizha, class_name)
+        model_class = getattr(minizha, class_name)
         config = NezhaConfig.from_dict(config)
-        self.model = kind(config, dtype="float64", backend=backend, **class_arguments)
+        self.model = model_class(config, dtype="float64", backend=backend, **class_arguments)
         self.model.load_state_dict(self.groups["parameters"])
 
     @classmethod
@@ -188,7 +188,7 @@ MISTAKES = [
     ("name", "mistake"), MISTAKES, ids=lambda value: getattr(value, "__name__", value)
 )
 def test_a_mistake_in_the_inputs_is_seen(name, mistake, backend):
-    """Negative control: the numbers do depend on what each kind of case is about."""
+    """Negative control: the numbers depend on the feature that each case tests."""
     case = Recorded.from_file(name, backend)
     mistake(case.groups["inputs"])
     assert min(differences(case)) > 1e-4
@@ -196,11 +196,14 @@ def test_a_mistake_in_the_inputs_is_seen(name, mistake, backend):
 
 @pytest.mark.parametrize(
     ("name", "field"),
-    [("cross-right", "past_key_values"), ("decoder-clipped-right", "past_key_values"),
-     ("cross-right", "cross_attentions")],
-)  # fmt: skip
+    [
+        ("cross-right", "past_key_values"),
+        ("decoder-clipped-right", "past_key_values"),
+        ("cross-right", "cross_attentions"),
+    ],
+)
 def test_a_dropped_upstream_gradient_is_seen(name, field, backend):
-    """Negative control: the gradient does depend on what the caller does with these outputs."""
+    """Negative control: the gradient depends on the upstream gradients of these outputs."""
     case = Recorded.from_file(name, backend)
     for key in [key for key in case.groups["upstream"] if key.startswith(field)]:
         case.groups["upstream"][key][:] = 0

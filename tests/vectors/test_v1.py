@@ -1,5 +1,5 @@
-"""The test vectors in vectors/v1: each number is what minizha computes, each gradient the slope of
-the forward pass, and every feature is covered."""
+"""The test vectors in vectors/v1: minizha computes each number, each gradient is the derivative of the
+forward pass, and every feature is covered."""
 
 import json
 import warnings
@@ -56,7 +56,7 @@ def trace_of(model, inputs, upstream):
 
 
 def largest_error(found, expected):
-    """Over the largest number of each array; a bias's gradient by that of its weight."""
+    """The largest error, relative to each array's largest number or, for a bias, to its weight's."""
     worst = 0.0
     for name, array in expected.items():
         beside = expected.get(weight_beside(name), array)
@@ -80,8 +80,8 @@ def test_minizha_gives_every_number_of_a_case(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_gradient_is_the_slope_of_the_forward_pass(name):
-    """The complex step in one random direction over all parameters and float inputs: it knows
-    nothing of the way back."""
+    """The complex step in one random direction of all parameters and float inputs uses no backward
+    pass."""
     case = read_case(FOLDER, name)
     model, inputs, upstream = rebuilt(case)
     rng, h, slope = np.random.default_rng(0), 1e-30, 0.0
@@ -91,10 +91,10 @@ def test_every_gradient_is_the_slope_of_the_forward_pass(name):
         for n, array in source.items():
             direction = rng.standard_normal(array.shape)
             if n.endswith("word_embeddings.weight"):
-                direction[case.config.pad_token_id] = 0  # its lookup has no gradient, by decree
+                direction[case.config.pad_token_id] = 0  # by convention its lookup has no gradient
             name = {"inputs_embeds": "embeddings.word_embeddings"}.get(n, n)
             key = name.removeprefix("nezha.") + ".grad"
-            if key in case.places:  # what no step reads has none
+            if key in case.places:  # arrays that no step reads have no gradient
                 slope += float((case.expected(key).reshape(array.shape) * direction).sum())
             source[n] = array + 1j * h * direction
     wide = model.astype("complex128")

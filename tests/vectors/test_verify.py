@@ -1,4 +1,4 @@
-"""`verify`: right results pass in float32 and float64, all or some; each kind of wrong one is named."""
+"""`verify`: right results pass in float32 and float64, complete or not; each wrong array is named."""
 
 import json
 import re
@@ -16,7 +16,7 @@ CASE = "decoder-past"
 SCORES = "encoder.layer.0.attention.scores"
 
 
-def right(name=CASE, dtype=np.float64):
+def right_results(name=CASE, dtype=np.float64):
     case = read_case(V1, name)
     return {n: np.array(case.expected(n), dtype=dtype) for n in case.places}
 
@@ -28,7 +28,7 @@ def result_of(tmp_path, arrays, name=CASE):
 
 
 def test_the_vectors_themselves_are_right():
-    report = verify(V1 / "cases")  # without a second argument: those of this repository
+    report = verify(V1 / "cases")  # by default the vectors of this repository
     assert report.ok
     assert report.counts == {"equal": len(report.cases), "different": 0, "missing": 0}
     assert {case.compared == case.total for case in report.cases} == {True}
@@ -37,7 +37,7 @@ def test_the_vectors_themselves_are_right():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", [CASE, "adamw"])
 def test_right_results_are_equal(tmp_path, dtype, name):
-    report, case = result_of(tmp_path, right(name, dtype), name)
+    report, case = result_of(tmp_path, right_results(name, dtype), name)
     assert report.ok
     assert (case.status, case.dtype) == ("equal", np.dtype(dtype).name)
     assert (case.largest_error > 0) == (dtype == np.float32)
@@ -46,7 +46,7 @@ def test_right_results_are_equal(tmp_path, dtype, name):
 
 
 def test_a_part_of_a_case_will_do(tmp_path):
-    arrays = {n: a for n, a in right().items() if n in ("encoder.layer.0", "pooler")}
+    arrays = {n: a for n, a in right_results().items() if n in ("encoder.layer.0", "pooler")}
     report, case = result_of(tmp_path, arrays)
     assert report.ok
     assert case.compared == 2
@@ -55,12 +55,14 @@ def test_a_part_of_a_case_will_do(tmp_path):
 def test_noise_of_float64_is_right_and_noise_of_float32_is_not(tmp_path):
     rng = np.random.default_rng(0)
     for size, ok in ((1e-14, True), (1e-7, False)):
-        arrays = {n: a * (1 + size * rng.standard_normal(a.shape)) for n, a in right().items()}
+        arrays = {
+            n: a * (1 + size * rng.standard_normal(a.shape)) for n, a in right_results().items()
+        }
         assert result_of(tmp_path, arrays)[0].ok == ok
 
 
-def damaged(name, change):
-    arrays = right()
+def changed(name, change):
+    arrays = right_results()
     arrays[name] = change(arrays[name])
     return arrays
 
@@ -81,15 +83,18 @@ WRONG = {
     "integers": ("pooler", lambda a: a.astype(np.int64), "int64 where float32 or float64"),
     "a gradient": ("encoder.layer.1.grad", np.negative, "1 of .* first encoder.layer.1.grad"),
     "a key bias": (
-        "encoder.layer.0.attention.self.key.bias.grad", lambda a: a + 1e-3, "key.bias.grad"),
+        "encoder.layer.0.attention.self.key.bias.grad",
+        lambda a: a + 1e-3,
+        "key.bias.grad",
+    ),
     "the past": ("past_key_values.0.1.grad", lambda a: a * 1.001, "past_key_values.0.1.grad"),
-}  # fmt: skip
+}
 
 
-@pytest.mark.parametrize("kind", WRONG)
-def test_a_wrong_array_is_named(tmp_path, kind):
-    name, change, words = WRONG[kind]
-    report, case = result_of(tmp_path, damaged(name, change))
+@pytest.mark.parametrize("error", WRONG)
+def test_a_wrong_array_is_named(tmp_path, error):
+    name, change, words = WRONG[error]
+    report, case = result_of(tmp_path, changed(name, change))
     assert not report.ok
     assert (case.status, case.wrong, case.divergence.name) == ("different", 1, name)
     assert re.search(words, str(report))
@@ -98,12 +103,12 @@ def test_a_wrong_array_is_named(tmp_path, kind):
     assert content["counts"]["different"] == 1
     told = next(c["divergence"] for c in content["cases"] if c["status"] == "different")
     assert told["name"] == name
-    if kind in ("NaN", "a shape"):  # no number tells how far off it is
+    if error in ("NaN", "a shape"):  # the difference is not a number
         assert told["found"] == "NaN"
 
 
 def test_the_first_wrong_array_in_execution_order_is_named(tmp_path):
-    arrays = {n: a + 1 for n, a in right().items()}
+    arrays = {n: a + 1 for n, a in right_results().items()}
     case = result_of(tmp_path, arrays)[1]
     assert case.wrong == case.compared
     assert case.divergence.name == "embeddings.word_embeddings"
@@ -122,9 +127,9 @@ def test_a_known_mistake_is_caught(tmp_path, mistake, dtype):
 
 
 def test_scores_that_the_mask_hides_do_not_count(tmp_path):
-    arrays = right()
+    arrays = right_results()
     hidden = arrays[SCORES.replace("scores", "probs")] == 0
-    hidden &= np.tri(4, 9, 5, dtype=bool) == 0  # of the future, surely
+    hidden &= np.tri(4, 9, 5, dtype=bool) == 0  # later keys only
     assert hidden.any()
     arrays[SCORES][hidden] = -np.inf
     assert result_of(tmp_path, arrays)[0].ok
@@ -133,7 +138,7 @@ def test_scores_that_the_mask_hides_do_not_count(tmp_path):
 
 
 def test_a_loss_may_have_an_axis(tmp_path):
-    arrays = right("nsp")
+    arrays = right_results("nsp")
     assert arrays["loss"].shape == ()
     arrays["loss"] = arrays["loss"].reshape(1)
     assert result_of(tmp_path, arrays, "nsp")[0].ok
@@ -142,7 +147,7 @@ def test_a_loss_may_have_an_axis(tmp_path):
 
 
 def test_names_that_nobody_knows_are_reported(tmp_path):
-    report, case = result_of(tmp_path, right() | {"encoder.layer.0.scores": np.zeros(1)})
+    report, case = result_of(tmp_path, right_results() | {"encoder.layer.0.scores": np.zeros(1)})
     assert report.ok
     assert case.unknown == ("encoder.layer.0.scores",)
     assert "unknown names: encoder.layer.0.scores" in str(report)
@@ -152,8 +157,8 @@ def test_names_that_nobody_knows_are_reported(tmp_path):
 
 
 def test_a_file_that_belongs_to_no_case_is_reported(tmp_path):
-    save_file(right(), tmp_path / "decoder_past.safetensors")
-    report, _ = result_of(tmp_path, right())
+    save_file(right_results(), tmp_path / "decoder_past.safetensors")
+    report, _ = result_of(tmp_path, right_results())
     assert report.unknown == ("decoder_past.safetensors",)
     assert "no such case: decoder_past.safetensors" in str(report)
 
@@ -197,7 +202,7 @@ def test_answers_that_are_none_are_refused(tmp_path, content):
 def test_nothing_to_verify_is_an_error(tmp_path):
     with pytest.raises(FileError, match="no results"):
         verify(tmp_path, V1)
-    save_file(right(), tmp_path / "other.safetensors")
+    save_file(right_results(), tmp_path / "other.safetensors")
     with pytest.raises(FileError, match="no results"):
         verify(tmp_path, V1)
 
@@ -228,7 +233,7 @@ def test_damaged_vectors_are_an_error(tmp_path):
     results, vectors = tmp_path / "results", tmp_path / "vectors"
     shutil.copytree(V1 / "cases", vectors / "cases")
     results.mkdir()
-    save_file(right("nsp"), results / "nsp.safetensors")
+    save_file(right_results("nsp"), results / "nsp.safetensors")
     with pytest.raises(FileError, match=r"manifest\.json: can't be read"):
         verify(results, vectors)
     for changes in ({"version": 2}, {"kind": "case"}, {"cases": []}, {"cases": ["../nsp"]}):
@@ -240,9 +245,13 @@ def test_damaged_vectors_are_an_error(tmp_path):
     path = vectors / "cases" / "nsp.json"
     about = json.loads(path.read_text(encoding="utf-8"))
     for change in (
-        {"expected": ["nothing"]}, {"config": {"hidden_size": 7}}, {"tolerance": {}}, {"expected": 1},
-        {"name": "other"}, {"tolerance": {"float32": 1e-5, "float64": "x"}},
-    ):  # fmt: skip
+        {"expected": ["nothing"]},
+        {"config": {"hidden_size": 7}},
+        {"tolerance": {}},
+        {"expected": 1},
+        {"name": "other"},
+        {"tolerance": {"float32": 1e-5, "float64": "x"}},
+    ):
         path.write_text(json.dumps(about | change), encoding="utf-8")
         with pytest.raises(FileError, match=r"nsp\.json: "):
             verify(results, vectors)

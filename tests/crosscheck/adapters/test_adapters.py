@@ -1,4 +1,4 @@
-"""Other implementations under our names: a page's example, Paddle's names, live ports in torch."""
+"""Other implementations under our names: the example of a page, Paddle's names, live ports in torch."""
 
 import json
 import re
@@ -27,15 +27,17 @@ def block(words):
 
 
 def model_of(class_name, dtype="float64", seed=0, **values):
-    """A small model whose weights are large enough for a mistake to show."""
+    """A small model with weights so large that a mistake has a visible effect."""
     sizes = {"vocab_size": 31, "hidden_size": 24, "num_attention_heads": 3, "num_hidden_layers": 2}
     sizes |= {"intermediate_size": 40, "max_relative_position": 3, "max_position_embeddings": 16}
     model = getattr(minizha, class_name)(NezhaConfig(**sizes | values), dtype=dtype)
     rng = np.random.default_rng(seed)
-    model.load_state_dict({
-        name: rng.normal(0, 0.2, p.shape) + name.endswith("LayerNorm.weight")
-        for name, p in model.state_dict().items()
-    })  # fmt: skip
+    model.load_state_dict(
+        {
+            name: rng.normal(0, 0.2, p.shape) + name.endswith("LayerNorm.weight")
+            for name, p in model.state_dict().items()
+        }
+    )
     return model
 
 
@@ -47,7 +49,7 @@ def inputs_of(seed=0, B=2, L=7):
 
 
 def difference(ours, theirs):
-    """The largest, relative to the array's largest entry; absolute where that is 0 in theory."""
+    """The largest difference, relative to the largest entry; absolute if the array is 0 in theory."""
     assert ours.shape == theirs.shape
     scale = np.abs(ours).max()
     return np.abs(ours - theirs).max() / (scale if scale > 1e-12 else 1.0)
@@ -63,13 +65,13 @@ def first_divergence(ours, theirs, tolerance):
 
 
 def write_dump(folder, trace, scores="right"):
-    """What that port in C writes: raw float32, heads apart, matrices (in, out)."""
+    """The files of the page's port in C: raw float32, an axis of heads, matrices (in, out)."""
     folder.mkdir()
 
     def write(name, array):
         array.astype("<f4").tofile(folder / f"{name}.f32")
 
-    def apart(array):
+    def by_head(array):
         return array.reshape(2, 7, 3, 8).swapaxes(1, 2)
 
     write("emb", trace["embeddings"])
@@ -78,11 +80,11 @@ def write_dump(folder, trace, scores="right"):
     for i in range(2):
         layer = f"encoder.layer.{i}."
         for letter, name in zip("qkv", ("query", "key", "value"), strict=True):
-            write(f"{letter}{i}", apart(trace[f"{layer}attention.self.{name}"]))
+            write(f"{letter}{i}", by_head(trace[f"{layer}attention.self.{name}"]))
         factor = 8**0.5 if scores == "unscaled" else 1.0
         write(f"score{i}", factor * trace[layer + "attention.scores"].swapaxes(0, 1))
         write(f"prob{i}", trace[layer + "attention.probs"].swapaxes(0, 1))
-        write(f"ctx{i}", apart(trace[layer + "attention.context"]))
+        write(f"ctx{i}", by_head(trace[layer + "attention.context"]))
         write(f"att{i}", trace[layer + "attention.output"])
         write(f"ffn{i}", trace[layer + "intermediate"])
         write(f"out{i}", trace[f"encoder.layer.{i}"])
@@ -116,7 +118,7 @@ def test_the_example_is_short_and_needs_numpy_and_safetensors_alone():
 def test_every_name_of_the_page_is_one_of_a_trace():
     models = ("NezhaModel", "NezhaForPreTraining", "NezhaForTokenClassification")
     names = set().union(*(crosscheck.trace(model_of(name), inputs_of()) for name in models))
-    names |= {"qa_outputs", "loss"}  # of a class more, and of labels
+    names |= {"qa_outputs", "loss"}  # names of another class, and of labels
     said = re.findall(r"`((?:encoder\.layer\.0\.)?attention\.[\w.]+)`", PAGE)
     said = ["encoder.layer.0." + name.removeprefix("encoder.layer.0.") for name in said]
     assert len(said) >= 4
@@ -168,7 +170,7 @@ def test_paddle_has_a_name_for_every_array(class_name):
 
 @pytest.mark.parametrize("class_name", LABELS)
 def test_paddle_names_of_parameters_are_those_that_a_checkpoint_is_read_by(class_name):
-    """The two tables run in opposite directions: there and back is where one started."""
+    """The two tables are inverse to each other."""
     model = model_of(class_name)
     shapes = {name.removeprefix("nezha."): p.ndim for name, p in model.state_dict().items()}
     keys = set(shapes)

@@ -1,4 +1,4 @@
-"""The real bert4torch 0.6.2, where it is installed: it lost 1/√d, and nothing else."""
+"""The real bert4torch 0.6.2, if it is installed: it lacks 1/√d and has no other mistake."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from tests.crosscheck.adapters.test_adapters import (
     model_of,
 )
 
-# it never closes the file of its config
+# bert4torch never closes the file of its config
 pytestmark = pytest.mark.filterwarnings(
     "ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"
 )
@@ -36,7 +36,7 @@ SCORES = "encoder.layer.0.attention.scores"
 
 @pytest.fixture
 def repaired(monkeypatch):
-    """The product that is missing."""
+    """Multiply the scores by 1/√d, which is missing."""
     from bert4torch.layers.attention.attention_layer import NezhaTypicalRelativeAttention as Theirs
 
     whole = Theirs.apply_relative_pos_emb

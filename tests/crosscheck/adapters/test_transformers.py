@@ -1,4 +1,4 @@
-"""What the adapter records of a living Transformers, array by array, and of somebody's port in torch."""
+"""What the adapter records of a live Transformers model, array by array, and of another port in torch."""
 
 import numpy as np
 import pytest
@@ -27,11 +27,11 @@ from tests.crosscheck.adapters.test_adapters import (
 from tests.model.test_transformers_live import LABELS, random_case
 from tests.support.adapter_example import MASKED, UNMASKED, Port, our_names
 
-SEEDS = (*range(24), 27, 34, 98)  # an encoder is drawn late
+SEEDS = (*range(24), 27, 34, 98)  # few seeds draw an encoder
 
 
 def both_of(seed):
-    """A random model here and there, and the arguments of a call."""
+    """A random model in minizha and in Transformers, and the arguments of a call."""
     case = random_case(seed)
     rng = np.random.default_rng(seed)
     theirs, parameters = build(case, rng)
@@ -42,7 +42,7 @@ def both_of(seed):
 
 
 def their(ours):
-    """The same model there."""
+    """The same model in Transformers."""
     config = transformers.NezhaConfig(**ours.config.to_dict())
     theirs = getattr(transformers, type(ours).__name__)(config).eval()
     theirs.to(getattr(torch, str(ours.dtype)))
@@ -64,7 +64,7 @@ def test_every_array_of_a_random_model_is_that_of_the_trace(seed):
 
 
 def test_the_seeds_reach_every_class_and_a_decoder_with_an_encoder():
-    """Negative control of the drawing."""
+    """Negative control of the random cases."""
     cases = [random_case(seed) for seed in SEEDS]
     assert {case.class_name for case in cases} == LABELS.keys()
     assert any(case.encoder for case in cases)
@@ -173,7 +173,7 @@ def no_value_term(model):
 
 
 def twice_the_gradient(model):
-    """The values stay."""
+    """The forward values stay the same."""
     dense = model.encoder.layer[0].attention.output.dense
     dense.register_forward_hook(lambda _module, _taken, y: 2 * y - y.detach())
 
@@ -229,7 +229,7 @@ def test_where_transformers_fails_it_is_said():
 
 
 def record_port(port, inputs):
-    """The page's code for a port of one's own."""
+    """The page's code for a new port."""
     names = {"port": port, "our_names": our_names(port), "inputs": inputs}
     exec(block("import TorchRecorder, run"), names)
     return names["theirs"]

@@ -1,4 +1,4 @@
-"""Where in an array a difference sits: in words, axis by axis, and as a picture."""
+"""Where in an array the differences are: in words, axis by axis, and as a picture."""
 
 import types
 
@@ -20,8 +20,8 @@ def trace(**inputs):
     return types.SimpleNamespace(config=config, inputs=inputs)
 
 
-def where(name, shape, wrong, visible=None, **inputs):
-    """Entries that ``wrong`` selects are off by 0.5, all others by rounding."""
+def location_of(name, shape, wrong, visible=None, **inputs):
+    """The location of errors of 0.5 in the entries that ``wrong`` selects; others are rounded."""
     ours = np.asarray(np.random.default_rng(0).standard_normal(shape))
     theirs = np.array(ours * (1 + 1e-15))
     theirs[wrong] += 0.5
@@ -31,7 +31,7 @@ def where(name, shape, wrong, visible=None, **inputs):
 
 
 def lines(name, shape, wrong, **options):
-    return where(name, shape, wrong, **options).lines
+    return location_of(name, shape, wrong, **options).lines
 
 
 def distance(L, J, past=0):
@@ -62,7 +62,7 @@ def test_distances(rule, words, past):
     wrong = np.broadcast_to(rule(distance(L, J, past)), (2, 3, L, J))
     inputs = {"past_key_values.0.0": np.zeros((2, 3, past, 4))} if past else {}
     found = lines(SCORES, wrong.shape, wrong, **inputs)
-    # of a query behind a past there is no distance beyond its own place
+    # with a past, distances beyond the query's own position do not occur
     if rule(distance(L, J, past)).any():
         assert found == (f"distances: {words}",)
 
@@ -76,7 +76,7 @@ def test_a_rule_is_not_seen_where_there_is_none():
 
 
 def test_hidden_entries_do_not_make_a_rule():
-    """Under a causal mask every difference is at j ≤ i: nothing to say."""
+    """Under a causal mask all visible entries have j ≤ i, so this is no rule."""
     visible = np.tri(9, dtype=bool)[None, None]
     wrong = np.broadcast_to(visible, (2, 3, 9, 9))
     assert lines(SCORES, wrong.shape, wrong, visible=visible) == ()
@@ -84,8 +84,11 @@ def test_hidden_entries_do_not_make_a_rule():
 
 
 @given(
-    seed=st.integers(0, 2**32 - 1), low=st.integers(-4, 4), past=st.integers(0, 3), above=st.booleans()
-)  # fmt: skip
+    seed=st.integers(0, 2**32 - 1),
+    low=st.integers(-4, 4),
+    past=st.integers(0, 3),
+    above=st.booleans(),
+)
 def test_some_entries_may_agree_by_chance(seed, low, past, above):
     d = distance(30, 30 + past, past)
     pattern = (d >= low) if above else (d <= low)
@@ -96,7 +99,7 @@ def test_some_entries_may_agree_by_chance(seed, low, past, above):
     text = say_distances(differ, everywhere, past)
     assert text in {f"j − i > {low - 1} only", f"j − i < {low + 1} only"}
     outside = np.unravel_index((~pattern).argmax(), d.shape)
-    differ[outside] = True  # the control: one that is outside of the rule
+    differ[outside] = True  # the control: one entry outside the rule
     assert say_distances(differ, everywhere, past) != text
 
 
@@ -193,17 +196,17 @@ def test_tokens_of_a_kind():
 
 def test_everywhere_and_nowhere_nothing_is_said():
     for wrong in (np.ones((2, 5, 8), bool), np.zeros((2, 5, 8), bool)):
-        found = where(HIDDEN, wrong.shape, wrong)
+        found = location_of(HIDDEN, wrong.shape, wrong)
         assert found.lines == ()
         assert found.share == wrong.mean()
 
 
 def test_a_number_and_a_row():
-    found = where("loss", (), ())
+    found = location_of("loss", (), ())
     assert (found.share, found.heat_axes, found.heat_lengths) == (1.0, ("all", "all"), (1, 1))
     assert found.heat == ((pytest.approx(0.25),),)
     wrong = np.arange(6) == 4
-    found = where("encoder.layer.0.output.dense.bias.grad", (6,), wrong)
+    found = location_of("encoder.layer.0.output.dense.bias.grad", (6,), wrong)
     assert found.lines == ("rows: 1 of 6 (4)",)
     assert found.heat_lengths == (1, 6)
     assert np.argmax(found.heat[0]) == 4
@@ -213,8 +216,11 @@ def test_a_number_and_a_row():
 
 
 @given(
-    L=st.integers(1, 70), J=st.integers(1, 130), seed=st.integers(0, 2**32 - 1), size=st.integers(1, 99)
-)  # fmt: skip
+    L=st.integers(1, 70),
+    J=st.integers(1, 130),
+    seed=st.integers(0, 2**32 - 1),
+    size=st.integers(1, 99),
+)
 def test_a_cell_holds_the_largest_error_of_its_entries(L, J, seed, size):
     rng = np.random.default_rng(seed)
     ours, theirs = rng.standard_normal((2, 2, 2, L, J))

@@ -1,4 +1,4 @@
-"""Which array of theirs is which of ours: names, prefixes, a mapping, shape and value, layouts."""
+"""Which of their arrays matches which of ours: by name, prefix, mapping, shape and value, layout."""
 
 import json
 import math
@@ -13,16 +13,16 @@ from minizha.crosscheck.comparison.matching import Matched, match, read_array
 from minizha.errors import ArgumentError, FileError
 
 
-def some(*shape, seed=0):
+def normal(*shape, seed=0):
     return np.random.default_rng([seed, *shape]).standard_normal(shape)
 
 
 OURS = {
-    "embeddings": some(2, 5, 12),
-    "encoder.layer.0.attention.self.query": some(2, 5, 12, seed=1),
-    "encoder.layer.0.attention.scores": some(2, 3, 5, 5),
-    "encoder.layer.0.attention.self.query.weight.grad": some(12, 8),
-    "encoder.layer.0.intermediate.dense.weight.grad": some(12, 12),
+    "embeddings": normal(2, 5, 12),
+    "encoder.layer.0.attention.self.query": normal(2, 5, 12, seed=1),
+    "encoder.layer.0.attention.scores": normal(2, 3, 5, 5),
+    "encoder.layer.0.attention.self.query.weight.grad": normal(12, 8),
+    "encoder.layer.0.intermediate.dense.weight.grad": normal(12, 12),
     "loss": np.array(3.25),
 }
 QUERY, SCORES, WEIGHT, SQUARE = list(OURS)[1:5]
@@ -33,7 +33,7 @@ def their_names(matches):
 
 
 def agrees(theirs, mapping=None):
-    """Every array of ours is found among theirs, with our values in our layout."""
+    """Each of our arrays has a match among theirs, with our values in our layout."""
     matches = match(OURS, theirs, mapping)
     matched = Matched(theirs, matches)
     assert list(matches) == list(OURS)
@@ -103,12 +103,12 @@ def test_other_shapes_are_no_layout(shape):
     assert Matched({QUERY: np.zeros(shape)}, matches)[QUERY].shape == shape
 
 
-@pytest.mark.parametrize("apart", [False, True])
-def test_as_many_heads_as_tokens(apart):
+@pytest.mark.parametrize("tokens_first", [False, True])
+def test_as_many_heads_as_tokens(tokens_first):
     """Shapes can't tell (B, N, L, d) from (B, L, N, d) where N = L; values can."""
-    ours = some(2, 3, 12)
+    ours = normal(2, 3, 12)
     theirs = ours.reshape(2, 3, 3, 4)
-    theirs = theirs if apart else theirs.swapaxes(1, 2)
+    theirs = theirs if tokens_first else theirs.swapaxes(1, 2)
     matched = Matched({QUERY: theirs}, match({QUERY: ours}, {QUERY: theirs}))
     assert np.array_equal(matched[QUERY], ours)
 
@@ -164,8 +164,8 @@ FAULTS = {
 def test_faults_of_a_mapping(mapping, text, in_file, tmp_path):
     path = tmp_path / "names.json"
     path.write_text(json.dumps(mapping))
-    kind = FileError if in_file else ArgumentError
-    with pytest.raises(kind) as raised:
+    error = FileError if in_file else ArgumentError
+    with pytest.raises(error) as raised:
         match(OURS, OURS, path if in_file else mapping)
     assert text in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -192,7 +192,7 @@ def test_a_mapping_that_is_none(tmp_path):
 
 def test_shape_and_value():
     theirs = {f"t{i}": a.astype("f4") for i, a in enumerate(reversed(OURS.values()))}
-    theirs["other"] = some(2, 5, 12, seed=9).astype("f4")
+    theirs["other"] = normal(2, 5, 12, seed=9).astype("f4")
     matches = match(OURS, theirs)
     assert their_names(matches) == dict(
         zip(OURS, [f"t{i}" for i in (5, 4, 3, 2, 1, 0)], strict=True)
@@ -201,7 +201,7 @@ def test_shape_and_value():
 
 
 def test_what_differs_finds_no_partner():
-    theirs = {"t": OURS[QUERY] + 1e-3 * some(2, 5, 12, seed=9)}
+    theirs = {"t": OURS[QUERY] + 1e-3 * normal(2, 5, 12, seed=9)}
     assert match(OURS, theirs) == {}
     assert match(OURS, {"t": OURS[QUERY] * (1 + 1e-6)})  # the control
 

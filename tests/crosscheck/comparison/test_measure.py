@@ -1,4 +1,4 @@
-"""Two arrays side by side: errors, units in the last place, blocks, and numbers that are none."""
+"""Two arrays compared: errors, units in the last place, blocks, NaN and infinity."""
 
 import math
 import tracemalloc
@@ -49,7 +49,7 @@ def test_blocks_cover_an_array_once_and_in_order(shape, size):
 @pytest.mark.parametrize("dtype", FLOATS)
 @given(x=st.floats(-1e4, 1e4), steps=st.integers(-40, 40))
 def test_ulp_counts_the_floats_between(dtype, x, steps):
-    """The oracle goes there step by step."""
+    """The oracle steps through the floats one by one."""
     x = there = np.dtype(dtype).type(x)
     for _ in range(abs(steps)):
         there = np.nextafter(there, np.dtype(dtype).type(math.copysign(math.inf, steps)))
@@ -77,7 +77,7 @@ def test_ulp_is_of_the_coarser_dtype():
 
 
 def test_subtracting_the_bits_alone_would_be_wrong_across_zero():
-    """Negative control: the shortcut that is right on each side of 0."""
+    """Negative control: a formula that is right only if both numbers have the same sign."""
     a, b = np.array([-1e-45], "f4"), np.array([1e-45], "f4")
     shortcut = abs(int(a.view("i4")[0]) - int(b.view("i4")[0]))
     assert shortcut != int(ulp_distance(a, b, "float32")[0]) == 2
@@ -116,14 +116,15 @@ def test_only_visible_entries_count(seed, share):
     with pytest.MonkeyPatch.context() as monkeypatch:
         in_small_blocks(monkeypatch, 7)
         found = measure(ours, theirs, "float64", visible)
-        asked = measure(ours, theirs, "float64", visible, rtol=0.0, atol=0.0)
+        with_tolerances = measure(ours, theirs, "float64", visible, rtol=0.0, atol=0.0)
     off = np.abs(ours - theirs)[everywhere]
     assert found.max_abs == (off.max() if off.size else 0)
     assert found.scale == (np.abs(ours[everywhere]).max() if off.size else 0)
     assert not found.broken
-    assert asked.excess == (off.max() if off.size else -math.inf)
+    assert with_tolerances.excess == (off.max() if off.size else -math.inf)
     if not visible.all():
-        assert measure(ours, theirs, "float64").broken  # the control: without it they would
+        # the control: without ``visible`` all entries count
+        assert measure(ours, theirs, "float64").broken
 
 
 @given(seed=st.integers(0, 2**32 - 1), rtol=st.floats(0, 2), atol=st.floats(0, 2))
@@ -189,7 +190,7 @@ def test_a_large_array_takes_little_more_memory():
         measure(ours.T, theirs.T, "float64", visible.T)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.reset_peak()
-        np.abs(ours - theirs)  # the control: the plain way makes an array
+        np.abs(ours - theirs)  # the control: the direct formula makes an array
         plain = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -210,7 +211,7 @@ def test_widened_numbers_are_known(dtype):
     assert precision(ours, short.astype("f8")) == dtype
     assert precision(ours, np.asfortranarray(short.astype("f8"))) == dtype
     assert precision(ours.astype("f4"), short.astype("f4")) == dtype
-    # word vectors of a checkpoint in float32: that of ours is no finer
+    # our word vectors come from a float32 checkpoint and hold no more digits
     assert precision(short.astype("f8"), short.astype("f8")) == "float64"
     # the control
     assert precision(ours, ours + 1e-9) == "float64"

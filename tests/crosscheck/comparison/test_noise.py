@@ -1,4 +1,4 @@
-"""What rounding explains: right computations in float32 pass, with room; mistakes do not."""
+"""What rounding explains: right computations in float32 pass with a margin; mistakes do not."""
 
 import numpy as np
 import pytest
@@ -11,8 +11,8 @@ from minizha.crosscheck.tracing import trace
 from tests.support.eight_models import KINDS, everything_of, make
 from tests.support.tiny_models import DECODERS, TINY
 
-ROOM = 3.0
-"""How many times larger the errors of right computations could be at the least."""
+LEAST_MARGIN = 3.0
+"""Errors of right computations could be this many times larger and still pass."""
 
 
 def pair(model, inputs):
@@ -21,33 +21,39 @@ def pair(model, inputs):
     return trace(single.astype("float64"), inputs), trace(single, inputs)
 
 
-def room(report):
+def smallest_margin(report):
     return min(d.tolerance / d.error for d in report if d.error)
 
 
 def is_zero(array):
-    """But for rounding, and in theory."""
+    """Whether an array is 0 in theory, and holds rounding noise only."""
     return np.abs(array).max() < 1e-14
 
 
 def random_case(seed):
     """A model of any class, depth and width, whose weights are small, large or too large."""
     rng = np.random.default_rng(seed)
-    kind = KINDS[seed % len(KINDS)]
+    model_class = KINDS[seed % len(KINDS)]
     D, N = ((16, 4), (32, 2), (48, 6), (96, 6))[rng.integers(4)]
     config = NezhaConfig(
-        vocab_size=60, hidden_size=D, num_attention_heads=N, intermediate_size=2 * D, num_labels=3,
-        num_hidden_layers=int(rng.choice([1, 2, 4, 8])), max_relative_position=int(rng.choice([2, 64])),
+        vocab_size=60,
+        hidden_size=D,
+        num_attention_heads=N,
+        intermediate_size=2 * D,
+        num_labels=3,
+        num_hidden_layers=int(rng.choice([1, 2, 4, 8])),
+        max_relative_position=int(rng.choice([2, 64])),
         hidden_act=str(rng.choice(["gelu", "relu", "silu", "tanh"])),
-        is_decoder=bool(rng.random() < 0.3 and kind != "NezhaForMultipleChoice"),
-    )  # fmt: skip
-    model, std = getattr(minizha, kind)(config, dtype="float64"), rng.choice([0.02, 0.1, 0.3])
+        is_decoder=bool(rng.random() < 0.3 and model_class != "NezhaForMultipleChoice"),
+    )
+    model = getattr(minizha, model_class)(config, dtype="float64")
+    std = rng.choice([0.02, 0.1, 0.3])
     arrays = {
         name: name.endswith("LayerNorm.weight") + std * rng.standard_normal(a.shape)
         for name, a in model.state_dict().items()
     }
     model.load_state_dict(arrays)
-    inputs = everything_of(kind)
+    inputs = everything_of(model_class)
     return model, inputs | ({"labels": inputs["labels"] % 3} if "labels" in inputs else {})
 
 
@@ -56,7 +62,7 @@ def test_float32_passes_with_room(seed):
     model, inputs = random_case(seed)
     found = crosscheck.compare(*pair(model, inputs), diagnose=False)
     assert found.ok, found.divergence
-    assert room(found) > ROOM
+    assert smallest_margin(found) > LEAST_MARGIN
 
 
 @pytest.mark.parametrize("name", [*TINY, *DECODERS])
@@ -68,7 +74,7 @@ def test_tiny_models_in_float32_pass(name):
 
 
 @pytest.mark.parametrize(
-    "kept",
+    "selected",
     [
         lambda name: not name.startswith(("encoder", "embeddings")),
         lambda name: name.count(".") <= 2 and not name.endswith(GRADIENT),
@@ -79,18 +85,18 @@ def test_tiny_models_in_float32_pass(name):
     ids=["heads", "layers", "gradients of parameters", "and activations", "loss"],
 )
 @pytest.mark.parametrize("seed", range(1, 16, 3))
-def test_a_part_of_a_trace_in_float32_passes(seed, kept):
+def test_a_part_of_a_trace_in_float32_passes(seed, selected):
     ours, theirs = pair(*random_case(seed))
-    theirs = {name: a for name, a in theirs.items() if kept(name)}
+    theirs = {name: a for name, a in theirs.items() if selected(name)}
     if theirs:
         found = crosscheck.compare(ours, theirs, diagnose=False)
         assert found.ok, found.divergence
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_tolerances_are_small(kind):
-    """The negative control: none of this comes from allowing everything."""
-    ours, theirs = pair(make(kind, "numpy"), everything_of(kind))
+@pytest.mark.parametrize("model_class", KINDS)
+def test_tolerances_are_small(model_class):
+    """The negative control: the tests above do not pass because tolerances are large."""
+    ours, theirs = pair(make(model_class, "numpy"), everything_of(model_class))
     exact = crosscheck.compare(ours, ours)
     assert max(d.tolerance for d in exact if "layer.0" in d.name and GRADIENT not in d.name) < 1e-12
     assert max(d.tolerance for d in exact) < 1e-9
@@ -114,15 +120,15 @@ def test_a_mistake_excuses_nothing_behind_it():
     assert [d.name for d in alike] == names[:10]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_each_parameter_has_an_activation_that_its_step_makes(kind):
-    model = make(kind, "numpy", tie_word_embeddings=False)
-    found = trace(model, everything_of(kind))
+@pytest.mark.parametrize("model_class", KINDS)
+def test_each_parameter_has_an_activation_that_its_step_makes(model_class):
+    model = make(model_class, "numpy", tie_word_embeddings=False)
+    found = trace(model, everything_of(model_class))
     for name in found:
         if name.endswith(("weight.grad", "bias.grad")):
             made = made_with(name.removesuffix(GRADIENT))
             assert made in found, name
-            # a step's gradients stand right behind that of what it made, but the words', which are last
+            # parameter gradients follow that of their step's activation, but the word embeddings' is last
             if name != "embeddings.word_embeddings.weight.grad":
                 order = list(found)
                 assert 0 < order.index(name) - order.index(made + GRADIENT) <= 2

@@ -1,4 +1,4 @@
-"""What a comparison says besides its figures, where a newcomer would be misled."""
+"""The remarks of a comparison, where the numbers alone would mislead a newcomer."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def trace(biases=True, **changes):
     return crosscheck.trace(model(biases), INPUTS | changes, gradients=False)
 
 
-def said(report):
+def remarks_of(report):
     return "\n".join(report.remarks)
 
 
@@ -33,7 +33,7 @@ def test_a_model_without_biases_is_blind_to_mistakes_about_them(biases):
     ours = trace(biases)
     report = crosscheck.compare(ours, mistaken(ours, "bias_missing"))
     assert report.ok != biases
-    assert ("biases of our model are 0" in said(report)) != biases
+    assert ("biases of our model are 0" in remarks_of(report)) != biases
 
 
 def test_other_inputs_are_asked_after():
@@ -41,8 +41,8 @@ def test_other_inputs_are_asked_after():
     for ids in ([[5, 6, 7, 9], [9, 4, 3, 2]], [[5, 6, 7], [9, 4, 3]]):
         report = crosscheck.compare(ours, trace(input_ids=ids))
         assert report.first_divergence == "embeddings.word_embeddings"
-        assert "same inputs and weights?" in said(report)
-    assert "same inputs" not in said(crosscheck.compare(ours, mistaken(ours, "no_scale")))
+        assert "same inputs and weights?" in remarks_of(report)
+    assert "same inputs" not in remarks_of(crosscheck.compare(ours, mistaken(ours, "no_scale")))
 
 
 def test_an_array_of_another_shape_is_not_diagnosed():
@@ -51,24 +51,24 @@ def test_an_array_of_another_shape_is_not_diagnosed():
     report = crosscheck.compare(ours, theirs)
     assert report.first_divergence == SCORES
     assert not report.findings
-    assert "known mistakes" not in said(report)
+    assert "known mistakes" not in remarks_of(report)
 
 
 def test_files_that_are_exchanged():
     ours = trace()
     report = crosscheck.compare(mistaken(ours, "no_scale"), ours)
     assert not report.ok
-    assert "are the two exchanged?" in said(report)
-    assert "exchanged" not in said(crosscheck.compare(ours, mistaken(ours, "no_scale")))
+    assert "are the two exchanged?" in remarks_of(report)
+    assert "exchanged" not in remarks_of(crosscheck.compare(ours, mistaken(ours, "no_scale")))
 
 
 @pytest.mark.parametrize(("place", "ok"), [((0, 0, 0, 0), True), ((1, 0, 0, 0), False)])
 def test_a_row_of_fractions_is_hidden_and_not_explained_away(place, ok):
-    """In the first example no key has mask 1: its scores are swallowed. In the second, one has."""
+    """In the first example no key has mask 1, so its scores are rounded away; in the second, two have."""
     mask = [[0.75, 0.5, 0.75, 0.0], [1.0, 0.5, 1.0, 1.0]]
     ours = trace(attention_mask=mask)
     theirs = dict(ours) | {SCORES: ours[SCORES].copy()}
     theirs[SCORES][place] += 1.0
     report = crosscheck.compare(ours, theirs)
     assert report.ok == ok
-    assert "follows rightly" not in said(report)
+    assert "follows rightly" not in remarks_of(report)

@@ -1,4 +1,4 @@
-"""The catalogue of known mistakes: how many, in which words, and that each takes the place of a rule."""
+"""The catalogue of known mistakes: their number, their texts, and that each replaces a rule."""
 
 import pytest
 
@@ -15,24 +15,25 @@ def test_the_catalogue_is_large_and_in_words():
         assert not mistake.text.endswith(".")
 
 
-def strangers(kind):
-    """Public methods that replace no rule, and are called by none of the class's own."""
-    own = [cls for cls in kind.__mro__ if issubclass(cls, Rules) and cls is not Rules]
+def unused_methods_and_rules(mistake):
+    """A mistake's public methods that replace no rule and that it never calls; the rules it replaces."""
+    own = [cls for cls in mistake.__mro__ if issubclass(cls, Rules) and cls is not Rules]
     methods = {n for cls in own for n, value in vars(cls).items() if callable(value)}
     used = {
         word
         for cls in own
-        for value in vars(cls).values() if hasattr(value, "__code__")
+        for value in vars(cls).values()
+        if hasattr(value, "__code__")
         for word in value.__code__.co_names
-    }  # fmt: skip
+    }
     rules = methods & set(dir(Rules))
     return {n for n in methods - rules - used if not n.startswith("_")}, rules
 
 
 @pytest.mark.parametrize("key", CATALOGUE)
 def test_what_a_mistake_overrides_is_a_rule(key):
-    others, rules = strangers(CATALOGUE[key].rules)
-    assert not others
+    unused, rules = unused_methods_and_rules(CATALOGUE[key].rules)
+    assert not unused
     assert rules
 
 
@@ -41,7 +42,7 @@ def test_a_rule_with_a_typo_would_be_found():
         def score(self, q, k, a):
             return q
 
-    assert strangers(Typo) == ({"score"}, set())
+    assert unused_methods_and_rules(Typo) == ({"score"}, set())
 
 
 def test_no_two_mistakes_have_one_key():

@@ -1,4 +1,4 @@
-"""Which mistakes are named, from how much of the other side, and what is said where none is."""
+"""Which mistakes are named, from which of their arrays, and the remarks where none is named."""
 
 import functools
 
@@ -13,26 +13,35 @@ from minizha.crosscheck.diagnosis.diagnose import distance
 from tests.support.seeded.seeding import CASES as SEEDED
 from tests.support.tiny_heads import HEADS
 from tests.support.tiny_models import TINY
+from tests.support.traces import model_and_inputs
 
 CASES = TINY | {f"seeded: {name}": case for name, case in SEEDED.items()} | HEADS
 ORDER = [
-    "plain", "dropout and everything", "mask 2-D, padded", "decoder and everything", "past",
-    "seeded: cross", "seeded: uneven", "seeded: hidden row", "seeded: large eps", *CASES,
-]  # fmt: skip
-"""Most mistakes change something in one of the first."""
+    "plain",
+    "dropout and everything",
+    "mask 2-D, padded",
+    "decoder and everything",
+    "past",
+    "seeded: cross",
+    "seeded: uneven",
+    "seeded: hidden row",
+    "seeded: large eps",
+    *CASES,
+]
+"""The order in which cases are tried: most mistakes change an array in one of the first."""
 BELOW_FLOAT32 = {"loss_log_epsilon"}
-"""What they change is less than what rounding changes, in models as small as these."""
+"""In models this small, the effect of these mistakes is smaller than that of rounding."""
 SCORES, CONTEXT = "encoder.layer.0.attention.scores", "encoder.layer.0.attention.context"
 
 
 @functools.cache
 def traced(name):
-    return crosscheck.trace(CASES[name].model("numpy"), CASES[name].inputs())
+    return crosscheck.trace(*model_and_inputs(CASES[name]))
 
 
 @functools.cache
 def mistake_in(name, key):
-    """The arrays of a mistaken port; None where it can't be made in this case."""
+    """The arrays of a port with the mistake; None if it can't be made in this case."""
     try:
         with np.errstate(all="ignore"):
             return mistaken(traced(name), key)
@@ -40,16 +49,18 @@ def mistake_in(name, key):
         return None
 
 
-def zero_in_theory(name, kind):
-    """A softmax ignores what moves all its inputs."""
-    if kind == "NezhaForMultipleChoice" and name == "classifier.bias.grad":
+def zero_in_theory(name, model_class):
+    """Whether a gradient is 0 because a constant added to all inputs does not change a softmax."""
+    if model_class == "NezhaForMultipleChoice" and name == "classifier.bias.grad":
         return True
-    answer = kind == "NezhaForQuestionAnswering" and name.endswith("0.output.LayerNorm.bias.grad")
-    return answer or name.endswith(("key.bias.grad", "qa_outputs.bias.grad"))
+    spans = model_class == "NezhaForQuestionAnswering"
+    if spans and name.endswith("0.output.LayerNorm.bias.grad"):
+        return True
+    return name.endswith(("key.bias.grad", "qa_outputs.bias.grad"))
 
 
 def first_wrong(ours, theirs, tolerance):
-    """The first array that is wrong where anybody looks, or None."""
+    """The first array that is wrong in a visible entry, or None."""
     for name in theirs:
         visible = visible_entries(ours, name, ours[name].shape)
         pair = [np.asarray(a, np.float64) for a in (ours[name], theirs[name])]
@@ -61,15 +72,16 @@ def first_wrong(ours, theirs, tolerance):
     return None
 
 
-def found_in(ours, theirs, name):
+def named_mistakes(ours, theirs, name):
     return [finding.mistake for finding in diagnose(ours, theirs, name).findings]
 
 
 # --- every mistake of the catalogue ---------------------------------------------------------------
 
 
-def tried(key, tolerance, change, enough):
-    """``[(case, first wrong array, findings)]`` where the mistake shows, until it is named."""
+def diagnosed_cases(key, tolerance, change, enough):
+    """``[(case, first wrong array, findings)]`` of the cases that the mistake changes, in order, until
+    ``enough(findings)``."""
     found = []
     for case in dict.fromkeys(ORDER):
         theirs = mistake_in(case, key)
@@ -78,7 +90,7 @@ def tried(key, tolerance, change, enough):
         theirs, ours = {n: change(a) for n, a in theirs.items()}, traced(case)
         first = first_wrong(ours, theirs, tolerance)
         if first is not None:
-            found.append((case, first, found_in(ours, theirs, first)))
+            found.append((case, first, named_mistakes(ours, theirs, first)))
             if enough(found[-1][2]):
                 break
     return found
@@ -86,7 +98,7 @@ def tried(key, tolerance, change, enough):
 
 @pytest.mark.parametrize("key", CATALOGUE)
 def test_every_mistake_shows_somewhere_and_is_named_first(key):
-    found = tried(key, 1e-9, lambda a: a, lambda findings: findings[:1] == [key])
+    found = diagnosed_cases(key, 1e-9, lambda a: a, lambda findings: findings[:1] == [key])
     assert found, "it changes nothing anywhere"
     assert found[-1][2][:1] == [key], found
     assert all(key in findings for _, _, findings in found), found
@@ -95,7 +107,7 @@ def test_every_mistake_shows_somewhere_and_is_named_first(key):
 @pytest.mark.parametrize("key", [key for key in CATALOGUE if key not in BELOW_FLOAT32])
 def test_so_it_is_in_float32_but_for_one_that_looks_the_same(key):
     with np.errstate(over="ignore"):  # −1e38 · √d, say
-        found = tried(key, 5e-6, np.float32, lambda f: key in f and len(f) <= 2)
+        found = diagnosed_cases(key, 5e-6, np.float32, lambda f: key in f and len(f) <= 2)
     assert found, "it changes nothing anywhere"
     assert key in found[-1][2], found
     assert len(found[-1][2]) <= 2, found
@@ -103,8 +115,8 @@ def test_so_it_is_in_float32_but_for_one_that_looks_the_same(key):
 
 @pytest.mark.parametrize("key", sorted(BELOW_FLOAT32))
 def test_the_others_are_indeed_below_it(key):
-    """The control of the list: in the case where it is named in float64, float32 can't tell."""
-    case, first, _ = tried(key, 1e-9, lambda a: a, lambda findings: findings == [key])[-1]
+    """The control of the list: where float64 names the mistake, its effect is below float32's precision."""
+    case, first, _ = diagnosed_cases(key, 1e-9, lambda a: a, lambda findings: findings == [key])[-1]
     ours, theirs = (np.float32(arrays[first]) for arrays in (traced(case), mistake_in(case, key)))
     assert distance(ours, theirs) < 16 * np.finfo(np.float32).eps
 
@@ -112,9 +124,9 @@ def test_the_others_are_indeed_below_it(key):
 def test_a_mistake_that_the_catalogue_lacks_is_not_named(monkeypatch):
     """The control of both."""
     theirs = mistake_in("plain", "no_scale")
-    assert found_in(traced("plain"), theirs, SCORES) == ["no_scale"]
+    assert named_mistakes(traced("plain"), theirs, SCORES) == ["no_scale"]
     monkeypatch.delitem(CATALOGUE, "no_scale")
-    assert found_in(traced("plain"), theirs, SCORES) == []
+    assert named_mistakes(traced("plain"), theirs, SCORES) == []
 
 
 def test_names_are_those_of_the_trace():
@@ -149,20 +161,21 @@ COARSE = [
 def test_hidden_states_or_logits_alone_are_enough(case, key, shown):
     ours, theirs = traced(case), {n: mistake_in(case, key)[n] for n in shown}
     first = first_wrong(ours, theirs, 1e-9)
-    assert key in found_in(ours, theirs, first)
+    assert key in named_mistakes(ours, theirs, first)
     right = diagnose(ours, {n: ours[n] for n in shown}, first)
     assert not right.findings
     assert "follows rightly" in right.remarks[0]
 
 
 def test_where_arrays_are_the_same_both_mistakes_are_named():
-    """A table of zeros and no term at all: what comes after the scores tells them apart."""
+    """A table of zeros and a missing term: only arrays after the scores distinguish them."""
     ours, theirs = traced("plain"), mistake_in("plain", "zero_table")
     until = list(ours)[: list(ours).index(SCORES) + 1]
-    assert set(found_in(ours, {n: theirs[n] for n in until}, SCORES)) >= {
-        "zero_table", "no_relative_key",
-    }  # fmt: skip
-    assert found_in(ours, theirs, SCORES) == ["zero_table"]
+    assert set(named_mistakes(ours, {n: theirs[n] for n in until}, SCORES)) >= {
+        "zero_table",
+        "no_relative_key",
+    }
+    assert named_mistakes(ours, theirs, SCORES) == ["zero_table"]
 
 
 # --- no known mistake -----------------------------------------------------------------------------
@@ -172,7 +185,7 @@ def test_where_arrays_are_the_same_both_mistakes_are_named():
     "case", ["dropout and everything", "past of both", "choice", "answer, dropout"]
 )
 def test_a_right_array_is_found_right(case):
-    """Of the trace itself: float64 against the second account."""
+    """The trace compared with itself, so the diagnosis's arithmetic must agree with it."""
     ours = traced(case)
     for name in list(ours)[::5]:
         if name.endswith(".dropout") or zero_in_theory(name, ours.model_class):
@@ -228,10 +241,10 @@ def test_scores_that_a_mask_hides_do_not_count(case):
 
 @pytest.mark.parametrize("other", [CONTEXT, "encoder.layer.0.attention.output.dense"])
 def test_other_arrays_of_another_shape_do_no_harm(other):
-    """What two mistakes are told apart by may not be readable."""
+    """The arrays that distinguish two mistakes may have other shapes."""
     ours, theirs = traced("plain"), dict(mistake_in("plain", "zero_table"))
     theirs[other] = theirs[other].reshape(-1, 4)
-    assert "zero_table" in found_in(ours, theirs, SCORES)
+    assert "zero_table" in named_mistakes(ours, theirs, SCORES)
 
 
 def test_inputs_of_another_shape_give_a_remark():
@@ -252,7 +265,7 @@ def test_without_a_configuration_or_parameters_there_is_a_remark(tmp_path):
     found = diagnose(bare, theirs | {key: theirs[key] + 1.0}, key)
     assert not found.findings
     assert "our side lacks 'encoder.layer.0.attention.self.key.weight'" in found.remarks[0]
-    assert found_in(bare, theirs, SCORES) == ["no_scale"], "scores read no parameters"
+    assert named_mistakes(bare, theirs, SCORES) == ["no_scale"], "scores read no parameters"
 
 
 def test_the_time_is_kept():

@@ -1,4 +1,4 @@
-"""The diagnosis's own arithmetic is the model's: every array of a trace is computed again, at 1e-12."""
+"""The diagnosis's arithmetic is the model's: it computes every array of a trace again, to 1e-12."""
 
 import functools
 
@@ -14,6 +14,7 @@ from minizha.crosscheck.diagnosis.forward import evaluate, forward_steps
 from minizha.crosscheck.names import DROPOUT
 from tests.support.tiny_heads import HEADS
 from tests.support.tiny_models import CROSS, DECODER, TINY, TWO_LAYERS, Tiny
+from tests.support.traces import model_and_inputs, normal
 
 UPSTREAM = {
     "bare": Tiny("NezhaModel", labels=(), config=TWO_LAYERS),
@@ -26,12 +27,12 @@ CASES = TINY | HEADS | UPSTREAM
 
 @functools.cache
 def traced(name):
-    return trace(CASES[name].model("numpy"), CASES[name].inputs())
+    return trace(*model_and_inputs(CASES[name]))
 
 
-def farthest(found, rules=None, near=False):
-    """The array that is farthest off, computed from scratch or from the trace's arrays near it; and
-    those that the second account has no step for."""
+def largest_error(found, rules=None, near=False):
+    """The name of the array with the largest error, this error, and the arrays for which the
+    diagnosis has no step. Each array is computed from the inputs, or from the trace's arrays near it."""
     facts, rules = Facts(found), rules or Rules()
     steps = forward_steps(facts, rules) | backward_steps(facts, rules)
     worst, missing, memory = ("", 0.0), [], {}
@@ -56,47 +57,43 @@ def farthest(found, rules=None, near=False):
 @pytest.mark.parametrize("name", CASES)
 def test_every_array_is_computed_again(name, near):
     found = traced(name)
-    where, error, missing = farthest(found, near=near)
+    where, error, missing = largest_error(found, near=near)
     assert error <= 1e-12, where
-    for left_out in missing:  # nobody asks anything of them
+    for left_out in missing:  # the loss does not depend on these arrays
         assert left_out.endswith(".grad")
         assert not found[left_out].any()
 
 
 @pytest.mark.parametrize("near", [False, True])
 def test_an_account_that_is_slightly_wrong_is_found(near):
-    class Slightly(Rules):
+    class ScoresOff(Rules):
         def scores(self, q, k, a):
             return super().scores(q, k, a) * (1.0 + 1e-10)
 
-    class OnTheWayBack(Rules):
+    class KeyGradientOff(Rules):
         def key_backward(self, dscores, q, a):
             return super().key_backward(dscores, q, a) * (1.0 + 1e-9)
 
-    assert farthest(traced("plain"), Slightly(), near)[1] > 1e-12
-    assert ".key" in farthest(traced("plain"), OnTheWayBack(), near=True)[0]
+    assert largest_error(traced("plain"), ScoresOff(), near)[1] > 1e-12
+    assert ".key" in largest_error(traced("plain"), KeyGradientOff(), near=True)[0]
 
 
-def random(shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape)
-
-
-UP = {"output_hidden_states": True, "output_attentions": True}
+OPTIONS = {"output_hidden_states": True, "output_attentions": True}
 
 
 @pytest.mark.parametrize("loss", [{}, {"loss": 1.0}, {"loss": -2.5}])
 def test_so_is_what_was_asked_of_every_layer(loss):
     case = Tiny(config=TWO_LAYERS, ignoring=True)
-    model, inputs = case.model("numpy"), case.inputs() | UP
+    model, inputs = case.model("numpy"), case.inputs() | OPTIONS
     out = model(**inputs)
     fields = loss | {
-        "hidden_states": [random(h.shape, k) for k, h in enumerate(out.hidden_states)],
-        "attentions": (random(out.attentions[0].shape, 7), None),
-        "prediction_logits": random(out.prediction_logits.shape, 8),
+        "hidden_states": [normal(h.shape, k) for k, h in enumerate(out.hidden_states)],
+        "attentions": (normal(out.attentions[0].shape, 7), None),
+        "prediction_logits": normal(out.prediction_logits.shape, 8),
     }
-    where, error, missing = farthest(trace(model, inputs, upstream=fields))
+    where, error, missing = largest_error(trace(model, inputs, upstream=fields))
     assert error <= 1e-12, where
-    assert bool(missing) == (not loss)  # then nobody asks of the pooler
+    assert bool(missing) == (not loss)  # without a loss the pooler gets no gradient
 
 
 @pytest.mark.parametrize("loss", [1.0, 3.0])
@@ -114,10 +111,10 @@ def test_so_is_what_was_asked_of_every_layer(loss):
 )
 def test_so_is_a_weighted_loss(name, loss):
     found = trace(CASES[name].model("numpy"), CASES[name].inputs(), upstream={"loss": loss})
-    where, error, _ = farthest(found)
+    where, error, _ = largest_error(found)
     assert error <= 1e-12, where
     found.inputs["upstream.loss"] = np.asarray(loss + 1.0)  # the control
-    assert farthest(found)[1] > 1e-3
+    assert largest_error(found)[1] > 1e-3
 
 
 @pytest.mark.parametrize("config", [DECODER, CROSS])
@@ -129,15 +126,15 @@ def test_so_is_what_was_asked_of_keys_and_values(config):
     inputs |= {"output_attentions": True}
     out = model(**inputs)
     fields = {
-        "last_hidden_state": random(out.last_hidden_state.shape),
+        "last_hidden_state": normal(out.last_hidden_state.shape),
         "past_key_values": [
-            [random(a.shape, 4 * i + j) for j, a in enumerate(layer)]
+            [normal(a.shape, 4 * i + j) for j, a in enumerate(layer)]
             for i, layer in enumerate(out.past_key_values)
         ],
     }
     if config is CROSS:
-        fields["cross_attentions"] = [random(a.shape) for a in out.cross_attentions]
-    where, error, _ = farthest(trace(model, inputs, upstream=fields))
+        fields["cross_attentions"] = [normal(a.shape) for a in out.cross_attentions]
+    where, error, _ = largest_error(trace(model, inputs, upstream=fields))
     assert error <= 1e-12, where
 
 
@@ -151,16 +148,16 @@ def test_nested_lists_are_read_like_arrays():
     inputs["past_key_values"] = [
         [a.tolist() for a in layer] for layer in case.inputs()["past_key_values"]
     ]
-    assert farthest(trace(case.model("numpy"), inputs))[1] <= 1e-12
+    assert largest_error(trace(case.model("numpy"), inputs))[1] <= 1e-12
 
 
 def test_a_float32_trace_is_computed_again_in_float64():
     found = trace(CASES["plain"].model("numpy", "float32"), CASES["plain"].inputs())
-    assert 1e-9 < farthest(found)[1] < 1e-5
+    assert 1e-9 < largest_error(found)[1] < 1e-5
 
 
 def test_a_mistake_that_can_not_act_changes_nothing():
-    """Through ``mistaken``: the account under rules of which none applies here."""
+    """``mistaken`` replaces a rule that this case does not use."""
     found = mistaken(traced("plain"), "causal_missing")
     for name, array in found.items():
         np.testing.assert_allclose(array, traced("plain")[name], rtol=0, atol=1e-12)

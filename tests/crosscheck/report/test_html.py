@@ -1,4 +1,4 @@
-"""The page of a comparison: whole, harmless, and its pictures show the numbers."""
+"""The HTML page of a comparison: well-formed, safe to open, with pictures that show the numbers."""
 
 import re
 from dataclasses import replace
@@ -20,11 +20,11 @@ from tests.support.report_cases import (
     hostile,
     names,
     with_nan,
-)  # fmt: skip
+)
 
 
 class Page(HTMLParser):
-    """The tags of a page, with every fault in how they are nested."""
+    """The tags of a page, and every error in their nesting."""
 
     def __init__(self, text):
         super().__init__(convert_charrefs=True)
@@ -53,13 +53,29 @@ class Page(HTMLParser):
 
 
 ALLOWED_ATTRIBUTES = {
-    "lang", "charset", "http-equiv", "content", "name", "class", "viewbox", "width", "height", "role",
-    "aria-label", "x", "y", "d", "cx", "cy", "r", "transform",
-}  # fmt: skip
+    "lang",
+    "charset",
+    "http-equiv",
+    "content",
+    "name",
+    "class",
+    "viewbox",
+    "width",
+    "height",
+    "role",
+    "aria-label",
+    "x",
+    "y",
+    "d",
+    "cx",
+    "cy",
+    "r",
+    "transform",
+}
 
 
 def dangers(text):
-    """What could run, or be fetched from elsewhere."""
+    """Tags and attributes that could run code or load another page."""
     page = Page(text)
     found = {"script", "img", "link", "iframe", "object", "embed", "use", "image"} & set(page.tags)
     found |= set(page.attributes) - ALLOWED_ATTRIBUTES
@@ -147,13 +163,13 @@ def test_depth_chart():
     assert [p.get("class") for p in points] == ["same" if d.ok else "other" for d in report]
     heights = [float(p.get("cy")) for p in points]
     order = np.argsort([d.error for d in report], kind="stable")
-    assert all(np.diff(np.array(heights)[order]) <= 0)  # y runs down
+    assert all(np.diff(np.array(heights)[order]) <= 0)  # y points down
     ring = next(c for c in root.iter("circle") if c.get("class") == "first")
     first = points[names(2).index(SCORES)]
     assert (ring.get("cx"), ring.get("cy")) == (first.get("cx"), first.get("cy"))
     forward, backward = (
-        next(r for r in root.iter("rect") if r.get("class") == kind)
-        for kind in ("forward", "backward")
+        next(r for r in root.iter("rect") if r.get("class") == direction)
+        for direction in ("forward", "backward")
     )
     end = float(forward.get("x")) + float(forward.get("width"))
     assert end == pytest.approx(float(backward.get("x")), abs=0.1)

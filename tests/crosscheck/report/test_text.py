@@ -115,7 +115,7 @@ def test_what_has_a_reason_is_worse_than_any_number():
 
 
 def rows(text):
-    """Name → the numbers and bars behind it, of the table at the end."""
+    """{name: its numbers and bars}, from the table at the end."""
     table = text[text.index("÷ rounding") :].split("\n")[1:]
     found = (re.match(r"[✗ ] (\S+(?: \d+)?) +(.*)", line) for line in table)
     return {m[1]: m[2].split() for m in found if m}
@@ -124,7 +124,8 @@ def rows(text):
 def test_one_row_for_each_stage():
     table = rows(as_text(thousand(), width=80))
     assert list(table) == ["embeddings", *(f"layer {i}" for i in range(99)), "heads", "loss"]
-    assert table["embeddings"][:2] == ["2/4", "0.3"]  # forward equal, backward not
+    # the forward pass is equal, the backward pass is not
+    assert table["embeddings"][:2] == ["2/4", "0.3"]
     assert table["layer 0"][0] == "9/10"
     assert len(as_text(thousand()).split("\n")) < 130
     forward_only = Report(tuple(d for d in different().differences if "grad" not in d.name))
