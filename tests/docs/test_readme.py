@@ -31,7 +31,7 @@ def test_the_reading_order_has_every_file_of_the_mathematics():
 
 
 @pytest.mark.parametrize(
-    "package", ["ops", "nezha", "model", "kernels", "crosscheck", "checkpoint"]
+    "package", ["ops", "nezha", "model", "crosscheck", "checkpoint"]
 )
 def test_no_second_list_of_files_grows_old(package):
     """README orders ops and nezha; the other packages order their own files, in their docstring."""
