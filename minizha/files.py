@@ -29,6 +29,8 @@ from minizha.transaction import (
 
 T = TypeVar("T")
 
+DEEPEST = 200  # levels of a JSON text
+
 
 def write_atomic(path: str | PathLike[str], data: bytes) -> None:
     """Write ``data`` to ``path`` so that a reader finds the old file or the new one, never a part.
@@ -207,14 +209,14 @@ def read_json_object(path: str | PathLike[str]) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
-        FileError: unreadable, not JSON, a key that stands there twice, or JSON whose outermost
-            value is no object.
+        FileError: unreadable, not JSON, a key that stands there twice, more than 200 levels, or JSON
+            whose outermost value is no object.
     """
     path = os.fspath(path)
     text = decode_utf8(read_bytes(path), path)
     try:
-        content = json.loads(text, object_pairs_hook=_no_repeats)
-    except (ValueError, RecursionError) as error:
+        content = _parse_json(text)
+    except ValueError as error:
         raise FileError(f"{path}: not valid JSON: {error}") from error
     if not isinstance(content, dict):
         raise FileError(f"{path}: expected a JSON object, found {type(content).__name__}")
@@ -243,6 +245,28 @@ def _content(path: str) -> bytes:
         return file.read()
 
 
+def _parse_json(text: str) -> Any:
+    """The value that a JSON text describes.
+
+    Convention: at most 200 levels. Without this limit the depth that can be read would depend on the
+    version of Python, and some values could be read that are too deep to be copied.
+
+    Raises:
+        ValueError: not JSON, a key that stands there twice in one object, or too many levels.
+    """
+    too_deep = f"expected at most {DEEPEST} levels of lists and objects, found more"
+    try:
+        value = json.loads(text, object_pairs_hook=_no_repeats)
+    except RecursionError as error:
+        raise ValueError(too_deep) from error
+    level = _with_elements([value])
+    for _ in range(DEEPEST):
+        level = [inner for outer in level for inner in _with_elements(outer)]
+    if level:
+        raise ValueError(too_deep)
+    return value
+
+
 def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
@@ -250,3 +274,9 @@ def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         name = max(times, key=times.__getitem__)
         raise ValueError(f"the key {reprlib.repr(name)} stands there {times[name]} times")
     return content
+
+
+def _with_elements(value: list[Any] | dict[str, Any]) -> list[Any]:
+    """The lists and objects among the elements of a list or the values of an object."""
+    elements = value.values() if isinstance(value, dict) else value
+    return [element for element in elements if isinstance(element, (dict, list))]

@@ -220,7 +220,11 @@ FILES = {
     "a byte-order mark": ("\ufeff{}", "not valid JSON"),
     "a key twice": ('{"a": 1, "b": {}, "a": 2}', "the key 'a' stands there 2 times"),
     "a key twice inside": ('{"a": {"x": 1, "x": 1}}', "the key 'x' stands there 2 times"),
-    "deep": ('{"a":' * 100_000 + "1" + "}" * 100_000, "not valid JSON: maximum recursion"),
+    "deep": (
+        '{"a":' * 100_000 + "1" + "}" * 100_000,
+        "not valid JSON: expected at most 200 levels",
+    ),
+    "201 levels": ('{"a":' * 201 + "1" + "}" * 201, "not valid JSON: expected at most 200 levels"),
     "NaN": ('{"layer_norm_eps": NaN}', "layer_norm_eps: expected a finite number above 0"),
     "1e999": ('{"initializer_range": 1e999}', "initializer_range: expected .*, found inf"),
     "768.0": ('{"hidden_size": 768.0}', r"hidden_size: expected .*, found 768\.0"),
@@ -240,6 +244,16 @@ def test_bad_files(fault, tmp_path):
     path.write_text(text, "utf-8")
     with pytest.raises(FileError, match="^" + re.escape(f"{path}: ") + f".*{message}"):
         NezhaConfig.from_pretrained(tmp_path)
+
+
+def test_200_levels_can_be_read_copied_and_written_again(tmp_path):
+    text = '{"a":' + "[" * 199 + "]" * 199 + "}"
+    (tmp_path / "config.json").write_text(text, "utf-8")
+    config = NezhaConfig.from_pretrained(tmp_path)
+    assert json.dumps({"a": config.extra["a"]}, separators=(",", ":")) == text
+    for other in (copy.deepcopy(config), pickle.loads(pickle.dumps(config))):
+        assert other == config
+        assert other.to_json() == config.to_json()
 
 
 def test_many_keys_are_read_in_a_moment(tmp_path):

@@ -244,8 +244,8 @@ BAD_SAFETENSORS = {
         "expected numbers as F64, F32, F16 or BF16, found F8_E4M3",
     ),
     "a name of two lines": (
-        safetensors(b'{"a\\nb":%s}' % (TENSOR % (b"C64", b"[1]", 0, 8)), b"0" * 8),
-        r"'a\\nb': expected numbers as F64, F32, F16 or BF16, found C64",
+        safetensors(b'{"a\\nb":%s}' % (TENSOR % (b"F8_E4M3", b"[1]", 0, 1)), b"0"),
+        r"'a\\nb': expected numbers as F64, F32, F16 or BF16, found F8_E4M3",
     ),
     "a fault in a name of two lines": (
         safetensors(b'{"a\\nb":%s}' % (TENSOR % (b"F32", b"[1]", 4, 8)), b"0" * 8),

@@ -122,7 +122,7 @@ TOKENIZERS = {
         deep(90, b'{"model":{"type":', b"}}"),
         "model: expected an object of type 'WordPiece', found ..",
     ),
-    "too deep": (deep(100_000), "not valid JSON: maximum recursion"),
+    "too deep": (deep(100_000), "not valid JSON: expected at most 200 levels"),
     "another splitter": (whole("pre_tokenizer", type="ByteLevel"), "pre_tokenizer: expected"),
     "another unknown token": (whole("model", unk_token="<unk>"), "the unknown token"),
     "another prefix": (whole("model", continuing_subword_prefix="@@"), "the prefix '##'"),
