@@ -73,7 +73,7 @@ class _ShowVersions(argparse.Action):
         parser.exit()
 
 
-def _show_warning(message: Warning | str, *_: object) -> None:
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     print(f"minizha: note: {message}", file=sys.stderr)
 
 

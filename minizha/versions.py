@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import platform
 import re
+from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
 
@@ -29,7 +30,7 @@ def describe_versions() -> str:
     return "\n".join(lines)
 
 
-def describe_blas(config: dict[str, Any]) -> str:
+def describe_blas(config: Mapping[str, Any]) -> str:
     """Name, version and thread limit of the BLAS in what ``numpy.show_config(mode="dicts")`` returns.
 
     The limit is that of the build; OPENBLAS_NUM_THREADS and its like may lower it.

@@ -41,7 +41,7 @@ class ParameterisedModel:
 
     _pooled: ClassVar[bool]
     """Whether the body has a pooler."""
-    _head_shapes: ClassVar[Callable[[NezhaConfig], Shapes]]
+    _head_shapes: ClassVar[staticmethod[[NezhaConfig], Shapes]]
     """Names and shapes of the head's parameters."""
 
     def __init__(
@@ -65,11 +65,11 @@ class ParameterisedModel:
         self._warned_of_length = False
         rng = np.random.default_rng(integer("seed", seed, 0))
         shapes = self._own_shapes()
-        stored = {} if checkpoint is None else checkpoint.readers(shapes)
-        # one after the other: a file that is mapped need not be in memory as a whole
-        given = {
-            name: partial(self._own, checkpoint.place(name), read) for name, read in stored.items()
-        }
+        given: dict[str, Callable[[], Array]] = {}
+        if checkpoint is not None:
+            # one after the other: a file that is mapped need not be in memory as a whole
+            for name, read in checkpoint.readers(shapes).items():
+                given[name] = partial(self._own, checkpoint.place(name), read)
         try:
             arrays = initialise(shapes, config, rng, self.xp, self.dtype, given)
             self.table = self._table("float32" if self.dtype == "float32" else "float64")
@@ -125,7 +125,7 @@ class ParameterisedModel:
         if faults:
             raise ArgumentError("state dict: " + listed_faults(faults))
         self.parameters = unflatten(
-            {name: self._own(name, lambda n=name: found.get(n, own[n])) for name in own}
+            {name: self._own(name, partial(found.get, name, own[name])) for name in own}
         )
         return LoadingInfo(missing, unexpected)
 
@@ -152,7 +152,9 @@ class ParameterisedModel:
         real = "float32" if other.dtype == "float32" else "float64"
         other.table = self._table(real)
         named = flatten(self.parameters)
-        other.parameters = unflatten({n: other._own(n, lambda p=p: p) for n, p in named})
+        other.parameters = unflatten(
+            {n: other._own(n, partial(to_backend, p, self.xp)) for n, p in named}
+        )
         return other
 
     def replica(self) -> Self:

@@ -34,8 +34,10 @@ def count(record: ModelCache) -> Counts:
     """The figures of one recorded pass that had both kinds of labels."""
     masked_words, next_sentence = record.tasks
     words, pairs = masked_words.loss, next_sentence.loss.loss
+    word_loss, pair_loss = record.losses
     return Counts(
-        *record.losses,
+        word_loss,
+        pair_loss,
         (words.probs.argmax(axis=-1) == words.labels).sum(),
         words.labels.shape[0],
         (pairs.probs.argmax(axis=-1) == pairs.labels).sum(),
@@ -72,6 +74,6 @@ def add_up(parts: list[tuple[Counts, Gradients]]) -> tuple[Counts, Gradients]:
     """
     (counts, gradients), *others = parts
     for more_counts, more in others:
-        counts = Counts(*(a + b for a, b in zip(counts, more_counts, strict=True)))
+        counts = Counts._make(a + b for a, b in zip(counts, more_counts, strict=True))
         gradients = {name: g + more[name] for name, g in gradients.items()}
     return counts, gradients
