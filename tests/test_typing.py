@@ -24,10 +24,10 @@ IGNORED = re.compile(r"# type: ignore(.*)$")
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """``{(file, line): code}`` of the errors in both examples, checked as a user's program is."""
+    options = ["--strict", "--follow-imports=silent", "--config-file=", "--no-error-summary"]
+    options += ["--cache-dir", str(tmp_path_factory.mktemp("cache"))]
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--config-file=", "--strict", "--follow-imports=silent"]
-        + ["--cache-dir", str(tmp_path_factory.mktemp("cache"))]
-        + ["--no-error-summary", "--hide-error-context", *map(str, sorted(EXAMPLES.glob("*.py")))],
+        [sys.executable, "-m", "mypy", *options, *map(str, sorted(EXAMPLES.glob("*.py")))],
         capture_output=True,
         text=True,
         encoding="utf-8",
