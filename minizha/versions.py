@@ -48,7 +48,8 @@ def _numpy_blas() -> str:
         import numpy
     except ImportError:
         return "can't be imported"
-    return describe_blas(numpy.show_config(mode="dicts") or {})
+    show_config: Any = numpy.show_config  # NumPy 2.0 annotates neither the mode nor the result
+    return describe_blas(show_config(mode="dicts"))
 
 
 def _installed(name: str) -> str:

@@ -29,6 +29,6 @@ tokenizer("军", max_len=3)  # refused: call-arg
 print(tokenizer.decode([1]).tokens)  # refused: attr-defined
 report = crosscheck.compare({}, {}, rtoll=1e-5)  # refused: call-arg
 print(Misspelt, report.first_divergance)  # refused: attr-defined
-crosscheck.comparison({}, {})  # refused: attr-defined
+crosscheck.compair({}, {})  # refused: attr-defined
 crosscheck.gradcheck(model, [[1, 2]])  # refused: arg-type
 AdamW(model).step([1.0], 1e-4)  # refused: arg-type
