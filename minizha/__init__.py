@@ -47,12 +47,14 @@ _HOMES = {
 __all__ = [*_HOMES, "crosscheck"]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "crosscheck":
-        return import_module("minizha.crosscheck")
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module 'minizha' has no attribute {name!r}")
+if not TYPE_CHECKING:  # to a type checker, every name would be one of ours
+
+    def __getattr__(name: str) -> Any:
+        if name == "crosscheck":
+            return import_module("minizha.crosscheck")
+        if name in _HOMES:
+            return getattr(import_module(_HOMES[name]), name)
+        raise AttributeError(f"module 'minizha' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

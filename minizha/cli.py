@@ -79,18 +79,34 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"minizha: error: {message} (see {self.prog} --help)\n")
 
 
-def _show_warning(message: Warning | str, *_: object) -> None:
+class _ShowVersions(argparse.Action):
+    """Unlike argparse's action "version", it finds the versions only when they are wanted."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from minizha.versions import describe_versions
+
+        print(describe_versions(), flush=True)
+        parser.exit()
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     print(f"minizha: note: {message}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
-    from minizha import __version__
     from minizha.crosscheck.commands import add_commands
 
     parser = _Parser(
         prog="minizha", description="NEZHA, the Chinese BERT with relative positions, by hand."
     )
-    parser.add_argument("--version", action="version", version=f"minizha {__version__}")
+    parser.add_argument(
+        "--version",
+        action=_ShowVersions,
+        help="show the versions of minizha, Python and the libraries, and exit",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     pretrain = commands.add_parser("pretrain", help="train a small NEZHA from scratch")

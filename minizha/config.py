@@ -7,7 +7,7 @@ import operator
 import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
+from os import PathLike
 from typing import Any
 
 from minizha.config_checks import CHECKS, index
@@ -138,7 +138,7 @@ class NezhaConfig:
         return cls(**values)
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path) -> NezhaConfig:
+    def from_pretrained(cls, folder: str | PathLike[str]) -> NezhaConfig:
         """Read ``config.json`` in ``folder``.
 
         Raises:
@@ -164,12 +164,11 @@ class NezhaConfig:
             ) from error
 
     def _resolve_labels(self, faults: list[str], num_labels: int | None) -> None:
-        names = self.id2label
-        if names is None:
+        if self.id2label is None:
             names = {i: f"LABEL_{i}" for i in range(self.num_labels)}
         else:
             try:
-                names = {index(i): str(label) for i, label in names.items()}
+                names = {index(i): str(label) for i, label in self.id2label.items()}
             except (ValueError, TypeError):
                 names = {}
             if sorted(names) != list(range(len(self.id2label))) or not names:
@@ -192,7 +191,8 @@ class NezhaConfig:
             object.__setattr__(self, "label2id", {label: i for i, label in names.items()})
 
     def _resolve_pruned_heads(self, faults: list[str]) -> None:
-        layers, heads, heads_of = self.num_hidden_layers, self.num_attention_heads, {}
+        layers, heads = self.num_hidden_layers, self.num_attention_heads
+        heads_of: dict[int, set[int]] = {}
         for key, value in self.pruned_heads.items():
             try:
                 layer, pruned = index(key), {operator.index(head) for head in value}

@@ -46,7 +46,7 @@ def write_atomic(path: str | PathLike[str], data: bytes) -> None:
     write_together({path: data})
 
 
-def write_together(files: Mapping[str | PathLike[str], bytes]) -> None:
+def write_together(files: Mapping[Any, bytes]) -> None:
     """:func:`write_atomic` for files that belong together: a full disk, Ctrl-C, and where they
     lie in one folder even a kill or a power cut, leave all old files or all new ones.
 

@@ -9,6 +9,12 @@ import numpy as np
 from minizha.backend import to_host
 from minizha.checks import integer
 from minizha.errors import ArgumentError, MinizhaError
+from minizha.model.pretrained import NezhaPreTrainedModel
+from minizha.model.pretraining import (
+    NezhaForMaskedLM,
+    NezhaForNextSentencePrediction,
+    NezhaForPreTraining,
+)
 from minizha.ops.softmax import softmax
 from minizha.text.tokenizer import NezhaTokenizer
 
@@ -21,7 +27,10 @@ class Guess(NamedTuple):
 
 
 def fill_mask(
-    model: Any, tokenizer: NezhaTokenizer, text: str, top_k: int = 5
+    model: NezhaForMaskedLM | NezhaForPreTraining,
+    tokenizer: NezhaTokenizer,
+    text: str,
+    top_k: int = 5,
 ) -> list[list[Guess]]:
     """For each ``[MASK]`` in the text, the ``top_k`` likeliest tokens, best first.
 
@@ -55,7 +64,10 @@ def fill_mask(
 
 
 def next_sentence_probability(
-    model: Any, tokenizer: NezhaTokenizer, first: str, second: str
+    model: NezhaForNextSentencePrediction | NezhaForPreTraining,
+    tokenizer: NezhaTokenizer,
+    first: str,
+    second: str,
 ) -> float:
     """The probability that ``second`` continues ``first``.
 
@@ -73,7 +85,7 @@ def next_sentence_probability(
 
 
 def load_for_text(
-    model_class: type, folder: str, backend: str = "numpy"
+    model_class: type[NezhaPreTrainedModel], folder: str, backend: str = "numpy"
 ) -> tuple[Any, NezhaTokenizer]:
     """A model and its tokenizer from one folder, both complete.
 

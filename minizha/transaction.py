@@ -27,7 +27,7 @@ from minizha.errors import FileError
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]  # a module elsewhere
 
 COMMITTED = ".minizha-save"
 _STAGING = re.compile(r"\.minizha-[0-9a-f]{16}\.tmp")

@@ -11,6 +11,7 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,12 @@ _ON = {"1", "ON", "YES", "TRUE"}
 
 
 def local_folder(
-    name: str | Path,
+    name: str | PathLike[str],
     wanted: Sequence[Sequence[str]],
     optional: Sequence[str] = (),
     *,
     revision: str | None = None,
-    cache_dir: str | Path | None = None,
+    cache_dir: str | PathLike[str] | None = None,
     local_files_only: bool = False,
 ) -> Path:
     """The folder in which the wanted files lie: ``name`` itself, or a snapshot in the hub's cache.
@@ -152,7 +153,7 @@ def _collect(
 # --- what is given, and what is said ------------------------------------------------------------
 
 
-def _check_id(name: str | Path) -> str:
+def _check_id(name: str | PathLike[str]) -> str:
     if os.path.lexists(name):
         raise FileError(f"{name}: expected a folder, found something else")
     if not isinstance(name, str):

@@ -38,9 +38,11 @@ _HOMES = {
 __all__ = [*_HOMES, "adapters"]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "adapters":
-        return import_module("minizha.crosscheck.adapters")
-    if name in _HOMES:
-        return getattr(import_module(f"minizha.crosscheck.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'minizha.crosscheck' has no attribute {name!r}")
+if not TYPE_CHECKING:  # to a type checker, every name would be one of ours
+
+    def __getattr__(name: str) -> Any:
+        if name == "adapters":
+            return import_module("minizha.crosscheck.adapters")
+        if name in _HOMES:
+            return getattr(import_module(f"minizha.crosscheck.{_HOMES[name]}"), name)
+        raise AttributeError(f"module 'minizha.crosscheck' has no attribute {name!r}")

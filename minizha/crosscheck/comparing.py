@@ -11,10 +11,10 @@ import numpy as np
 
 from minizha.checks import number
 from minizha.crosscheck.comparison.differences import Comparison, Difference, Location
+from minizha.crosscheck.comparison.layouts import Shape
 from minizha.crosscheck.comparison.location import locate
 from minizha.crosscheck.comparison.matching import (
     Matched,
-    Shape,
     match,
     read_array,
     shape_of,
@@ -23,6 +23,7 @@ from minizha.crosscheck.comparison.measure import Measured, coarser, measure, pr
 from minizha.crosscheck.comparison.noise import MOST, Noise
 from minizha.crosscheck.comparison.remarks import remarks
 from minizha.crosscheck.comparison.visible import beside_kinks, visible_entries
+from minizha.crosscheck.diagnosis import Diagnosis
 from minizha.crosscheck.diagnosis import diagnose as explain
 from minizha.crosscheck.names import GRADIENT, is_gradient
 from minizha.crosscheck.report.report import Report
@@ -146,12 +147,11 @@ class _Walk:
             tuple(self.differences), tuple(self.missing), left_over,
             undecided=(*self.undecided, *self._perhaps_there(left_over)),
         )  # fmt: skip
-        first, where, findings, more = plain.divergence, None, (), ()
-        measured = first is not None and not math.isnan(first.max_abs)
-        if measured:
+        first, where, found = plain.divergence, None, Diagnosis((), ())
+        if first is not None and not math.isnan(first.max_abs):
             where = self._locate(first)
-        if measured and diagnose:
-            findings, more = explain(self.ours, self.matched, first.name, precision=self.precision)
+            if diagnose:
+                found = explain(self.ours, self.matched, first.name, precision=self.precision)
         parameters = getattr(self.ours, "parameters", {})
         said = remarks(plain, self.matches, self.widened, self.lowered, parameters)
         if getattr(self.ours, "config", None) is None and getattr(self.theirs, "config", None):
@@ -162,8 +162,8 @@ class _Walk:
             what = f"ours has NaN or infinity in {listed(self.not_finite, most=3)}"
             said.append(f"{what}: that theirs has it too proves nothing")
         return Report(
-            plain.differences, plain.missing, plain.left_over, where, findings, (*said, *more),
-            plain.undecided,
+            plain.differences, plain.missing, plain.left_over, where, found.findings,
+            (*said, *found.remarks), plain.undecided,
         )  # fmt: skip
 
     def _perhaps_there(self, left_over: tuple[str, ...]) -> list[str]:

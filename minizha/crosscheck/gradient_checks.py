@@ -32,7 +32,7 @@ class GradientReport(NamedTuple):
     ok: bool
     error: float
     name: str
-    index: tuple[int, ...]
+    index: tuple[int, ...]  # type: ignore[assignment]  # hides the method of tuples
     expected: float
     found: float
     checked: int
@@ -46,6 +46,12 @@ class GradientReport(NamedTuple):
             f"expected {self.expected:.17g}, found {self.found:.17g} (error {self.error:.1e})"
             + (f"; {self.hint}" if self.hint else "")
         )
+
+
+Worst = tuple[float, str, tuple[int, ...], float, float]
+"""What a :class:`GradientReport` holds from ``error`` to ``found``."""
+NOTHING: Worst = (-1.0, "", (), 0.0, 0.0)
+"""Before the first entry: any error is larger."""
 
 
 def gradcheck(
@@ -100,9 +106,9 @@ def _walk(
     gradients: dict[str, np.ndarray],
     entries: int | None,
     seed: int,
-) -> tuple[tuple, int]:
+) -> tuple[Worst, int]:
     """The worst entry of the arrays in ``places``, and how many were looked at."""
-    worst, checked, rng = None, 0, np.random.default_rng(seed)
+    worst, checked, rng = NOTHING, 0, np.random.default_rng(seed)
     for name, array in places.items():
         for index in _indices(array.shape, entries, rng):
             if name.endswith("word_embeddings.weight") and index[0] == _silent_row(stepped, inputs):
@@ -119,11 +125,11 @@ def _complex(value: Any) -> np.ndarray:
     return np.array(to_host(value) if is_array(value) else value, dtype=np.complex128)
 
 
-def worse(worst: tuple | None, name: str, index: tuple, expected: float, found: float) -> tuple:
-    """The larger of two errors, with its place: what :class:`GradientReport` holds after ``ok``."""
+def worse(worst: Worst, name: str, index: tuple[int, ...], expected: float, found: float) -> Worst:
+    """The larger of two errors, with its place."""
     error = abs(expected - found) / max(1.0, abs(expected))
     # a NaN must win (so `not <=`, not `>`) and, once there, stay
-    if worst is None or not (error <= worst[0] or np.isnan(worst[0])):
+    if not (error <= worst[0] or np.isnan(worst[0])):
         return error, name, index, expected, found
     return worst
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from minizha.backend import is_array, namespace, to_backend, to_host
-from minizha.crosscheck.gradient_checks import STEP, GradientReport, worse
+from minizha.crosscheck.gradient_checks import NOTHING, STEP, GradientReport, Worst, worse
 from minizha.errors import ArgumentError
 
 MOST_ENTRIES = 2000
@@ -63,7 +63,7 @@ def check_pair(
             f"check_pair: expected at least one float array among the arguments and one trial, "
             f"found {len(places)} and {trials}"
         )
-    worst, checked = None, 0
+    worst, checked = NOTHING, 0
     for _ in range(trials):
         u = _random_like(y, rng)
         gradients = backward(u, cache)
@@ -110,12 +110,12 @@ def _worst_entry(
     k: int,
     u: Any,
     found: np.ndarray,
-    worst: tuple,
-) -> tuple[tuple, str]:
+    worst: Worst,
+) -> tuple[Worst, str]:
     """The entry of argument k whose derivative is farthest off, and a hint."""
     x = arguments[k]
     chosen = np.linspace(0, x.size - 1, min(x.size, MOST_ENTRIES), dtype=int)
-    expected, entry = np.full(x.shape, np.nan), None
+    expected, entry = np.full(x.shape, np.nan), NOTHING
     for flat in chosen:
         index = tuple(int(i) for i in np.unravel_index(flat, x.shape))
         unit = np.zeros(x.shape)

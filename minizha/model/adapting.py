@@ -92,7 +92,7 @@ class Adaptable:
         rows, old = config.vocab_size, array.shape[0]
         if rows <= old:
             return array[:rows].copy()
-        new = np.zeros((rows - old, *array.shape[1:]))
+        new: Array = np.zeros((rows - old, *array.shape[1:]))
         if new.ndim == 2:
             new = rng.standard_normal(new.shape) * config.initializer_range
         return self.xp.concatenate((array, to_backend(new.astype(self.dtype), self.xp)))

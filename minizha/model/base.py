@@ -41,7 +41,7 @@ class ParameterisedModel:
 
     _pooled: ClassVar[bool]
     """Whether the body has a pooler."""
-    _head_shapes: ClassVar[Callable[[NezhaConfig], Shapes]]
+    _head_shapes: ClassVar[staticmethod[[NezhaConfig], Shapes]]
     """Names and shapes of the head's parameters."""
 
     def __init__(
@@ -65,12 +65,11 @@ class ParameterisedModel:
         self._warned_of_length = False
         rng = np.random.default_rng(integer("seed", seed, 0))
         shapes = self._parameter_shapes()
-        stored = {} if checkpoint is None else checkpoint.readers(shapes)
-        # one tensor at a time, so that a mapped file is never in memory as a whole
-        loaders = {
-            name: partial(self._copy_array, checkpoint.location(name), read)
-            for name, read in stored.items()
-        }
+        loaders: dict[str, Callable[[], Array]] = {}
+        if checkpoint is not None:
+            # one tensor at a time, so that a mapped file is never in memory as a whole
+            for name, read in checkpoint.readers(shapes).items():
+                loaders[name] = partial(self._copy_array, checkpoint.location(name), read)
         try:
             arrays = initialise(shapes, config, rng, self.xp, self.dtype, loaders)
             self.table = self._table("float32" if self.dtype == "float32" else "float64")
@@ -126,7 +125,7 @@ class ParameterisedModel:
         if faults:
             raise ArgumentError("state dict: " + listed_faults(faults))
         self.parameters = unflatten(
-            {name: self._copy_array(name, lambda n=name: new.get(n, old[n])) for name in old}
+            {name: self._copy_array(name, partial(new.get, name, old[name])) for name in old}
         )
         return LoadingInfo(missing, unexpected)
 
@@ -153,7 +152,9 @@ class ParameterisedModel:
         real = "float32" if other.dtype == "float32" else "float64"
         other.table = self._table(real)
         named = flatten(self.parameters)
-        other.parameters = unflatten({n: other._copy_array(n, lambda p=p: p) for n, p in named})
+        other.parameters = unflatten(
+            {n: other._copy_array(n, partial(to_backend, p, self.xp)) for n, p in named}
+        )
         return other
 
     def replica(self) -> Self:

@@ -16,7 +16,7 @@ import functools
 import inspect
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from minizha.backend import Array
 from minizha.checks import flag
@@ -29,6 +29,8 @@ from minizha.nezha.encoder import InputGradients, LayerInputs, NezhaResult, Want
 from minizha.nezha.losses import Labels, Scores
 from minizha.nezha.parameters import Tree, add
 
+Output = TypeVar("Output", bound=ModelOutput)
+
 # --- the signature --------------------------------------------------------------------------------
 
 _POSITIONAL, _KEYWORD = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
@@ -40,10 +42,11 @@ _OPTIONS = [
 ]
 
 
-def shared_arguments(method: Callable[..., Any]) -> Callable[..., Any]:
+def shared_arguments(method: Callable[..., Output | tuple]) -> Callable[..., Output]:
     """Make ``method(self, shared, …)`` a ``__call__`` that lists the shared arguments by name. First
     come those that describe the text, then the method's positional ones; the method's keyword-only
-    ones and the options are keyword-only."""
+    ones and the options are keyword-only. For a type checker the result is always the output, whose
+    fields it knows; it can't see that ``return_dict=False`` makes it a tuple."""
     self_, _, *others = inspect.signature(method).parameters.values()
     positional = [parameter for parameter in others if parameter.kind is _POSITIONAL]
     keyword = [parameter for parameter in others if parameter.kind is _KEYWORD]
@@ -62,7 +65,7 @@ def shared_arguments(method: Callable[..., Any]) -> Callable[..., Any]:
         shared = {name: bound.pop(name) for name in SharedArguments._fields if name in bound}
         return method(self, SharedArguments(**shared), **bound)
 
-    call.__signature__ = signature
+    call.__signature__ = signature  # type: ignore[attr-defined]  # functions may have it
     call.__annotations__ = {n: p.annotation for n, p in list(signature.parameters.items())[1:]}
     call.__annotations__["return"] = signature.return_annotation
     return call
@@ -161,7 +164,7 @@ def begin(
     return Call(model, checker, inputs, wanted, hidden_states, return_dict, batch or (B,))
 
 
-def run(call: Call, output_class: type[ModelOutput], *tasks: Task) -> ModelOutput | tuple:
+def run(call: Call, output_class: type[Output], *tasks: Task) -> Output | tuple:
     """The body, the tasks on top of it, the sum of their losses, and the output."""
     model, config, rng = call.model, call.model.config, call.model._rng
     p = model.parameters  # without heads, it is the tree of the body
@@ -179,7 +182,7 @@ def run(call: Call, output_class: type[ModelOutput], *tasks: Task) -> ModelOutpu
         caches.append(cache)
         losses.append(scores.loss)
     values["loss"] = functools.reduce(add, losses, None)
-    if not call.wanted.record:
+    if body_cache is None:  # nothing is recorded
         return _returned(call, output_class(values))
     record = ModelCache(body_cache, tuple(caches), tuple(losses))
 
@@ -233,7 +236,7 @@ def _dlogits(call: Call, task: Task, upstream: dict[str, Any]) -> Array | None:
     return xp.stack([zeros if d is None else d for d in dfields], axis=-1)
 
 
-def _returned(call: Call, out: ModelOutput) -> ModelOutput | tuple:
+def _returned(call: Call, out: Output) -> Output | tuple:
     return out if call.return_dict else out.to_tuple()
 
 

@@ -158,7 +158,7 @@ class NezhaForQuestionAnswering(NezhaPreTrainedModel):
         return run(call, QuestionAnsweringOutput, task)
 
 
-def _sequence_labels(call: Call, labels: Any) -> Labels:
+def _sequence_labels(call: Call, labels: Any) -> Labels | None:
     """The labels of texts, as ``problem_type`` or, if that is None, their dtype says."""
     checker, B, C = call.checker, call.batch[0], call.model.config.num_labels
     labels = checker.array("labels", labels)

@@ -83,7 +83,7 @@ def read_inputs(
     encoder = None
     if any(x is not None for x in (*decoder[:2], cross[0])):
         encoder = _encoder(checker, decoder, (B, L), cross[0])
-    offset = 0 if past[0] is None else past[0].key.shape[2]
+    offset = 0 if past[0] is None else _tokens(past[0])
     mask = None
     if shared.attention_mask is not None or config.is_decoder:
         mask = _attention_mask(checker, shared.attention_mask, (B, L), offset)
@@ -119,16 +119,19 @@ def _past(checker: ArgumentChecker, value: Any, B: int) -> tuple[tuple, tuple]:
             f"{name}: expected {layers} sequences (one a layer) of "
             f"{' or '.join(map(str, counts))} arrays each, found {_lengths(value)}"
         )
-    past, P, S = [], "P", "S"
+    past: list[tuple[KeysAndValues, KeysAndValues | None]] = []
+    P: int | str = "P"
+    S: int | str = "S"
     for i, arrays in enumerate(value):
         N, d = len(c.unpruned_heads(i)), c.head_size
         self_attention, cross = _pair(checker, f"{name}[{i}]", arrays, 0, (B, N, P, d)), None
         if len(arrays) == 4:
             cross = _pair(checker, f"{name}[{i}]", arrays, 2, (B, c.num_attention_heads, S, d))
-            S = cross.key.shape[2]
-        P = self_attention.key.shape[2]  # the same in every layer, and so is S
+            S = _tokens(cross)
+        P = _tokens(self_attention)  # the same in every layer, and so is S
         past.append((self_attention, cross))
-    return tuple(zip(*past, strict=True))
+    self_attentions, cross_attentions = zip(*past, strict=True)
+    return self_attentions, cross_attentions
 
 
 def _pair(
@@ -136,6 +139,11 @@ def _pair(
 ) -> KeysAndValues:
     key = checker.floats(f"{name}[{first}]", arrays[first], shape)
     return KeysAndValues(key, checker.floats(f"{name}[{first + 1}]", arrays[first + 1], key.shape))
+
+
+def _tokens(pair: Any) -> int:
+    """Of how many tokens keys and values are: P of (B, N, P, d)."""
+    return pair.key.shape[2]
 
 
 def _encoder(
@@ -152,13 +160,13 @@ def _encoder(
                 "encoder_hidden_states: expected None, since add_cross_attention is False: "
                 "there is no cross-attention to read them"
             )
-        S = "S" if cross is None else cross.key.shape[2]
+        S = "S" if cross is None else _tokens(cross)
         states = checker.floats("encoder_hidden_states", states, (B, S, c.hidden_size))
     elif cross is None:
         raise ArgumentError(
             "encoder_attention_mask: expected encoder_hidden_states with it, found None"
         )
-    S = states.shape[1] if states is not None else cross.key.shape[2]
+    S = states.shape[1] if states is not None else _tokens(cross)
     if S == 0:
         name = "past_key_values" if states is None else "encoder_hidden_states"
         raise ArgumentError(f"{name}: expected at least one token, found S = 0")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from minizha.backend import to_host
 from minizha.checkpoint.folder import write_folder
@@ -15,7 +15,7 @@ from minizha.errors import ArgumentError, MinizhaError
 from minizha.files import folder_path
 from minizha.model.adapting import Adaptable
 from minizha.model.base import ParameterisedModel
-from minizha.model.loading import Checkpoint, read_model_folder
+from minizha.model.loading import Checkpoint, LoadingInfo, read_model_folder
 
 if TYPE_CHECKING:
     from minizha.text.tokenizer import NezhaTokenizer
@@ -51,6 +51,22 @@ class NezhaPreTrainedModel(ParameterisedModel, Adaptable):
         folder = folder_path(folder)
         files = None if tokenizer is None else tokenizer.files(folder)
         write_folder(folder, self.config.to_json(**extra_keys), arrays, files)
+
+    @overload
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | PathLike[str],
+        *,
+        output_loading_info: Literal[False] = False,
+        **options: Any,
+    ) -> Self: ...
+
+    @overload
+    @classmethod
+    def from_pretrained(
+        cls, name: str | PathLike[str], *, output_loading_info: Literal[True], **options: Any
+    ) -> tuple[Self, LoadingInfo]: ...
 
     @classmethod
     def from_pretrained(
@@ -92,8 +108,13 @@ class NezhaPreTrainedModel(ParameterisedModel, Adaptable):
             FileError: a file is missing or damaged, or its model is of another type or shape.
             ArgumentError: a configuration value or an option is invalid.
         """
-        hub = {"revision": revision, "cache_dir": cache_dir, "local_files_only": local_files_only}
-        folder = local_folder(name, MODEL_FILES, **hub)
+        folder = local_folder(
+            name,
+            MODEL_FILES,
+            revision=revision,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+        )
         stored_config, tensors = read_model_folder(folder)
         if config is not None and not isinstance(config, NezhaConfig):
             try:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
-from minizha.backend import is_array, to_host
+from minizha.backend import Array, is_array, to_host
 from minizha.checkpoint.hub import local_folder
 from minizha.errors import ArgumentError
 from minizha.files import folder_path, make_folder, write_together
@@ -73,10 +73,12 @@ class NezhaTokenizer:
         strip_accents: bool | None = None,
         tokenize_chinese_chars: bool = True,
     ):
-        from_file = isinstance(vocab, (str, PathLike))
-        self._tokens = read_vocabulary(vocab) if from_file else check_vocabulary(vocab)
+        if isinstance(vocab, (str, PathLike)):
+            self._tokens = read_vocabulary(vocab)
+        else:
+            self._tokens = check_vocabulary(vocab)
         self._ids = {token: i for i, token in enumerate(self._tokens)}
-        self._settings = {
+        self._settings: dict[str, Any] = {
             "do_lower_case": do_lower_case,
             "strip_accents": strip_accents,
             "tokenize_chinese_chars": tokenize_chinese_chars,
@@ -202,7 +204,7 @@ class NezhaTokenizer:
     def tokenize(self, text: str) -> list[str]:
         """The tokens of ``text``, without [CLS] and [SEP]."""
         (ids,) = self.plain_ids([text])
-        return self.convert_ids_to_tokens(ids)
+        return [self._tokens[i] for i in ids]
 
     def decode(self, ids: Any, skip_special_tokens: bool = False) -> str:
         """Ids (L,), or one id, as text: tokens joined by spaces, ``##`` pieces to what precedes.
@@ -226,10 +228,22 @@ class NezhaTokenizer:
             raise ArgumentError(f"ids: expected rows of integers, found {type(ids).__name__}")
         return [self.decode(row, skip_special_tokens) for row in rows]
 
+    @overload
+    def convert_ids_to_tokens(self, ids: int) -> str: ...
+
+    @overload
+    def convert_ids_to_tokens(self, ids: Sequence[int] | Array) -> list[str]: ...
+
     def convert_ids_to_tokens(self, ids: Any) -> str | list[str]:
         """The token of one id, or a list for a list; ArgumentError for an id outside 0 … V − 1."""
         ids = check_ids(ids, self.vocab_size)
         return self._tokens[ids] if isinstance(ids, int) else [self._tokens[i] for i in ids]
+
+    @overload
+    def convert_tokens_to_ids(self, tokens: str) -> int: ...
+
+    @overload
+    def convert_tokens_to_ids(self, tokens: list[str] | tuple[str, ...]) -> list[int]: ...
 
     def convert_tokens_to_ids(self, tokens: str | Sequence[str]) -> int | list[int]:
         """The id of one token, or a list for a list; an unknown token has the id of [UNK]."""

@@ -33,8 +33,10 @@ def batch_metrics(record: ModelCache) -> BatchMetrics:
     """The metrics of a recorded forward pass with labels for both tasks."""
     masked_words, next_sentence = record.tasks
     words, pairs = masked_words.loss, next_sentence.loss.loss
+    word_loss, pair_loss = record.losses
     return BatchMetrics(
-        *record.losses,
+        word_loss,
+        pair_loss,
         (words.probs.argmax(axis=-1) == words.labels).sum(),
         words.labels.shape[0],
         (pairs.probs.argmax(axis=-1) == pairs.labels).sum(),
@@ -72,6 +74,6 @@ def sum_parts(parts: list[tuple[BatchMetrics, Gradients]]) -> tuple[BatchMetrics
     """
     (metrics, gradients), *others = parts
     for part_metrics, part_gradients in others:
-        metrics = BatchMetrics(*(a + b for a, b in zip(metrics, part_metrics, strict=True)))
+        metrics = BatchMetrics._make(a + b for a, b in zip(metrics, part_metrics, strict=True))
         gradients = {name: g + part_gradients[name] for name, g in gradients.items()}
     return metrics, gradients

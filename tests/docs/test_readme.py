@@ -30,9 +30,7 @@ def test_the_reading_order_has_every_file_of_the_mathematics():
     assert order[-1] == "minizha/nezha/body.py"
 
 
-@pytest.mark.parametrize(
-    "package", ["ops", "nezha", "model", "crosscheck", "checkpoint"]
-)
+@pytest.mark.parametrize("package", ["ops", "nezha", "model", "crosscheck", "checkpoint"])
 def test_no_second_list_of_files_grows_old(package):
     """README orders ops and nezha; the other packages order their own files, in their docstring."""
     names = {path.stem for path in (ROOT / "minizha" / package).glob("[a-z]*.py")}

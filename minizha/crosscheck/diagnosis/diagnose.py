@@ -83,7 +83,8 @@ def mistaken(ours: Any, key: str) -> dict[str, Array]:
     Convention: the gradients are those that the right rules give for the mistaken activations,
     unless the mistake is one of the way back.
     """
-    case, memory = _Case(ours, {}), {}
+    case = _Case(ours, {})
+    memory: dict[str, Array] = {}
     steps = case.steps(CATALOGUE[key].rules())
     for name in ours:
         if name in steps and name not in memory:
@@ -178,7 +179,7 @@ class _Case:
 def _watched(kind: type[Rules]) -> Any:
     """Rules of a kind that note which of them are used."""
 
-    class Watched(kind):
+    class Watched(kind):  # type: ignore[misc, valid-type]  # its base is known at run time only
         def __init__(self) -> None:
             self.called: set[str] = set()
 
