@@ -17,7 +17,7 @@ from tests.support.eight_models import (
     make,
     upstream_of,
 )
-from tests.support.op_cases import in_host_memory
+from tests.support.layouts import in_host_memory
 from tests.support.running import assert_close, assert_equal, backward, fields, on_host
 
 CHUNKS = (1, 2, 3, L - 1, L, L + 1, 1000)  # 2 and 3 don't divide L = 7

@@ -96,11 +96,6 @@ def leaves(tree):
             yield from leaves(node)
 
 
-def in_host_memory(x) -> bool:
-    """Whether NumPy's memory is behind it: NumPy itself, or the stand-in for CuPy."""
-    return isinstance(getattr(x, "_host", x), np.ndarray)
-
-
 def as_tuple(gradients) -> tuple:
     return gradients if type(gradients) is tuple else (gradients,)
 
@@ -110,6 +105,21 @@ def upstream(y, seed=0):
     values = np.random.default_rng(seed).standard_normal(to_host(y).shape)
     xp = np if isinstance(y, np.ndarray | np.generic) else importlib.import_module("cupy")
     return to_backend(values, xp, y.dtype)
+
+
+def rows_of(x):
+    """The last axis of x, one vector after another."""
+    return x.reshape(-1, x.shape[-1])
+
+
+def relation(table, length_q, length_k, offset=0):
+    """The full array R (Lq, Lk, d): R[i, j] = table row of j − (offset + i), clipped to ±K."""
+    K = len(table) // 2
+    R = np.empty((length_q, length_k, table.shape[1]))
+    for i in range(length_q):
+        for j in range(length_k):
+            R[i, j] = table[max(-K, min(K, j - (offset + i))) + K]
+    return R
 
 
 # --- one case an op -------------------------------------------------------------------------------

@@ -33,9 +33,13 @@ def calls(monkeypatch):
 
 
 CONFIG = NezhaConfig(
-    vocab_size=19, hidden_size=12, num_hidden_layers=1, num_attention_heads=3, intermediate_size=11,
+    vocab_size=19,
+    hidden_size=12,
+    num_hidden_layers=1,
+    num_attention_heads=3,
+    intermediate_size=11,
     max_relative_position=2,
-)  # fmt: skip
+)
 
 
 def a_step(backend, dtype):
