@@ -14,7 +14,7 @@ from minizha.crosscheck.comparing import compare
 from minizha.crosscheck.comparison.noise import MARGIN
 from minizha.crosscheck.comparison.visible import visible_entries
 from minizha.errors import ArgumentError, FileError
-from tests.support.eight_models import everything_of, make
+from tests.support.eight_models import inputs_and_labels_of, perturbed
 from tests.support.tiny_models import TINY
 
 KIND = "NezhaForPreTraining"
@@ -27,12 +27,12 @@ def traced(name):
 
 @pytest.fixture(scope="module")
 def ours():
-    return crosscheck.trace(make(KIND, "numpy"), everything_of(KIND))
+    return crosscheck.trace(perturbed(KIND, "numpy"), inputs_and_labels_of(KIND))
 
 
 @pytest.fixture(scope="module")
 def theirs():
-    return crosscheck.trace(make(KIND, "numpy", "float32"), everything_of(KIND))
+    return crosscheck.trace(perturbed(KIND, "numpy", "float32"), inputs_and_labels_of(KIND))
 
 
 def spoilt(arrays, name, by=0.1, where=...):
@@ -161,8 +161,8 @@ def test_widened_float32_is_float32(ours, theirs):
 
 def test_word_vectors_of_float32_in_both_say_nothing(theirs):
     """A checkpoint in float32, computed in float64: by us, and in float32 by them."""
-    model = make(KIND, "numpy", "float32")
-    ours = crosscheck.trace(model.astype("float64"), everything_of(KIND))
+    model = perturbed(KIND, "numpy", "float32")
+    ours = crosscheck.trace(model.astype("float64"), inputs_and_labels_of(KIND))
     assert {d.dtype for d in compare(ours, ours)} == {"float64"}
     report = compare(ours, {name: a.astype("float64") for name, a in theirs.items()})
     assert report.ok
@@ -172,7 +172,7 @@ def test_word_vectors_of_float32_in_both_say_nothing(theirs):
 
 def test_relu_has_a_kink():
     """Where an input lies at 0 but for rounding, the gradient is that of either side."""
-    model, inputs = make(KIND, "numpy", hidden_act="relu"), everything_of(KIND)
+    model, inputs = perturbed(KIND, "numpy", hidden_act="relu"), inputs_and_labels_of(KIND)
     ours = crosscheck.trace(model, inputs)
     name = "encoder.layer.0.intermediate.dense"
     at = np.unravel_index(np.abs(ours[name]).argmin(), ours[name].shape)
@@ -312,7 +312,7 @@ def test_fractional_masks():
 
 def test_choices_share_a_mask():
     kind = "NezhaForMultipleChoice"
-    ours = crosscheck.trace(make(kind, "numpy"), everything_of(kind))
+    ours = crosscheck.trace(perturbed(kind, "numpy"), inputs_and_labels_of(kind))
     places = hidden(ours, SCORES)
     assert places.any()
     wrong = dict(ours) | {SCORES: np.where(places, 7.0, ours[SCORES])}

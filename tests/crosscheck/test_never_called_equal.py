@@ -6,14 +6,14 @@ import pytest
 from minizha import NezhaConfig, NezhaModel, crosscheck
 from minizha.crosscheck import compare
 from minizha.crosscheck.diagnosis import mistaken
-from tests.support.eight_models import everything_of, make
+from tests.support.eight_models import inputs_and_labels_of, perturbed
 
 KIND = "NezhaForPreTraining"
 
 
 @pytest.fixture(scope="module")
 def ours():
-    return crosscheck.trace(make(KIND, "numpy"), everything_of(KIND))
+    return crosscheck.trace(perturbed(KIND, "numpy"), inputs_and_labels_of(KIND))
 
 
 def remark(report, text):
@@ -38,7 +38,7 @@ def test_what_is_no_number_on_both_sides_hides_nothing(ours, tolerances, strange
 
 
 def test_where_rounding_explains_everything_nothing_is_equal():
-    """Weights of std 0.5 make noise of float32 in a few layers; zeros are not equal to it."""
+    """Weights of std 0.5 perturbed noise of float32 in a few layers; zeros are not equal to it."""
     config = NezhaConfig(
         vocab_size=50, hidden_size=128, num_hidden_layers=12, num_attention_heads=2,
         intermediate_size=256, initializer_range=0.5,

@@ -34,7 +34,7 @@ def traced(name, backend, **options):
 def called(name, backend, **options):
     """A model, and what it returns when it is called as the trace calls it: in whole layers."""
     model = CASES[name].model(backend).copy_with(chunk_size_feed_forward=0)
-    cache = {"use_cache": True} if CASES[name].kind == "NezhaForMaskedLM" else {}
+    cache = {"use_cache": True} if CASES[name].class_name == "NezhaForMaskedLM" else {}
     if not model.config.is_decoder:
         cache = {}
     wanted = {"output_hidden_states": True, "output_attentions": True, "record": True} | cache
@@ -84,7 +84,7 @@ def test_activations_are_the_models_outputs(name, backend):
     for key, array in expected.items():
         same(found[key], array)
     if getattr(out, "logits", None) is not None:
-        head = HEAD_OF.get(CASES[name].kind, "classifier")
+        head = HEAD_OF.get(CASES[name].class_name, "classifier")
         same(found[head].reshape(out.logits.shape), out.logits)
     if getattr(out, "start_logits", None) is not None:
         for column, field in enumerate(("start_logits", "end_logits")):

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import minizha.kernels
 from minizha.backend import get_backend, to_host
 from minizha.ops.attention import attention_backward
 from minizha.ops.gelu import gelu_new, gelu_new_backward
@@ -14,6 +15,7 @@ from tests.support.kernel_cases import BOUND, by_kernel, difference
 from tests.support.layouts import LAYOUTS
 from tests.support.op_cases import FORWARDS, draw_case, leaves, typical_case, upstream
 
+assert minizha.kernels  # importing it fills KERNELS
 OPS = ("gelu", "embedding", "relative_key", "relative_value")
 LIBRARIES = ("numpy", "cupy")
 

@@ -6,16 +6,9 @@ import pytest
 from minizha.backend import to_host
 from minizha.model.pretraining import ItemsInBatch
 from minizha.nezha import losses
-from minizha.ops.cross_entropy import cross_entropy_backward
-from tests.support.tiny_models import (
-    IGNORED,
-    TINY,
-    UNTIED,
-    Tiny,
-    assert_close,
-    gradients_of,
-    host_gradients,
-)
+from minizha.ops.cross_entropy import IGNORED, cross_entropy_backward
+from tests.support.assertions import assert_close
+from tests.support.tiny_models import TINY, UNTIED, Tiny, gradients_of, host_gradients
 
 WORDS = "nezha.embeddings.word_embeddings.weight"
 

@@ -40,7 +40,7 @@ def test_no_gradient_is_0_for_want_of_a_path(name, backend):
     model(**head.inputs()).backward()
     for parameter, gradient in model.gradients().items():
         largest = np.abs(to_host(gradient)).max()
-        if parameter.endswith(SHIFTS.get(head.kind, ("key.bias",))):
+        if parameter.endswith(SHIFTS.get(head.class_name, ("key.bias",))):
             assert largest <= 1e-15
         elif not (head.embeds and parameter.endswith(".word_embeddings.weight")):
             assert largest > 1e-5, parameter
@@ -48,9 +48,9 @@ def test_no_gradient_is_0_for_want_of_a_path(name, backend):
 
 def test_there_is_a_case_for_each_head_and_loss_and_each_with_dropout():
     for train in (False, True):
-        cases = {(h.kind, h.asks) for h in HEADS.values() if h.train is train}
+        cases = {(h.class_name, h.label_type) for h in HEADS.values() if h.train is train}
         assert {kind for kind, _ in cases} == {SEQUENCE, CHOICE, TOKENS, ANSWER}
-        assert {(SEQUENCE, asks) for asks in ("single", "multi", "regression")} <= cases
+        assert {(SEQUENCE, label_type) for label_type in ("single", "multi", "regression")} <= cases
 
 
 # --- upstream gradients ---------------------------------------------------------------------------

@@ -7,16 +7,16 @@ import pytest
 
 import minizha
 from minizha.backend import to_host
+from minizha.ops.cross_entropy import IGNORED
+from tests.support.assertions import assert_close
 from tests.support.tiny_heads import (
     ANSWER,
     CHOICE,
     FIELDS,
-    IGNORED,
     PLAIN,
     SEQUENCE,
     TOKENS,
     TinyHead,
-    close,
     loss_of,
     mean_nll,
 )
@@ -30,8 +30,8 @@ def head(request):
 # --- the loss of one or several labels, and of numbers --------------------------------------------
 
 
-def sequence(problem, labels, asks="single"):
-    return TinyHead(SEQUENCE, asks, {"problem_type": problem, "num_labels": labels})
+def sequence(problem_type, num_labels):
+    return TinyHead(SEQUENCE, "single", {"problem_type": problem_type, "num_labels": num_labels})
 
 
 @pytest.mark.parametrize("problem", [None, "single_label_classification"])
@@ -39,7 +39,7 @@ def sequence(problem, labels, asks="single"):
 def test_a_single_label_where_labels_are_integers(problem, dtype, backend):
     labels = [2, 0, 1] if dtype is list else np.asarray([2, 0, 1], dtype=dtype)
     loss, logits = loss_of(sequence(problem, 3), backend, labels=labels)
-    close(loss, mean_nll(logits, [2, 0, 1]))
+    assert_close(loss, mean_nll(logits, [2, 0, 1]))
 
 
 @pytest.mark.parametrize("problem", [None, "multi_label_classification"])
@@ -49,7 +49,7 @@ def test_several_labels_where_labels_are_floats(problem, dtype, backend):
     labels = asked.tolist() if dtype is list else asked.astype(dtype)
     loss, logits = loss_of(sequence(problem, 3), backend, labels=labels)
     p = 1.0 / (1.0 + np.exp(-logits))
-    close(loss, -(asked * np.log(p) + (1.0 - asked) * np.log(1.0 - p)).mean())
+    assert_close(loss, -(asked * np.log(p) + (1.0 - asked) * np.log(1.0 - p)).mean())
 
 
 @pytest.mark.parametrize("dtype", ["int64", "bool"])
@@ -68,7 +68,9 @@ def test_one_number_is_a_regression(problem, shape, dtype, backend):
     asked = np.asarray([2.0, -1.0, 4.0]).reshape(shape)
     labels = asked.tolist() if dtype is list else asked.astype(dtype)
     loss, logits = loss_of(sequence(problem, 1), backend, labels=labels)
-    close(loss, np.mean([(z - y) ** 2 for z, y in zip(logits[:, 0], asked.flat, strict=True)]))
+    assert_close(
+        loss, np.mean([(z - y) ** 2 for z, y in zip(logits[:, 0], asked.flat, strict=True)])
+    )
     broadcast = ((logits - asked.reshape(1, 3)) ** 2).mean()
     assert abs(loss - broadcast) > 0.1, "the mistake would not show"
 
@@ -76,7 +78,7 @@ def test_one_number_is_a_regression(problem, shape, dtype, backend):
 def test_several_numbers_are_a_regression_where_the_problem_is_named(backend):
     asked = np.random.default_rng(0).standard_normal((3, 3))
     loss, logits = loss_of(sequence("regression", 3), backend, labels=asked)
-    close(loss, ((logits - asked) ** 2).mean())
+    assert_close(loss, ((logits - asked) ** 2).mean())
     # not named, the same floats are probabilities, which they aren't
     with pytest.raises(minizha.MinizhaError, match=r"labels: expected numbers in \[0, 1\]"):
         loss_of(sequence(None, 3), backend, labels=asked)
@@ -88,7 +90,7 @@ def test_a_problem_that_is_named_wins_over_what_labels_look_like(problem, backen
     single = problem.startswith("single")
     labels = np.zeros(3, int) if single else np.ones((3, 1))
     loss, logits = loss_of(sequence(problem, 1), backend, labels=labels)
-    close(loss, 0.0 if single else np.log(1.0 + np.exp(-logits)).mean())
+    assert_close(loss, 0.0 if single else np.log(1.0 + np.exp(-logits)).mean())
 
 
 def test_the_first_call_does_not_settle_the_problem(backend):
@@ -109,12 +111,12 @@ def test_the_first_call_does_not_settle_the_problem(backend):
 def test_tokens(backend):
     labels = [[0, 2, IGNORED, 1], [IGNORED] * 4, [1, 1, 0, IGNORED]]
     loss, logits = loss_of(PLAIN[TOKENS], backend, labels=labels)
-    close(loss, mean_nll(logits.reshape(12, 3), np.ravel(labels)))
+    assert_close(loss, mean_nll(logits.reshape(12, 3), np.ravel(labels)))
 
 
 def test_choices(backend):
     loss, logits = loss_of(PLAIN[CHOICE], backend, labels=[4, 2])
-    close(loss, mean_nll(logits, [4, 2]))
+    assert_close(loss, mean_nll(logits, [4, 2]))
 
 
 def test_each_choice_is_read_alone(backend):
@@ -122,7 +124,7 @@ def test_each_choice_is_read_alone(backend):
     model, ids = head.model(backend), head.inputs()["input_ids"]
     together = to_host(model(ids).logits)
     for c in range(5):
-        close(model(ids[:, c : c + 1]).logits, together[:, c : c + 1])
+        assert_close(model(ids[:, c : c + 1]).logits, together[:, c : c + 1])
 
 
 def test_nested_lists_of_choices(backend):
@@ -148,8 +150,8 @@ def test_arrays_of_any_layout(head, embeds, backend):
     )
     for layout in layouts:
         found = model(**{name: layout(a) for name, a in inputs.items()})
-        for name in ("loss", *FIELDS[head.kind]):
-            close(found[name], to_host(expected[name]))
+        for name in ("loss", *FIELDS[head.class_name]):
+            assert_close(found[name], to_host(expected[name]))
 
 
 def test_the_gradient_of_embeds_has_their_shape(head, backend):
@@ -170,7 +172,7 @@ def test_an_answer_is_the_mean_of_two_cross_entropies(backend):
     out = model(ids)
     start, end = (to_host(out[name]) for name in FIELDS[ANSWER])
     expected = (mean_nll(start, [0, 3, 1]) + mean_nll(end, [2, 2, 3])) / 2
-    close(answer(model, ids, [0, 3, 1], [2, 2, 3]), expected)
+    assert_close(answer(model, ids, [0, 3, 1], [2, 2, 3]), expected)
 
 
 @pytest.mark.parametrize("outside", [4, 5, 1000, -1, -7, IGNORED])
@@ -180,6 +182,8 @@ def test_a_position_outside_of_the_text_is_not_taken_into_account(outside, backe
     out = model(ids)
     start, end = (to_host(out[name]) for name in FIELDS[ANSWER])
     left = mean_nll(start[:2], [0, 3])
-    close(answer(model, ids, [0, 3, outside], [2, 2, 3]), (left + mean_nll(end, [2, 2, 3])) / 2)
+    assert_close(
+        answer(model, ids, [0, 3, outside], [2, 2, 3]), (left + mean_nll(end, [2, 2, 3])) / 2
+    )
     # not even an end alone, of which no start is left
-    close(answer(model, ids, [outside] * 3, [2, 2, 3]), mean_nll(end, [2, 2, 3]) / 2)
+    assert_close(answer(model, ids, [outside] * 3, [2, 2, 3]), mean_nll(end, [2, 2, 3]) / 2)

@@ -7,20 +7,18 @@ import numpy as np
 from minizha import NezhaForMaskedLM, NezhaModel
 from minizha.backend import to_backend, to_host
 from tests.support import plain_nezha
+from tests.support.assertions import assert_close, assert_equal
 from tests.support.decoder_cases import (
     LOOKING,
     called,
     called_in_parts,
     decoder_cases,
-    fields,
     joined,
-    leaves,
-    mapped,
-    random_upstream,
     scaled,
     tokens,
+    upstream_of,
 )
-from tests.support.running import assert_close, assert_equal, on_host
+from tests.support.running import fields, flattened, mapped, on_host
 from tests.support.strategies import holds_for
 
 KINDS = (NezhaModel, NezhaModel, NezhaForMaskedLM)
@@ -77,13 +75,13 @@ def chained(model, case, inputs, upstream):
     dpast = upstream["past_key_values"]
     for out, (start, stop) in reversed(list(zip(outs, case.calls(), strict=True))):
         asked = {name: d for name, d in upstream.items() if name != "past_key_values"}
-        asked = mapped(lambda name, d, s=start, t=stop: tokens(name, d, s, t), asked)
+        asked = mapped(asked, lambda name, d, s=start, t=stop: tokens(name, d, s, t))
         # where two arrays of four were handed on, nothing is asked of the others
         missing = len(out.past_key_values[0]) - len(dpast[0])
         asked["past_key_values"] = [(*layer, *(None,) * missing) for layer in dpast]
         found = out.backward(**asked)
         dpast = found.pop("past_key_values", None)
-        given.insert(0, leaves(found))
+        given.insert(0, flattened(found))
     gradients = on_host(model.gradients())
     if "inputs_embeds" in inputs:
         arrays = [found["inputs_embeds"] for found in given]
@@ -98,9 +96,9 @@ def chained(model, case, inputs, upstream):
 def test_the_gradients_of_many_calls_are_those_of_one(case, backend):
     model, inputs = with_logits_or_bare(case, backend), case.inputs()
     out = called(model, inputs)
-    upstream = random_upstream(case, out, inputs)
+    upstream = upstream_of(case, out, inputs)
     given = out.backward(**upstream)
-    expected = on_host(model.gradients()) | leaves(given)
+    expected = on_host(model.gradients()) | flattened(given)
     assert_close(chained(model, case, inputs, upstream), expected)
 
 
@@ -112,7 +110,7 @@ def test_upstream_gradients_are_those_of_the_complex_step(case, backend):
     (_, first), *_ = case.calls()
     if first < case.L:
         past = called(model, case.part(inputs, 0, first)).past_key_values
-        past = mapped(lambda _, array: to_host(array), case.handed_on(past))
+        past = mapped(case.handed_on(past), lambda _, array: to_host(array))
         inputs = case.part(inputs, first, case.L) | {"past_key_values": past}
     training = case.pick("mode", (True, False))
 
@@ -120,16 +118,16 @@ def test_upstream_gradients_are_those_of_the_complex_step(case, backend):
         return called(model.train(case.seed) if training else model, inputs)
 
     out, rng, step = run(model, inputs), case.rng("direction"), 1e-30
-    upstream = random_upstream(case, out)
+    upstream = upstream_of(case, out)
     given = out.backward(**upstream)
-    gradients = on_host(model.gradients()) | leaves(given)
+    gradients = on_host(model.gradients()) | flattened(given)
     along = {name: rng.standard_normal(array.shape) for name, array in gradients.items()}
     stepped = model.astype("complex128")
     for name, array in stepped.state_dict().items():
         array += to_backend(1j * step * along[name], stepped.xp)
     floats = {name: inputs[name] for name in given}
-    floats = mapped(lambda name, array: array + 1j * step * along[name], floats)
-    found, above = fields(run(stepped, inputs | floats)), leaves(upstream)
+    floats = mapped(floats, lambda name, array: array + 1j * step * along[name])
+    found, above = fields(run(stepped, inputs | floats)), flattened(upstream)
     expected = sum((above[name] * found[name].imag).sum() / step for name in above)
     terms = np.concatenate([(d * along[name]).ravel() for name, d in gradients.items()])
     assert abs(terms.sum() - expected) <= 1e-12 * max(1.0, np.abs(terms).sum())
@@ -193,7 +191,7 @@ def test_a_later_token_changes_nothing_earlier(case, backend):
     second = scaled(fields(called(model, other_tokens(inputs, case, place))), seen)
 
     def earlier(found):
-        return mapped(lambda name, array: tokens(name, array, 0, place), found)
+        return mapped(found, lambda name, array: tokens(name, array, 0, place))
 
     assert_equal(earlier(second), earlier(first))
 
@@ -203,7 +201,7 @@ def test_nothing_earlier_asks_anything_of_a_later_token(case, backend):
     model, inputs = bare(case, backend), case.inputs()
     out, place = called(model, inputs), case.pick("place", range(1, case.L))
     earlier = np.broadcast_to(np.arange(case.L) < place, (case.B, case.L))
-    upstream = scaled(random_upstream(case, out, inputs), earlier)
+    upstream = scaled(upstream_of(case, out, inputs), earlier)
     gradient = to_host(out.backward(**upstream)["inputs_embeds"])
     assert (gradient[:, place:] == 0).all()
     assert (gradient != 0).any() == case.seen(inputs)[:, :place].any()
@@ -248,13 +246,13 @@ def test_an_empty_past_is_a_past_of_no_tokens(case, backend):
     """With the encoder's keys and values in it: as if something had been read, and that nothing."""
     model, inputs = bare(case, backend), case.inputs()
     out = called(model, inputs)
-    past = mapped(lambda name, a: a[:, :, :0] if name[-1] in "01" else a, out.past_key_values)
+    past = mapped(out.past_key_values, lambda name, a: a[:, :, :0] if name[-1] in "01" else a)
     given = {name: a for name, a in inputs.items() if name != "encoder_hidden_states"}
     again = called(model, given, past_key_values=past)
     assert_close(fields(again), fields(out))
     # the encoder's are handed on as they are, and so is what is asked of them
-    dcross = [layer[2:] for layer in random_upstream(case, again)["past_key_values"]]
+    dcross = [layer[2:] for layer in upstream_of(case, again)["past_key_values"]]
     found = again.backward(past_key_values=[(None, None, *pair) for pair in dcross])
     for d, layer, pair in zip(found["past_key_values"], past, dcross, strict=True):
         assert [a.shape for a in d] == [a.shape for a in layer]
-        assert_equal(leaves(d[2:]), leaves(pair))
+        assert_equal(flattened(d[2:]), flattened(pair))

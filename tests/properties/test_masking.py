@@ -6,16 +6,8 @@ import numpy as np
 
 from minizha import NezhaForMaskedLM, NezhaModel
 from minizha.backend import to_host
-from tests.support.running import (
-    assert_close,
-    assert_equal,
-    forward,
-    mapped,
-    random_upstream,
-    recorded,
-    run,
-    run_randomly,
-)
+from tests.support.assertions import assert_close, assert_equal
+from tests.support.running import forward, mapped, random_upstream, recorded, run, run_randomly
 from tests.support.strategies import MASKS, VISIBLE, cases, holds_for
 
 HIDING = tuple(kind for kind in VISIBLE if kind != "none")
@@ -69,7 +61,7 @@ def padded_upstream(upstream, case, before, after):
     rng = case.rng("keys")
 
     def pad(name, array):
-        if name == "attentions":
+        if name.startswith("attentions"):
             B, N, L, _ = array.shape
             wide = np.zeros((B, N, before + L + after, before + L + after))
             wide[:, :, before : before + L] = rng.standard_normal((B, N, L, before + L + after))
@@ -86,7 +78,7 @@ def check_padding(case, backend, before, after):
     """The prefix moves the first token, which the pooler reads: then there is no pooler."""
     model = case.model(NezhaModel, backend, add_pooling_layer=before == 0)
     inputs = case.inputs()
-    alone, upstream = run_randomly(model, inputs, case)
+    alone, upstream = run_randomly(model, inputs, case.rng("upstream"))
     padded = run(
         model,
         widened(inputs, case, before, after),
@@ -167,9 +159,9 @@ def test_a_masked_token_gets_no_gradient_from_the_others(case, backend):
     upstream = random_upstream(out, case.rng("upstream"))
 
     def only_visible(name, array):
-        array = array.swapaxes(1, 2) if name == "attentions" else array
+        array = array.swapaxes(1, 2) if name.startswith("attentions") else array
         array[hidden] = 0.0
-        return array.swapaxes(1, 2) if name == "attentions" else array
+        return array.swapaxes(1, 2) if name.startswith("attentions") else array
 
     gradient = to_host(out.backward(**mapped(upstream, only_visible))["inputs_embeds"])
     assert (gradient[hidden] == 0).all()
@@ -200,7 +192,7 @@ def test_no_mask_is_a_mask_of_ones_in_either_shape(case, backend):
 @holds_for(cases(masks=("right", "left", "holes", "empty")))
 def test_a_flat_mask_is_a_square_one_with_equal_rows(case, backend):
     model, inputs = case.model(NezhaModel, backend), case.inputs()
-    flat, upstream = run_randomly(model, inputs, case)
+    flat, upstream = run_randomly(model, inputs, case.rng("upstream"))
     square = np.repeat(inputs["attention_mask"][:, None, :], case.L, axis=1)
     assert_equal(run(model, inputs | {"attention_mask": square}, upstream), flat)
 

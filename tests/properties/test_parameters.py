@@ -17,7 +17,8 @@ from minizha import (
 from minizha.backend import to_host
 from minizha.model.initialisation import body_shapes, linear_shapes, prediction_shapes
 from minizha.nezha.parameters import unflatten
-from tests.support.running import assert_close, assert_equal, forward, on_host, run
+from tests.support.assertions import assert_close, assert_equal
+from tests.support.running import forward, on_host, run
 from tests.support.strategies import CLASSES, cases, holds_for
 
 WRITTEN_BY_SAVE = ("architectures", "torch_dtype")

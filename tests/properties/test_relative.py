@@ -6,7 +6,8 @@ from hypothesis import settings
 from minizha import NezhaModel
 from minizha.backend import to_host
 from tests.support import plain_nezha
-from tests.support.running import assert_close, assert_equal, differs, forward, on_host
+from tests.support.assertions import assert_close, assert_equal, differs
+from tests.support.running import forward, on_host
 from tests.support.strategies import HEAD_MASKS, cases, holds_for
 
 PLAIN = {"masks": ("none",), "head_masks": ("none",)}

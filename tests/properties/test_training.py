@@ -3,7 +3,8 @@
 import numpy as np
 
 from minizha import NezhaForPreTraining, NezhaModel
-from tests.support.running import assert_close, assert_equal, differs, forward, on_host, run
+from tests.support.assertions import assert_close, assert_equal, differs
+from tests.support.running import forward, on_host, run
 from tests.support.strategies import CLASSES, cases, holds_for
 
 QUIET = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}

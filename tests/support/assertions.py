@@ -5,7 +5,7 @@ import numpy as np
 from minizha.backend import to_host
 
 
-def assert_close(found, expected, tolerance=1e-13):
+def assert_close(found, expected, tolerance=1e-12):
     """Every entry: |found − expected| ≤ tolerance (1 + |expected|). A NaN is never close.
 
     A single expected number is the expectation of every entry.

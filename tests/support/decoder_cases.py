@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
-from minizha.backend import to_host
+from tests.support.running import fields, mapped, random_upstream, recorded
 from tests.support.strategies import HEAD_MASKS, SEED, Case, attention_mask, configs, one_of_all
 
 SEEING = ("none", "right", "left", "holes", "square")
@@ -132,12 +132,9 @@ def _decoder_case(config, inputs, decoder, more, cuts, seed):
 # --- running --------------------------------------------------------------------------------------
 
 
-def called(model, inputs, **more):
-    """One call that gives every field and can be walked back from."""
-    return model(
-        **inputs, **more, use_cache=True, output_hidden_states=True, output_attentions=True,
-        record=True,
-    )  # fmt: skip
+def called(model, inputs, **options):
+    """An output with every field, keys and values included, and the record of its forward pass."""
+    return recorded(model, inputs, use_cache=True, **options)
 
 
 def called_in_parts(model, case, inputs):
@@ -147,28 +144,6 @@ def called_in_parts(model, case, inputs):
         outs.append(called(model, case.part(inputs, start, stop), past_key_values=past))
         past = case.handed_on(outs[-1].past_key_values)
     return outs
-
-
-def mapped(function, node, name=""):
-    """``function(name, array)`` of each array of a tree: x of ``{"a": (y, (x,))}`` is ``a.1.0``."""
-    below = f"{name}." if name else ""
-    if isinstance(node, dict):
-        return {key: mapped(function, part, f"{below}{key}") for key, part in node.items()}
-    if isinstance(node, (tuple, list)):
-        return tuple(mapped(function, part, f"{below}{i}") for i, part in enumerate(node))
-    return function(name, node)
-
-
-def leaves(tree):
-    """Every array of a tree under its name, on the host."""
-    found = {}
-    mapped(lambda name, array: found.update({name: to_host(array)}), tree)
-    return found
-
-
-def fields(out):
-    """Every array of an output."""
-    return leaves(dict(out.items()))
 
 
 def token_axis(name):
@@ -209,11 +184,10 @@ def scaled(tree, factors):
         B, L = factors.shape
         return array * factors.reshape((B, L, 1) if axis == 1 else (B, 1, L, 1))
 
-    return mapped(change, tree)
+    return mapped(tree, change)
 
 
-def random_upstream(case, out, inputs=None):
-    """A gradient for every field; with ``inputs``, nothing is asked of tokens that see no key."""
-    rng = case.rng("upstream")
-    upstream = mapped(lambda _, array: rng.standard_normal(array.shape), dict(out.items()))
+def upstream_of(case, out, inputs=None):
+    """An upstream gradient for every field; with ``inputs``, 0 for tokens that see no key."""
+    upstream = random_upstream(out, case.rng("upstream"))
     return upstream if inputs is None else scaled(upstream, case.seen(inputs))

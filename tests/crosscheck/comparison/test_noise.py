@@ -8,7 +8,7 @@ from minizha import NezhaConfig, crosscheck
 from minizha.crosscheck.comparison.noise import LOCAL, MARGIN, Noise
 from minizha.crosscheck.names import GRADIENT, made_with
 from minizha.crosscheck.tracing import trace
-from tests.support.eight_models import KINDS, everything_of, make
+from tests.support.eight_models import CLASS_NAMES, inputs_and_labels_of, perturbed
 from tests.support.tiny_models import DECODERS, TINY
 
 ROOM = 3.0
@@ -33,7 +33,7 @@ def is_zero(array):
 def random_case(seed):
     """A model of any class, depth and width, whose weights are small, large or too large."""
     rng = np.random.default_rng(seed)
-    kind = KINDS[seed % len(KINDS)]
+    kind = CLASS_NAMES[seed % len(CLASS_NAMES)]
     D, N = ((16, 4), (32, 2), (48, 6), (96, 6))[rng.integers(4)]
     config = NezhaConfig(
         vocab_size=60, hidden_size=D, num_attention_heads=N, intermediate_size=2 * D, num_labels=3,
@@ -47,7 +47,7 @@ def random_case(seed):
         for name, a in model.state_dict().items()
     }
     model.load_state_dict(arrays)
-    inputs = everything_of(kind)
+    inputs = inputs_and_labels_of(kind)
     return model, inputs | ({"labels": inputs["labels"] % 3} if "labels" in inputs else {})
 
 
@@ -87,10 +87,10 @@ def test_a_part_of_a_trace_in_float32_passes(seed, kept):
         assert found.ok, found.divergence
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CLASS_NAMES)
 def test_tolerances_are_small(kind):
     """The negative control: none of this comes from allowing everything."""
-    ours, theirs = pair(make(kind, "numpy"), everything_of(kind))
+    ours, theirs = pair(perturbed(kind, "numpy"), inputs_and_labels_of(kind))
     exact = crosscheck.compare(ours, ours)
     assert max(d.tolerance for d in exact if "layer.0" in d.name and GRADIENT not in d.name) < 1e-12
     assert max(d.tolerance for d in exact) < 1e-9
@@ -105,7 +105,7 @@ def test_tolerances_are_small(kind):
 
 
 def test_a_mistake_excuses_nothing_behind_it():
-    ours, theirs = pair(make("NezhaModel", "numpy"), everything_of("NezhaModel"))
+    ours, theirs = pair(perturbed("NezhaModel", "numpy"), inputs_and_labels_of("NezhaModel"))
     names = list(ours)
     wrong = {n: a * 1.01 if k >= 10 else a for k, (n, a) in enumerate(theirs.items())}
     found = crosscheck.compare(ours, wrong, diagnose=False)
@@ -114,10 +114,10 @@ def test_a_mistake_excuses_nothing_behind_it():
     assert [d.name for d in alike] == names[:10]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CLASS_NAMES)
 def test_each_parameter_has_an_activation_that_its_step_makes(kind):
-    model = make(kind, "numpy", tie_word_embeddings=False)
-    found = trace(model, everything_of(kind))
+    model = perturbed(kind, "numpy", tie_word_embeddings=False)
+    found = trace(model, inputs_and_labels_of(kind))
     for name in found:
         if name.endswith(("weight.grad", "bias.grad")):
             made = made_with(name.removesuffix(GRADIENT))

@@ -7,9 +7,9 @@ import numpy as np
 from minizha.model import call, fine_tuning, pretraining
 from minizha.nezha import heads, losses
 from minizha.ops.activation import relu_backward
+from minizha.ops.cross_entropy import IGNORED
 from tests.support.seeded.blocks import identity
 from tests.support.seeded.seeding import Seed, at, changed, changed_loss, fed, grafted, replaced
-from tests.support.tiny_models import IGNORED
 
 HEAD, SINGLE = "cls.predictions.", "single_label_classification"
 

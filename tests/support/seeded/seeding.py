@@ -8,8 +8,9 @@ import numpy as np
 from minizha.nezha import attention, embeddings, heads
 from minizha.nezha.losses import LOSSES
 from minizha.nezha.parameters import Tree
+from minizha.ops.cross_entropy import IGNORED
 from tests.support.tiny_heads import TinyHead
-from tests.support.tiny_models import DECODERS, IGNORED, Tiny
+from tests.support.tiny_models import DECODERS, Tiny
 
 BODY = {
     "hidden_size": 8, "intermediate_size": 6, "num_hidden_layers": 2, "max_relative_position": 2,
@@ -18,8 +19,8 @@ BODY = {
 """D = 8, N = 2, d = 4: 1/√d, 1/√D and 1/d are three numbers. L = 6 is beyond K = 2 on both sides."""
 
 
-def _tiny(kind="NezhaForPreTraining", B=3, L=6, config=None, **options):
-    return Tiny(kind, B=B, L=L, config=BODY | (config or {}), **options)
+def _tiny(class_name="NezhaForPreTraining", B=3, L=6, config=None, **options):
+    return Tiny(class_name, B=B, L=L, config=BODY | (config or {}), **options)
 
 
 class Uneven(Tiny):
