@@ -167,55 +167,64 @@ def exercises(file: str, key: str, through: str = "") -> bool:
 # --- the map is complete --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_every_module_has_a_test_file_or_a_row(module):
-    assert mirror(module) in FILES or module in ROWS, (
-        f"add a row for {module} to tests/module_map.py"
-    )
-    assert files_of(module)
+def test_every_module_has_a_test_file_or_a_row():
+    missing = [module for module in MODULES if mirror(module) not in FILES and module not in ROWS]
+    assert missing == [], f"add a row to tests/module_map.py for each of {missing}"
+    assert all(files_of(module) for module in MODULES)
 
 
 def test_every_test_file_is_on_the_map():
     named_after = {mirror(module) for module in MODULES}
     listed = {file for row in ROWS.values() for file in row.files.split()} | set(REPOSITORY)
     missing = sorted(set(FILES) - named_after - listed)
-    assert missing == [], "add them to a row of tests/module_map.py, or to REPOSITORY"
+    assert missing == [], f"add to a row of tests/module_map.py, or to REPOSITORY: {missing}"
     assert sorted(set(REPOSITORY) - set(FILES)) == []
     assert not named_after & set(REPOSITORY)
 
 
-@pytest.mark.parametrize("key", ROWS)
-def test_a_row_names_modules_and_files_that_exist(key):
-    if key.endswith("/"):
-        assert any(module.startswith(key) for module in MODULES)
-    else:
-        assert key in MODULES
-    files = ROWS[key].files.split()
-    assert sorted(set(files) - set(FILES)) == []
-    assert mirror(key) not in files, "the file named after the module needs no row"
-    for file in files:
-        names = (
-            n.name for n in ast.walk(tree(TESTS / f"{file}.py")) if isinstance(n, ast.FunctionDef)
-        )
-        assert any(name.startswith("test_") for name in names)
+def test_rows_name_modules_and_files_that_exist():
+    unknown = [key for key in ROWS if not any(f"{module}/".startswith(key) for module in MODULES)]
+    assert unknown == []
+    for key, row in ROWS.items():
+        assert sorted(set(row.files.split()) - set(FILES)) == [], key
+        assert mirror(key) not in row.files.split(), f"{key}: the file named after it needs no row"
+
+
+def test_every_file_has_tests():
+    for file in FILES:
+        nodes = ast.walk(tree(TESTS / f"{file}.py"))
+        names = (node.name for node in nodes if isinstance(node, ast.FunctionDef))
+        assert any(name.startswith("test_") for name in names), file
 
 
 # --- the files exercise the modules ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize("key", ROWS)
-def test_each_file_of_a_row_exercises_its_module(key):
-    row = ROWS[key]
-    idle = [file for file in row.files.split() if not exercises(file, key, row.through)]
-    assert idle == [], f"they neither import {key} nor call {row.through or 'its methods'}"
-    if row.through:
-        assert not all(exercises(file, key) for file in row.files.split()), "drop `through`"
+def test_each_file_of_a_row_exercises_its_module():
+    idle = [
+        f"tests/{file}.py neither imports {key} nor calls {row.through or 'its methods'}"
+        for key, row in ROWS.items()
+        for file in row.files.split()
+        if not exercises(file, key, row.through)
+    ]
+    assert idle == [], "\n".join(idle)
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if mirror(m) in FILES])
-def test_a_file_named_after_a_module_reaches_it(module):
-    names = named(mirror(module))
-    assert module in names or any(module in reached(name) for name in names)
+def test_through_is_said_only_where_a_file_does_not_name_the_module():
+    direct = [
+        key
+        for key, row in ROWS.items()
+        if row.through and all(exercises(file, key) for file in row.files.split())
+    ]
+    assert direct == []
+
+
+def test_a_file_named_after_a_module_reaches_it():
+    mirrored = [module for module in MODULES if mirror(module) in FILES]
+    assert len(mirrored) > 50
+    for module in mirrored:
+        names = named(mirror(module))
+        assert module in names or any(module in reached(name) for name in names), module
 
 
 @pytest.mark.parametrize(
@@ -229,19 +238,24 @@ def test_a_file_named_after_a_module_reaches_it(module):
         ("checkpoint/test_names", "checkpoint/pickle_machine", "checkpoint/torch_file"),
     ],
 )
-def test_a_wrong_row_is_seen(file, key, through):
+def test_a_file_that_does_not_exercise_the_module_is_seen(file, key, through):
     """Negative control: neither named, nor called through a module that imports it."""
     assert not exercises(file, key, through)
 
 
-def test_a_row_of_another_file_fails(monkeypatch):
-    """Negative control."""
+def test_a_wrong_row_is_seen(monkeypatch):
+    """Negative controls of the checks of rows."""
     monkeypatch.setitem(ROWS, "model/adapting", Row("ops/test_linear"))
-    with pytest.raises(AssertionError, match="they neither import model/adapting"):
-        test_each_file_of_a_row_exercises_its_module("model/adapting")
+    with pytest.raises(AssertionError, match=r"test_linear.py neither imports model/adapting"):
+        test_each_file_of_a_row_exercises_its_module()
+    monkeypatch.setitem(ROWS, "model/adapting", Row("model/test_pruning", through="model/nezha"))
+    with pytest.raises(AssertionError, match="model/adapting"):
+        test_through_is_said_only_where_a_file_does_not_name_the_module()
     monkeypatch.setitem(ROWS, "model/adapting", Row("model/test_pruning model/test_nothing"))
     with pytest.raises(AssertionError, match="test_nothing"):
-        test_a_row_names_modules_and_files_that_exist("model/adapting")
+        test_rows_name_modules_and_files_that_exist()
     monkeypatch.delitem(ROWS, "model/adapting")
-    with pytest.raises(AssertionError, match="add a row for model/adapting"):
-        test_every_module_has_a_test_file_or_a_row("model/adapting")
+    with pytest.raises(AssertionError, match="model/adapting"):
+        test_every_module_has_a_test_file_or_a_row()
+    with pytest.raises(AssertionError, match="model/test_pruning"):
+        test_every_test_file_is_on_the_map()
