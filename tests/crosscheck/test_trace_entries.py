@@ -9,9 +9,9 @@ from minizha.backend import to_host
 from minizha.crosscheck import names, trace
 from minizha.crosscheck.names import DROPOUT, without_prefix
 from minizha.nezha import embeddings, feed_forward
+from tests.support.patching import changed_result
 from tests.support.tiny_heads import HEADS
 from tests.support.tiny_models import CROSS, TINY, TWO_LAYERS, Tiny
-from tests.support.wrong_decoders import changed
 
 BARE = {
     "bare": Tiny("NezhaModel", labels=()),
@@ -254,7 +254,7 @@ def scaled_by(k):
 
 def test_a_wrong_operation_is_heard_with_what_it_returned(monkeypatch, backend):
     right = traced("plain", backend)
-    changed(monkeypatch, embeddings, "layer_norm", scaled_by(2.0))
+    changed_result(monkeypatch, embeddings, "layer_norm", scaled_by(2.0))
     wrong, (_, out) = trace(*_of("plain", backend)), called("plain", backend)
     same(wrong["embeddings.LayerNorm"], 2.0 * right["embeddings.LayerNorm"])
     for key, array in outputs(out).items():
@@ -267,7 +267,7 @@ def test_a_wrong_operation_is_heard_with_what_it_returned(monkeypatch, backend):
 def test_so_is_one_whose_cache_is_another_operations(monkeypatch, backend):
     """The same operation in another place is not mixed up with it."""
     right = traced("plain", backend)
-    changed(monkeypatch, feed_forward, "linear", scaled_by(3.0))
+    changed_result(monkeypatch, feed_forward, "linear", scaled_by(3.0))
     wrong = trace(*_of("plain", backend))
     key = "encoder.layer.0.intermediate.dense"
     same(wrong[key], 3.0 * right[key])
@@ -279,7 +279,7 @@ def test_so_is_one_whose_cache_is_another_operations(monkeypatch, backend):
 
 def test_a_wrong_backward_is_heard(monkeypatch, backend):
     right = traced("plain", backend)
-    changed(monkeypatch, embeddings, "layer_norm_backward", scaled_by(2.0))
+    changed_result(monkeypatch, embeddings, "layer_norm_backward", scaled_by(2.0))
     wrong = trace(*_of("plain", backend))
     assert [n for n in right if not np.array_equal(right[n], wrong[n])] == [
         "embeddings.token_type_embeddings.grad", "embeddings.token_type_embeddings.weight.grad",

@@ -14,9 +14,15 @@ from minizha.errors import ArgumentError, BackendError
 
 V, B, P, L, S, D, N, d, LAYERS = 11, 2, 3, 4, 5, 8, 2, 4, 3
 CONFIG = NezhaConfig(
-    vocab_size=V, hidden_size=D, num_hidden_layers=LAYERS, num_attention_heads=N,
-    intermediate_size=6, max_relative_position=2, is_decoder=True, add_cross_attention=True,
-)  # fmt: skip
+    vocab_size=V,
+    hidden_size=D,
+    num_hidden_layers=LAYERS,
+    num_attention_heads=N,
+    intermediate_size=6,
+    max_relative_position=2,
+    is_decoder=True,
+    add_cross_attention=True,
+)
 ALONE = CONFIG.replace(add_cross_attention=False)
 ENCODER = CONFIG.replace(is_decoder=False, add_cross_attention=False)
 RNG = np.random.default_rng(0)
@@ -161,18 +167,30 @@ CASES |= {
 CASES |= {
     f"attention_mask: shape {shape}": (
         {"attention_mask": np.ones(shape)},
-        "^" + re.escape(
+        "^"
+        + re.escape(
             "attention_mask: expected shape (B, P+L) = (2, 7) or (B, L, P+L) = (2, 4, 7), found "
             f"{shape}"
-        ) + "$",
+        )
+        + "$",
     )
-    for shape in ((B, L), (B, P), (B, P + L + 1), (B, L, L), (B, P + L, P + L), (P + L,), (1, P + L))
-}  # fmt: skip
+    for shape in (
+        (B, L),
+        (B, P),
+        (B, P + L + 1),
+        (B, L, L),
+        (B, P + L, P + L),
+        (P + L,),
+        (1, P + L),
+    )
+}
 CASES |= {
     f"use_cache={value!r}": (
-        {"use_cache": value}, "^use_cache: expected True, False or None, found ")
+        {"use_cache": value},
+        "^use_cache: expected True, False or None, found ",
+    )
     for value in ("no", 1, 0.0, [], np.array([True, False]))
-}  # fmt: skip
+}
 KINDS = (NezhaModel, NezhaForMaskedLM)
 
 

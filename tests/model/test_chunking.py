@@ -59,9 +59,12 @@ def test_in_a_decoder_too(backend):
     runs = []
     for chunk in (0, 2):
         model = perturbed(
-            "NezhaModel", backend, is_decoder=True, add_cross_attention=True,
+            "NezhaModel",
+            backend,
+            is_decoder=True,
+            add_cross_attention=True,
             chunk_size_feed_forward=chunk,
-        )  # fmt: skip
+        )
         states = np.random.default_rng(0).standard_normal((3, 5, 12))
         out = model(**inputs_and_labels_of("NezhaModel"), encoder_hidden_states=states, record=True)
         upstream = {"last_hidden_state": np.random.default_rng(1).standard_normal((3, L, 12))}

@@ -140,8 +140,12 @@ def test_the_first_arguments_of_all_calls_are_the_same(class_name):
     """In the order of the documentation: whoever gives them by place gets the same everywhere."""
     names = list(inspect.signature(type(fresh(class_name, "numpy")).__call__).parameters)
     assert names[1:6] == [
-        "input_ids", "attention_mask", "token_type_ids", "head_mask", "inputs_embeds"
-    ]  # fmt: skip
+        "input_ids",
+        "attention_mask",
+        "token_type_ids",
+        "head_mask",
+        "inputs_embeds",
+    ]
 
 
 # --- a call changes nothing -----------------------------------------------------------------------

@@ -54,9 +54,11 @@ def test_without_labels_there_is_no_loss(head, backend):
 def test_the_logits_are_a_matrix_times_what_the_bare_model_says(head, backend):
     model, inputs = head.model(backend), replace(head, label_type=None).inputs()
     body = NezhaModel(
-        model.config, dtype="float64", backend=backend,
+        model.config,
+        dtype="float64",
+        backend=backend,
         add_pooling_layer=head.class_name in (SEQUENCE, CHOICE),
-    )  # fmt: skip
+    )
     arrays = {n: a for n, a in model.state_dict().items() if n.startswith("nezha.")}
     body.load_state_dict(arrays)
     if head.choices:

@@ -71,9 +71,14 @@ def test_the_watch_sees_a_forgotten_dtype():
 
 
 CONFIG = NezhaConfig(
-    vocab_size=19, hidden_size=12, num_hidden_layers=2, num_attention_heads=3, intermediate_size=11,
-    max_relative_position=2, type_vocab_size=3,
-)  # fmt: skip
+    vocab_size=19,
+    hidden_size=12,
+    num_hidden_layers=2,
+    num_attention_heads=3,
+    intermediate_size=11,
+    max_relative_position=2,
+    type_vocab_size=3,
+)
 INPUTS = {
     "input_ids": [[4, 5, 6, 0, 0], [7, 8, 9, 4, 5]],
     "attention_mask": [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]],

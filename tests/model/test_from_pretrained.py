@@ -32,10 +32,16 @@ def load(class_name, folder, backend, **options):
 def test_values_of_the_configuration(class_name, backend, tmp_path):
     perturbed(class_name, backend).save_pretrained(tmp_path)
     changes = {
-        "hidden_dropout_prob": 0.5, "output_attentions": True, "output_hidden_states": True,
-        "return_dict": False, "problem_type": "multi_label_classification", "hidden_act": "relu",
-        "max_relative_position": 1, "chunk_size_feed_forward": 2, "layer_norm_eps": 1e-5,
-    }  # fmt: skip
+        "hidden_dropout_prob": 0.5,
+        "output_attentions": True,
+        "output_hidden_states": True,
+        "return_dict": False,
+        "problem_type": "multi_label_classification",
+        "hidden_act": "relu",
+        "max_relative_position": 1,
+        "chunk_size_feed_forward": 2,
+        "layer_norm_eps": 1e-5,
+    }
     loaded = load(class_name, tmp_path, backend, **changes)
     assert {name: getattr(loaded.config, name) for name in changes} == changes
     assert loaded.table.shape == (3, 4)

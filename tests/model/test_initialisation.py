@@ -66,10 +66,13 @@ def test_num_parameters(class_name, backend):
         if class_name in WITH_DECODER:
             expected += D * D + D + 2 * D + V + (0 if tied else V * D)
         columns = {
-            "NezhaModel": 0, "NezhaForMaskedLM": 0, "NezhaForPreTraining": 2,
-            "NezhaForNextSentencePrediction": 2, "NezhaForMultipleChoice": 1,
+            "NezhaModel": 0,
+            "NezhaForMaskedLM": 0,
+            "NezhaForPreTraining": 2,
+            "NezhaForNextSentencePrediction": 2,
+            "NezhaForMultipleChoice": 1,
             "NezhaForQuestionAnswering": 2,
-        }.get(class_name, LABELS)  # fmt: skip
+        }.get(class_name, LABELS)
         expected += columns * (D + 1)
         assert model.num_parameters() == expected
         assert model.num_parameters(exclude_embeddings=True) == expected - (V + 2) * D

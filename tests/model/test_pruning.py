@@ -151,8 +151,9 @@ def test_a_pruned_model_is_saved_as_it_is(class_name, backend, tmp_path):
     assert_equal(parameters_of(loaded), parameters_of(model))
     assert loaded.config.pruned_heads == PRUNED
     assert json.loads((tmp_path / "config.json").read_text())["pruned_heads"] == {
-        "0": [1], "1": [0, 2]
-    }  # fmt: skip
+        "0": [1],
+        "1": [0, 2],
+    }
     inputs = inputs_and_labels_of(class_name)
     assert_equal(forward(loaded, inputs), forward(model, inputs))
 

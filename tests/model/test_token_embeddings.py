@@ -259,8 +259,9 @@ def test_set_forgets_gradients(case, backend):
 
 
 @pytest.mark.parametrize(
-    "value", [np.ones((V + 1, D)), np.ones((V, D - 1)), np.ones(V), None, "words", [[1.0], [2.0, 3.0]]]
-)  # fmt: skip
+    "value",
+    [np.ones((V + 1, D)), np.ones((V, D - 1)), np.ones(V), None, "words", [[1.0], [2.0, 3.0]]],
+)
 def test_set_refuses_another_shape_and_changes_nothing(value, case, backend):
     model = model_of(case, backend)
     before = parameters_of(model)

@@ -8,6 +8,7 @@ from hypothesis import Phase, given, settings
 from minizha import crosscheck
 from tests.properties import test_decoder as properties
 from tests.support import wrong_decoders as wrong
+from tests.support.strategies import fails
 from tests.support.tiny_models import DECODERS
 
 SEEN_BY = {
@@ -119,21 +120,7 @@ def identify(value):
 @pytest.mark.parametrize(("mistake", "test"), CONTROLS, ids=identify)
 def test_a_mistake_is_seen(mistake, test, backend, monkeypatch):
     mistake(monkeypatch)
-    failures = 0
-
-    @settings(max_examples=30, phases=[Phase.generate])
-    @given(case=test.strategy)
-    def search(case):
-        nonlocal failures
-        if failures:
-            return
-        try:
-            test.hypothesis.inner_test(case, backend)
-        except AssertionError:
-            failures += 1
-
-    search()
-    assert failures > 0
+    assert fails(test, backend, examples=30)
 
 
 @pytest.mark.parametrize("mistake", REFUSED, ids=identify)

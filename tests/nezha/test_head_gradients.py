@@ -64,11 +64,17 @@ FIELDS = {
 }
 ASKING = {
     kind: TinyHead(
-        kind, "positions" if kind == ANSWER else {SEQUENCE: "multi", CHOICE: "choice"}.get(kind, "tokens"),
-        {"num_hidden_layers": 2}, B=2, choices=3 * (kind == CHOICE), embeds=True,
+        kind,
+        "positions"
+        if kind == ANSWER
+        else {SEQUENCE: "multi", CHOICE: "choice"}.get(kind, "tokens"),
+        {"num_hidden_layers": 2},
+        B=2,
+        choices=3 * (kind == CHOICE),
+        embeds=True,
     )
     for kind in FIELDS
-}  # fmt: skip
+}
 
 
 def every_field(out, rng, *, loss=True):

@@ -45,12 +45,14 @@ def test_attention_against_plain_loops(backend, data):
     rate = c["dropout_rate"]
     kept = np.random.default_rng(case.seed).random(shape, dtype=np.float32) >= rate
     context, weights = naive_attention(
-        query, key, value,
+        query,
+        key,
+        value,
         relation(c["table"], shape[2], shape[3], c["offset"]),
         np.broadcast_to(c.get("mask", 0.0), shape),
         np.broadcast_to(c.get("head_mask", 1.0), shape),
         kept / (1.0 - rate),
-    )  # fmt: skip
+    )
     y, cache = case.on(xp).run()
     assert_close(y, context, 1e-12)
     assert_close(cache.weights, weights, 1e-12)

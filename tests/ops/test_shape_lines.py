@@ -42,7 +42,7 @@ MODEL = {
 # pairwise different, and all but K, P and d odd (d must be even)
 SIZES = Sizes(
     B=5, L=7, N=3, d=10, K=4, V=19, F=11, C=23, P=2, S=13, M=15, kept=2, types=17, chunk=3
-)  # fmt: skip
+)
 LEGEND = SIZES.legend()
 B, L, C = SIZES.B, SIZES.L, SIZES.C
 
@@ -103,8 +103,16 @@ def test_required_arrays():
 
 def test_the_functions_of_the_model_that_say_theirs():
     """So that none is passed over without anybody noticing."""
-    pairs = {"multi_head_attention", "add_and_norm", "attention_block", "feed_forward", "layer",
-             "pooler", "predictions", "classifier"}  # fmt: skip
+    pairs = {
+        "multi_head_attention",
+        "add_and_norm",
+        "attention_block",
+        "feed_forward",
+        "layer",
+        "pooler",
+        "predictions",
+        "classifier",
+    }
     assert pairs | {f"{name}_backward" for name in pairs} <= MODEL.keys()
     for function in MODEL.values():
         parse(shapes_line(function))

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
 
 from minizha import NezhaModel
 from minizha.backend import namespace, to_backend
@@ -20,6 +19,8 @@ from tests.properties import test_outputs as of_outputs
 from tests.properties import test_parameters as of_parameters
 from tests.properties import test_relative as of_relative
 from tests.properties import test_training as of_training
+from tests.support.patching import changed_result
+from tests.support.strategies import fails
 
 MISTAKES = []
 PARENT = NezhaModel.__base__
@@ -35,25 +36,15 @@ def must_fail(*properties):
     return register
 
 
-def changed(monkeypatch, place, name, change):
-    """Replaces a function by one whose result goes through ``change(result, *arguments)``."""
-    original = getattr(place, name)
-
-    def wrong(*args, **kwargs):
-        return change(original(*args, **kwargs), *args, **kwargs)
-
-    monkeypatch.setattr(place, name, wrong)
-
-
 def changed_mask(monkeypatch, change):
     def apply(mask, *_):
         return None if mask is None else change(mask)
 
-    changed(monkeypatch, inputs, "_attention_mask", apply)
+    changed_result(monkeypatch, inputs, "_attention_mask", apply)
 
 
 def changed_table(monkeypatch, change):
-    changed(monkeypatch, PARENT, "_table", lambda table, *_: change(table))
+    changed_result(monkeypatch, PARENT, "_table", lambda table, *_: change(table))
 
 
 @must_fail(
@@ -132,7 +123,7 @@ def an_embedding_of_the_absolute_place(monkeypatch):
         ramp = to_backend(np.arange(1.0, y.shape[1] + 1.0), namespace(y))
         return y * ramp[:, None], cache
 
-    changed(monkeypatch, body, "embeddings", place)
+    changed_result(monkeypatch, body, "embeddings", place)
 
 
 @must_fail(
@@ -141,7 +132,7 @@ def an_embedding_of_the_absolute_place(monkeypatch):
     of_heads.test_a_head_that_is_masked_gets_no_gradient,
 )
 def a_head_mask_that_is_not_read(monkeypatch):
-    changed(
+    changed_result(
         monkeypatch, arguments.ArgumentChecker, "head_masks", lambda masks, *_: (None,) * len(masks)
     )
 
@@ -164,7 +155,7 @@ def an_encoder_that_mixes_the_batch(monkeypatch):
         y, cache = result
         return y + y.mean(axis=0, keepdims=True), cache
 
-    changed(monkeypatch, encoder, "layer", mix)
+    changed_result(monkeypatch, encoder, "layer", mix)
 
 
 @must_fail(of_inputs.test_changing_an_input_after_the_call_does_not_change_the_gradients)
@@ -180,7 +171,7 @@ def an_embedding_gradient_in_another_order(monkeypatch):
     def turned(d, *_):
         return d._replace(x=d.x[:, ::-1])
 
-    changed(monkeypatch, call, "nezha_backward", turned)
+    changed_result(monkeypatch, call, "nezha_backward", turned)
 
 
 @must_fail(of_inputs.test_a_second_backward_adds_the_same_gradients_again)
@@ -216,12 +207,14 @@ def a_mean_over_all_places(monkeypatch):
         share = (labels.values != -100).sum().item() / labels.values.size
         return scores._replace(loss=scores.loss * share), cache
 
-    changed(monkeypatch, pretraining, "masked_words", diluted)
+    changed_result(monkeypatch, pretraining, "masked_words", diluted)
 
 
 @must_fail(of_losses.test_the_gradient_of_the_loss_is_that_of_all_logits_by_hand)
 def a_loss_gradient_without_its_mean(monkeypatch):
-    changed(monkeypatch, losses, "loss_of_backward", lambda d, *_: None if d is None else d * 2.0)
+    changed_result(
+        monkeypatch, losses, "loss_of_backward", lambda d, *_: None if d is None else d * 2.0
+    )
 
 
 @must_fail(of_losses.test_logits_read_late_are_those_of_the_forward_pass)
@@ -241,12 +234,14 @@ def logits_of_the_parameters_of_the_day(monkeypatch):
         "begin",
         lambda model, *a, **o: models.append(model) or original(model, *a, **o),
     )
-    changed(monkeypatch, pretraining, "masked_words", late)
+    changed_result(monkeypatch, pretraining, "masked_words", late)
 
 
 @must_fail(of_outputs.test_attention_is_a_distribution_over_the_keys)
 def a_softmax_of_another_sum(monkeypatch):
-    changed(monkeypatch, attention, "softmax", lambda result, _: (result[0] * 1.5, result[1]))
+    changed_result(
+        monkeypatch, attention, "softmax", lambda result, _: (result[0] * 1.5, result[1])
+    )
 
 
 @must_fail(of_outputs.test_each_float_dtype_stays_what_it_is)
@@ -283,7 +278,7 @@ def parameters_that_are_not_copied(monkeypatch):
     def share(_, model, arrays, **__):
         model.parameters = unflatten({n: to_backend(a, model.xp) for n, a in arrays.items()})
 
-    changed(monkeypatch, PARENT, "load_state_dict", share)
+    changed_result(monkeypatch, PARENT, "load_state_dict", share)
 
 
 def identify(value):
@@ -295,16 +290,4 @@ def test_a_mistake_is_seen(mistake, test, backend, monkeypatch):
     if backend != "numpy" and mistake is a_file_of_the_memory_as_it_lies:
         pytest.skip("what comes from the device to the host lies in the plain order")
     mistake(monkeypatch)
-    failures = 0
-
-    @settings(max_examples=20, phases=[Phase.generate])
-    @given(case=test.strategy)
-    def search(case):
-        nonlocal failures
-        try:
-            test.hypothesis.inner_test(case, backend)
-        except AssertionError:
-            failures += 1
-
-    search()
-    assert failures > 0
+    assert fails(test, backend, examples=20)

@@ -9,9 +9,17 @@ from tests.support.strategies import weights
 V, B, L, S, D, NEW = 17, 6, 4, 5, 16, 9
 # an odd activation, since with gelu some word is the likeliest whatever was said before
 CONFIG = NezhaConfig(
-    vocab_size=V, hidden_size=D, num_hidden_layers=2, num_attention_heads=4, intermediate_size=6,
-    max_relative_position=3, is_decoder=True, pad_token_id=0, eos_token_id=None, hidden_act="tanh",
-)  # fmt: skip
+    vocab_size=V,
+    hidden_size=D,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    intermediate_size=6,
+    max_relative_position=3,
+    is_decoder=True,
+    pad_token_id=0,
+    eos_token_id=None,
+    hidden_act="tanh",
+)
 IDS = np.random.default_rng(1).integers(1, V, (B, L))
 ENCODER = {"encoder_hidden_states": np.random.default_rng(2).standard_normal((B, S, D))}
 CROSS = {"add_cross_attention": True}

@@ -4,9 +4,14 @@ error, so that no rule is passed over in silence."""
 import re
 
 TYPES = {
-    "object": dict, "array": list, "string": str, "integer": int, "number": (int, float),
-    "boolean": bool, "null": type(None),
-}  # fmt: skip
+    "object": dict,
+    "array": list,
+    "string": str,
+    "integer": int,
+    "number": (int, float),
+    "boolean": bool,
+    "null": type(None),
+}
 IGNORED = {"$schema", "$defs", "title", "description"}
 
 

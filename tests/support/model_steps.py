@@ -54,10 +54,15 @@ class Sizes(NamedTuple):
     def config(self, **changes: Any) -> NezhaConfig:
         """Two layers of these sizes."""
         sizes = {
-            "vocab_size": self.V, "hidden_size": self.D, "num_hidden_layers": 2,
-            "num_attention_heads": self.N, "intermediate_size": self.F,
-            "max_relative_position": self.K, "type_vocab_size": self.types, "num_labels": self.C,
-        }  # fmt: skip
+            "vocab_size": self.V,
+            "hidden_size": self.D,
+            "num_hidden_layers": 2,
+            "num_attention_heads": self.N,
+            "intermediate_size": self.F,
+            "max_relative_position": self.K,
+            "type_vocab_size": self.types,
+            "num_labels": self.C,
+        }
         return NezhaConfig(**(sizes | changes))
 
     def decoder(self, **changes: Any) -> NezhaConfig:

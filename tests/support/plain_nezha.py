@@ -69,21 +69,36 @@ def read_on(p, config, inputs, past=None, clip=True):
         values = [*past[i][1], _heads(p, own + "value", x, d)]
         read.append((keys, values))
         context = _attention(
-            _heads(p, own + "query", x, d), np.concatenate(keys, 1), np.concatenate(values, 1),
-            relations(L, K, d, clip, P=P), mask, np.delete(heads[i], gone),
-        )  # fmt: skip
-        h = _norm(p, name + "attention.output.", config,
-                  _dense(p, name + "attention.output.dense", context) + x)  # fmt: skip
+            _heads(p, own + "query", x, d),
+            np.concatenate(keys, 1),
+            np.concatenate(values, 1),
+            relations(L, K, d, clip, P=P),
+            mask,
+            np.delete(heads[i], gone),
+        )
+        h = _norm(
+            p,
+            name + "attention.output.",
+            config,
+            _dense(p, name + "attention.output.dense", context) + x,
+        )
         if source is not None:
             own, S = name + "crossattention.self.", source.shape[1]
             seen = inputs.get("encoder_attention_mask", np.ones((B, S)))
             context = _attention(
-                _heads(p, own + "query", h, d), _heads(p, own + "key", source, d),
-                _heads(p, own + "value", source, d), relations(L, K, d, clip, S, P),
-                np.broadcast_to(seen if seen.ndim == 3 else seen[:, None], (B, L, S)), heads[i],
-            )  # fmt: skip
-            h = _norm(p, name + "crossattention.output.", config,
-                      _dense(p, name + "crossattention.output.dense", context) + h)  # fmt: skip
+                _heads(p, own + "query", h, d),
+                _heads(p, own + "key", source, d),
+                _heads(p, own + "value", source, d),
+                relations(L, K, d, clip, S, P),
+                np.broadcast_to(seen if seen.ndim == 3 else seen[:, None], (B, L, S)),
+                heads[i],
+            )
+            h = _norm(
+                p,
+                name + "crossattention.output.",
+                config,
+                _dense(p, name + "crossattention.output.dense", context) + h,
+            )
         inner = ACTIVATIONS[config.hidden_act](_dense(p, name + "intermediate.dense", h))
         x = _norm(p, name + "output.", config, _dense(p, name + "output.dense", inner) + h)
         states.append(x)

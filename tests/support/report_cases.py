@@ -28,12 +28,22 @@ def array(name, ratio=0.3, ok=True, **changes):
     expected = 1e-7
     return Difference(
         **{
-            "name": name, "their_name": name, "shape": (2, 4, 16, 16), "dtype": "float32", "ok": ok,
-            "max_abs": 8 * ratio * expected, "error": ratio * expected, "expected": expected,
-            "tolerance": 10 * expected, "ulp": 3.0, "index": (1, 3, 0, 12), "ours": 0.125,
-            "theirs": 1.0, **changes,
+            "name": name,
+            "their_name": name,
+            "shape": (2, 4, 16, 16),
+            "dtype": "float32",
+            "ok": ok,
+            "max_abs": 8 * ratio * expected,
+            "error": ratio * expected,
+            "expected": expected,
+            "tolerance": 10 * expected,
+            "ulp": 3.0,
+            "index": (1, 3, 0, 12),
+            "ours": 0.125,
+            "theirs": 1.0,
+            **changes,
         }
-    )  # fmt: skip
+    )
 
 
 def names(layers):
@@ -69,9 +79,16 @@ def different(layers=2, first=SCORES):
 def with_nan():
     report = different()
     broken = array(
-        SCORES, ok=False, error=math.nan, max_abs=math.inf, ulp=math.nan, theirs=math.nan,
-        ours=-math.inf, tolerance=math.nan, reason="NaN where ours is finite",
-    )  # fmt: skip
+        SCORES,
+        ok=False,
+        error=math.nan,
+        max_abs=math.inf,
+        ulp=math.nan,
+        theirs=math.nan,
+        ours=-math.inf,
+        tolerance=math.nan,
+        reason="NaN where ours is finite",
+    )
     return replace(report, differences=(report.differences[0], broken, *report.differences[4:]))
 
 

@@ -9,7 +9,7 @@ import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
-from hypothesis import given
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from minizha import (
@@ -191,3 +191,21 @@ def holds_for(strategy):
         return test
 
     return decorate
+
+
+def fails(test, backend, examples) -> bool:
+    """Whether the property fails on one of so many examples of its strategy."""
+    failed = []
+
+    @settings(max_examples=examples, phases=[Phase.generate])
+    @given(case=test.strategy)
+    def search(case):
+        if failed:
+            return
+        try:
+            test.hypothesis.inner_test(case, backend)
+        except AssertionError:
+            failed.append(case)
+
+    search()
+    return bool(failed)

@@ -14,24 +14,17 @@ from minizha.nezha import body, encoder, feed_forward
 from minizha.nezha.attention import KeysAndValues
 from minizha.ops import attention
 from minizha.ops.softmax import SoftmaxCache
-
-
-def replaced(monkeypatch, place, name, wrong):
-    """``wrong(right)`` takes the place of the function."""
-    monkeypatch.setattr(place, name, wrong(getattr(place, name)))
-
-
-def changed(monkeypatch, place, name, change):
-    """The function's result goes through ``change(result, *arguments)``."""
-    replaced(monkeypatch, place, name, lambda right: lambda *a: change(right(*a), *a))
+from tests.support.patching import changed_result, replaced
 
 
 def changed_layers(monkeypatch, change):
     """``change(layer)`` of what each layer reads."""
-    changed(
-        monkeypatch, call, "read_inputs",
+    changed_result(
+        monkeypatch,
+        call,
+        "read_inputs",
         lambda found, *_: found._replace(layers=tuple(map(change, found.layers))),
-    )  # fmt: skip
+    )
 
 
 def in_both(layer, **changes):
@@ -90,7 +83,7 @@ def a_mask_that_is_not_low_enough(monkeypatch):
     def clipped(mask, *_):
         return None if mask is None else mask.clip(-3.0, 0.0)
 
-    changed(monkeypatch, inputs.ArgumentChecker, "added", clipped)
+    changed_result(monkeypatch, inputs.ArgumentChecker, "added", clipped)
 
 
 def the_encoders_mask_forgotten(monkeypatch):
@@ -110,7 +103,7 @@ def the_new_alone_handed_on(monkeypatch):
         past = cache.attention.self.past_length or 0
         return (*(array[:, :, past:] for array in kept[:2]), *kept[2:])
 
-    changed(monkeypatch, encoder, "keys_and_values", cut)
+    changed_result(monkeypatch, encoder, "keys_and_values", cut)
 
 
 def the_head_mask_of_the_wrong_heads(monkeypatch):
@@ -119,11 +112,13 @@ def the_head_mask_of_the_wrong_heads(monkeypatch):
     def first(left, checker, head_mask, layer):
         return head_mask[:, : left.shape[1]]
 
-    changed(monkeypatch, inputs, "_unpruned", first)
+    changed_result(monkeypatch, inputs, "_unpruned", first)
 
 
 def values_handed_on_as_keys(monkeypatch):
-    changed(monkeypatch, encoder, "keys_and_values", lambda kept, _: (kept[1], kept[0], *kept[2:]))
+    changed_result(
+        monkeypatch, encoder, "keys_and_values", lambda kept, _: (kept[1], kept[0], *kept[2:])
+    )
 
 
 def the_new_before_the_past(monkeypatch):
@@ -138,15 +133,19 @@ def the_new_before_the_past(monkeypatch):
 
 def changed_gradients(monkeypatch, change):
     """``change(gradients, layer's cache)`` of what a layer asks of what it read."""
-    changed(monkeypatch, encoder, "layer_backward", lambda d, dy, cache, *_: change(d, cache))
+    changed_result(
+        monkeypatch, encoder, "layer_backward", lambda d, dy, cache, *_: change(d, cache)
+    )
 
 
 def changed_block(monkeypatch, change):
     """``change((dx, dsource, dpast), cache)`` of what an attention asks."""
-    changed(
-        monkeypatch, encoder, "attention_block_backward",
+    changed_result(
+        monkeypatch,
+        encoder,
+        "attention_block_backward",
         lambda found, dy, cache, *_: change(found, cache),
-    )  # fmt: skip
+    )
 
 
 def the_past_hears_nothing(monkeypatch):
@@ -212,7 +211,7 @@ def the_last_layer_alone_asks_the_encoder(monkeypatch):
         return d._replace(encoder_hidden_states=0.0 * d.encoder_hidden_states)
 
     replaced(monkeypatch, body, "encoder_backward", counting)
-    changed(monkeypatch, encoder, "layer_backward", silent)
+    changed_result(monkeypatch, encoder, "layer_backward", silent)
 
 
 def forgetting_the_offset(monkeypatch, op, place):
@@ -240,10 +239,12 @@ def the_offset_forgotten_on_the_way_back_from_the_values(monkeypatch):
 
 def a_hidden_key_that_hears_something(monkeypatch):
     """As if the mask had been forgotten on the way back."""
-    changed(
-        monkeypatch, attention, "softmax",
+    changed_result(
+        monkeypatch,
+        attention,
+        "softmax",
         lambda found, _: (found[0], SoftmaxCache(found[0] + 0.1 * (found[0] == 0.0))),
-    )  # fmt: skip
+    )
 
 
 def what_is_asked_of_keys_and_values_forgotten(monkeypatch):

@@ -20,16 +20,8 @@ from minizha.ops.activation import (
 from minizha.ops.dropout import DropoutCache, dropout
 from minizha.ops.layer_norm import LayerNormCache, layer_norm
 from minizha.ops.linear import linear
-from tests.support.seeded.seeding import (
-    ATTENTION,
-    NORMS,
-    QUERY,
-    Seed,
-    changed,
-    fed,
-    replaced,
-    stash,
-)
+from tests.support.patching import changed_arguments, changed_y, remembering, replaced
+from tests.support.seeded.seeding import ATTENTION, NORMS, QUERY, Seed
 
 # --- activations ----------------------------------------------------------------------------------
 
@@ -92,32 +84,38 @@ OF_LARGE_EPS = {
 
 
 def layer_norm_no_weight(monkeypatch):
-    fed(monkeypatch, NORMS, "layer_norm", lambda x, w, b, eps: (x, 0.0 * w + 1.0, b, eps))
+    changed_arguments(
+        monkeypatch, NORMS, "layer_norm", lambda x, w, b, eps: (x, 0.0 * w + 1.0, b, eps)
+    )
 
 
 def layer_norm_no_bias(monkeypatch):
-    fed(monkeypatch, NORMS, "layer_norm", lambda x, w, b, eps: (x, w, 0.0 * b, eps))
+    changed_arguments(monkeypatch, NORMS, "layer_norm", lambda x, w, b, eps: (x, w, 0.0 * b, eps))
 
 
 # --- residuals ------------------------------------------------------------------------------------
 
 
 def no_residual(monkeypatch):
-    fed(
-        monkeypatch, (blocks, encoder), "add_and_norm",
+    changed_arguments(
+        monkeypatch,
+        (blocks, encoder),
+        "add_and_norm",
         lambda p, config, y, residual, rng: (p, config, y, 0.0 * residual, rng),
-    )  # fmt: skip
+    )
 
 
 def residual_of_input(monkeypatch):
     """The feed-forward network's sum takes what the layer read, not what attention made of it."""
     read = {}
-    replaced(monkeypatch, encoder, "layer", stash(read, "x", 2))
-    fed(monkeypatch, encoder, "add_and_norm", lambda p, c, y, h, rng: (p, c, y, read["x"], rng))
+    replaced(monkeypatch, encoder, "layer", remembering(read, "x", 2))
+    changed_arguments(
+        monkeypatch, encoder, "add_and_norm", lambda p, c, y, h, rng: (p, c, y, read["x"], rng)
+    )
 
 
 def no_output_norm(monkeypatch):
-    changed(monkeypatch, blocks, "layer_norm", lambda y, x, *_: x)
+    changed_y(monkeypatch, blocks, "layer_norm", lambda y, x, *_: x)
 
 
 def pre_norm(monkeypatch):
@@ -161,7 +159,7 @@ def dropout_before_norm(monkeypatch):
         return (x, *rest)
 
     replaced(monkeypatch, body, "embeddings", wrong)
-    fed(monkeypatch, embeddings, "layer_norm", dropped)
+    changed_arguments(monkeypatch, embeddings, "layer_norm", dropped)
     monkeypatch.setattr(embeddings, "dropout", lambda x, *_: (x, drawn["cache"]))
 
 
@@ -179,10 +177,12 @@ def dropout_unscaled(monkeypatch):
 
 def dropout_unscaled_in_secret(monkeypatch):
     """The factors in the trace are right; they are not what x was multiplied with."""
-    changed(
-        monkeypatch, (*NORMS, ops), "dropout",
+    changed_y(
+        monkeypatch,
+        (*NORMS, ops),
+        "dropout",
         lambda y, x, rate, rng: y * (1.0 - rate),
-    )  # fmt: skip
+    )
 
 
 def dropout_ignored(monkeypatch):

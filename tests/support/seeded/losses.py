@@ -8,8 +8,9 @@ from minizha.model import call, fine_tuning, pretraining
 from minizha.nezha import heads, losses
 from minizha.ops.activation import relu_backward
 from minizha.ops.cross_entropy import IGNORED
+from tests.support.patching import changed_arguments, changed_y, replaced
 from tests.support.seeded.blocks import identity
-from tests.support.seeded.seeding import Seed, at, changed, changed_loss, fed, grafted, replaced
+from tests.support.seeded.seeding import Seed, at, changed_loss, grafted
 
 HEAD, SINGLE = "cls.predictions.", "single_label_classification"
 
@@ -17,7 +18,7 @@ HEAD, SINGLE = "cls.predictions.", "single_label_classification"
 
 
 def mlm_no_norm(monkeypatch):
-    changed(monkeypatch, heads, "layer_norm", lambda y, x, *_: x)
+    changed_y(monkeypatch, heads, "layer_norm", lambda y, x, *_: x)
 
 
 def mlm_no_activation(monkeypatch):
@@ -28,7 +29,7 @@ def mlm_no_activation(monkeypatch):
 
 def in_predictions(name, change):
     def make(monkeypatch):
-        fed(monkeypatch, losses, "predictions", lambda p, *rest: (change(p), *rest))
+        changed_arguments(monkeypatch, losses, "predictions", lambda p, *rest: (change(p), *rest))
 
     make.__name__ = name
     return make
@@ -50,7 +51,7 @@ def another_loss(name, change):
             wrong = losses.Labels(*change(labels.values, config.vocab_size))
             return p, config, hidden, wrong, rng
 
-        fed(monkeypatch, pretraining, "masked_words", arguments)
+        changed_arguments(monkeypatch, pretraining, "masked_words", arguments)
 
     make.__name__ = name
     return make
@@ -98,11 +99,11 @@ def loss_log_epsilon(monkeypatch):
         probs = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
         return -np.log(probs[np.arange(len(labels)), labels] + 1e-8).mean()
 
-    changed(monkeypatch, losses, "cross_entropy", surprise)
+    changed_y(monkeypatch, losses, "cross_entropy", surprise)
 
 
 def loss_base_2(monkeypatch):
-    changed(monkeypatch, losses, "cross_entropy", lambda loss, *_: loss / math.log(2.0))
+    changed_y(monkeypatch, losses, "cross_entropy", lambda loss, *_: loss / math.log(2.0))
     changed_loss(monkeypatch, SINGLE, lambda loss, *_: loss / math.log(2.0))
 
 
@@ -114,7 +115,7 @@ def another_next_sentence(name, change):
         def arguments(p, config, pooled, labels, rng):
             return p, config, pooled, labels._replace(values=change(labels.values)), rng
 
-        fed(monkeypatch, pretraining, "next_sentence", arguments)
+        changed_arguments(monkeypatch, pretraining, "next_sentence", arguments)
 
     make.__name__ = name
     return make
@@ -144,7 +145,7 @@ def another_sum(name, sum_):
 
 
 def qa_columns_swapped(monkeypatch):
-    changed(monkeypatch, losses, "linear", lambda logits, *_: logits[..., ::-1])
+    changed_y(monkeypatch, losses, "linear", lambda logits, *_: logits[..., ::-1])
 
 
 def qa_positions_swapped(monkeypatch):

@@ -5,8 +5,9 @@ from minizha.ops import attention
 from minizha.ops.activation import ACTIVATIONS
 from minizha.ops.replaceable import KERNELS
 from tests.support.op_cases import FORWARDS
+from tests.support.patching import replaced
 from tests.support.seeded.gradients import EVERYWHERE
-from tests.support.seeded.seeding import Seed, replaced
+from tests.support.seeded.seeding import Seed
 from tests.support.wrong_backwards import WRONG
 
 # the model, and the gradient that the operation hands on first

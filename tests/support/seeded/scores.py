@@ -9,16 +9,14 @@ from minizha.model import base
 from minizha.nezha import attention as blocks
 from minizha.nezha import encoder
 from minizha.ops import attention as ops
-from tests.support.seeded.seeding import (
-    BODY,
-    SCORES,
-    Seed,
-    changed,
-    fed,
-    fed_options,
+from tests.support.patching import (
+    changed_arguments,
+    changed_options,
+    changed_y,
+    remembering,
     replaced,
-    stash,
 )
+from tests.support.seeded.seeding import BODY, SCORES, Seed
 
 D, REACH = BODY["hidden_size"], 16  # farther apart than REACH no two tokens here are
 
@@ -92,15 +90,15 @@ def another_root(name, root):
 
 
 def relative_key_after_scaling(monkeypatch):
-    changed(monkeypatch, ops, "relative_key", lambda y, q, *_: y * math.sqrt(q.shape[-1]))
+    changed_y(monkeypatch, ops, "relative_key", lambda y, q, *_: y * math.sqrt(q.shape[-1]))
 
 
 def relative_key_scaled_twice(monkeypatch):
-    changed(monkeypatch, ops, "relative_key", lambda y, q, *_: y / math.sqrt(q.shape[-1]))
+    changed_y(monkeypatch, ops, "relative_key", lambda y, q, *_: y / math.sqrt(q.shape[-1]))
 
 
 def no_relative_key(monkeypatch):
-    changed(monkeypatch, ops, "relative_key", lambda y, *_: 0.0 * y)
+    changed_y(monkeypatch, ops, "relative_key", lambda y, *_: 0.0 * y)
 
 
 def relative_by_key(monkeypatch):
@@ -111,33 +109,37 @@ def relative_by_key(monkeypatch):
         key = meant["key"] / math.sqrt(query.shape[-1])
         return right(key, table[::-1], query.shape[-2])[0].swapaxes(-1, -2)
 
-    replaced(monkeypatch, blocks, "attention", stash(meant, "key", 1))
-    changed(monkeypatch, ops, "relative_key", of_the_keys)
+    replaced(monkeypatch, blocks, "attention", remembering(meant, "key", 1))
+    changed_y(monkeypatch, ops, "relative_key", of_the_keys)
 
 
 def offset_forgotten(monkeypatch):
-    fed_options(monkeypatch, blocks, "attention", offset=0)
+    changed_options(monkeypatch, blocks, "attention", offset=0)
 
 
 def cross_offset_forgotten(monkeypatch):
     """A block whose source is not its own x is one of cross-attention."""
-    fed(
-        monkeypatch, encoder, "attention_block",
+    changed_arguments(
+        monkeypatch,
+        encoder,
+        "attention_block",
         lambda *a: a if a[3] is a[2] else (*a[:4], a[4]._replace(offset=0), a[5]),
-    )  # fmt: skip
+    )
 
 
 def offset_from_the_end(monkeypatch):
-    fed_options(monkeypatch, blocks, "attention", offset=lambda q, k, *_: k.shape[2] - q.shape[2])
+    changed_options(
+        monkeypatch, blocks, "attention", offset=lambda q, k, *_: k.shape[2] - q.shape[2]
+    )
 
 
 def no_cross_relative(monkeypatch):
-    fed(
-        monkeypatch, encoder, "attention_block",
-        lambda *a: a
-        if a[3] is a[2]
-        else (*a[:4], a[4]._replace(table=0.0 * a[4].table), a[5]),
-    )  # fmt: skip
+    changed_arguments(
+        monkeypatch,
+        encoder,
+        "attention_block",
+        lambda *a: a if a[3] is a[2] else (*a[:4], a[4]._replace(table=0.0 * a[4].table), a[5]),
+    )
 
 
 def split_not_transposed(monkeypatch):

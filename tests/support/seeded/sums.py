@@ -5,8 +5,9 @@ import numpy as np
 from minizha.nezha import attention as blocks
 from minizha.nezha import embeddings, encoder, heads, losses
 from minizha.nezha.parameters import Tree
+from tests.support.patching import changed_gradient, replaced
 from tests.support.seeded.gradients import EVERYWHERE, OF_ATTENTION
-from tests.support.seeded.seeding import Seed, changed_back, replaced
+from tests.support.seeded.seeding import Seed
 
 PAD = 0
 
@@ -15,7 +16,9 @@ PAD = 0
 
 def residual_lost(name, place):
     def make(monkeypatch):
-        changed_back(monkeypatch, place, "add_and_norm_backward", lambda d, *_: (d[0], 0.0 * d[1]))
+        changed_gradient(
+            monkeypatch, place, "add_and_norm_backward", lambda d, *_: (d[0], 0.0 * d[1])
+        )
 
     make.__name__ = name
     return make
@@ -68,10 +71,12 @@ def another_lookup(name, change, words=True):
     """``change(d, dy, cache)`` of the word vectors, or of the token types."""
 
     def make(monkeypatch):
-        changed_back(
-            monkeypatch, embeddings, "embedding_backward",
+        changed_gradient(
+            monkeypatch,
+            embeddings,
+            "embedding_backward",
             lambda d, dy, c: change(d, dy, c) if (c.padding_idx is not None) == words else d,
-        )  # fmt: skip
+        )
 
     make.__name__ = name
     return make
@@ -97,7 +102,7 @@ def another_loss(name, change):
     """``change(dlogits, dloss, cache)``"""
 
     def make(monkeypatch):
-        changed_back(monkeypatch, losses, "cross_entropy_backward", change)
+        changed_gradient(monkeypatch, losses, "cross_entropy_backward", change)
 
     make.__name__ = name
     return make

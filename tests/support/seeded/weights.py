@@ -11,17 +11,14 @@ from minizha.nezha import attention as blocks
 from minizha.ops import attention as ops
 from minizha.ops.dropout import DropoutCache
 from minizha.ops.softmax import SoftmaxCache
-from tests.support.seeded.seeding import (
-    CONTEXT,
-    PROBS,
-    WEIGHTS,
-    Seed,
-    changed,
-    fed,
-    fed_options,
+from tests.support.patching import (
+    changed_arguments,
+    changed_options,
+    changed_y,
+    remembering,
     replaced,
-    stash,
 )
+from tests.support.seeded.seeding import CONTEXT, PROBS, WEIGHTS, Seed
 
 # --- from scores to weights -----------------------------------------------------------------------
 
@@ -30,7 +27,7 @@ def another_mask(name, change):
     """``change(visible)`` of the mask before it is made into what is added."""
 
     def make(monkeypatch):
-        fed(
+        changed_arguments(
             monkeypatch,
             inputs.ArgumentChecker,
             "added",
@@ -77,14 +74,14 @@ def turned(visible):
 
 def mask_after_softmax(monkeypatch):
     meant = {}
-    fed_options(monkeypatch, blocks, "attention", mask=None)
-    replaced(monkeypatch, blocks, "attention", stash(meant, "mask", "mask"))
+    changed_options(monkeypatch, blocks, "attention", mask=None)
+    replaced(monkeypatch, blocks, "attention", remembering(meant, "mask", "mask"))
     fresh(monkeypatch, lambda probs: probs * (meant["mask"] >= 0))
 
 
 def masked_row_zero(monkeypatch):
     meant = {}
-    replaced(monkeypatch, blocks, "attention", stash(meant, "mask", "mask"))
+    replaced(monkeypatch, blocks, "attention", remembering(meant, "mask", "mask"))
     fresh(monkeypatch, lambda probs: probs * (meant["mask"] >= 0).any(axis=-1, keepdims=True))
 
 
@@ -129,25 +126,29 @@ def triangle(name, tri):
 
 
 def head_mask_ignored(monkeypatch):
-    fed_options(monkeypatch, blocks, "attention", head_mask=None)
+    changed_options(monkeypatch, blocks, "attention", head_mask=None)
 
 
 def head_mask_inverted(monkeypatch):
-    fed(monkeypatch, inputs.ArgumentChecker, "head_masks", lambda door, value: (door, 1.0 - value))
+    changed_arguments(
+        monkeypatch, inputs.ArgumentChecker, "head_masks", lambda door, value: (door, 1.0 - value)
+    )
 
 
 def head_mask_before_softmax(monkeypatch):
     meant = {}
     head_mask_ignored(monkeypatch)
-    replaced(monkeypatch, blocks, "attention", stash(meant, "heads", "head_mask"))
-    fed(monkeypatch, ops, "softmax", lambda scores: (scores * meant["heads"],))
+    replaced(monkeypatch, blocks, "attention", remembering(meant, "heads", "head_mask"))
+    changed_arguments(monkeypatch, ops, "softmax", lambda scores: (scores * meant["heads"],))
 
 
 def head_mask_other_layer(monkeypatch):
     replaced(
-        monkeypatch, inputs.ArgumentChecker, "head_masks",
+        monkeypatch,
+        inputs.ArgumentChecker,
+        "head_masks",
         lambda right: lambda door, value: right(door, value)[::-1],
-    )  # fmt: skip
+    )
 
 
 def dropout_on_scores(monkeypatch):
@@ -192,21 +193,25 @@ def attentions_are_scores(monkeypatch):
 
 
 def no_relative_value(monkeypatch):
-    changed(monkeypatch, ops, "relative_value", lambda y, *_: 0.0 * y)
+    changed_y(monkeypatch, ops, "relative_value", lambda y, *_: 0.0 * y)
 
 
 def relative_value_scaled(monkeypatch):
-    changed(monkeypatch, ops, "relative_value", lambda y, *_: y / math.sqrt(y.shape[-1]))
+    changed_y(monkeypatch, ops, "relative_value", lambda y, *_: y / math.sqrt(y.shape[-1]))
 
 
 def relative_value_undropped(monkeypatch):
     meant = {}
-    replaced(monkeypatch, ops, "dropout", stash(meant, "probs", 0))
-    fed(monkeypatch, ops, "relative_value", lambda weights, *rest: (meant["probs"], *rest))
+    replaced(monkeypatch, ops, "dropout", remembering(meant, "probs", 0))
+    changed_arguments(
+        monkeypatch, ops, "relative_value", lambda weights, *rest: (meant["probs"], *rest)
+    )
 
 
 def relative_value_distance_sign(monkeypatch):
-    fed(monkeypatch, ops, "relative_value", lambda w, table, *rest: (w, table[::-1], *rest))
+    changed_arguments(
+        monkeypatch, ops, "relative_value", lambda w, table, *rest: (w, table[::-1], *rest)
+    )
 
 
 def merge_not_transposed(monkeypatch):
