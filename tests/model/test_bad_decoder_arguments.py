@@ -1,6 +1,6 @@
-"""Bad arguments of a decoder: an error that names the argument, what was found and what expected.
+"""Bad arguments of a decoder: an error that names the argument, what was found and what was expected.
 
-Each case differs from ``GOOD``, a call that goes on where another ended, in one place.
+Each case differs in one argument from ``GOOD``, a call that continues another.
 """
 
 import re
@@ -26,14 +26,14 @@ CONFIG = NezhaConfig(
 ALONE = CONFIG.replace(add_cross_attention=False)
 ENCODER = CONFIG.replace(is_decoder=False, add_cross_attention=False)
 RNG = np.random.default_rng(0)
-OWN, KEPT = (B, N, P, d), (B, N, S, d)
+OWN, CROSS = (B, N, P, d), (B, N, S, d)
 
 
 def past(*shapes, layers=LAYERS):
     return [tuple(RNG.standard_normal(shape) for shape in shapes) for _ in range(layers)]
 
 
-PAST = past(OWN, OWN, KEPT, KEPT)
+PAST = past(OWN, OWN, CROSS, CROSS)
 STATES = RNG.standard_normal((B, S, D))
 GOOD = {
     "input_ids": RNG.integers(0, V, (B, L)),
@@ -46,14 +46,14 @@ GOOD = {
 
 
 def past_with(layer, place, array):
-    """The good past, one array of which is another."""
+    """The good past with one array replaced."""
     changed = [list(arrays) for arrays in PAST]
     changed[layer][place] = array
     return {"past_key_values": changed}
 
 
 def layers_with(layer, arrays):
-    return {"past_key_values": [arrays if i == layer else kept for i, kept in enumerate(PAST)]}
+    return {"past_key_values": [arrays if i == layer else good for i, good in enumerate(PAST)]}
 
 
 COUNTS = r"^past_key_values: expected 3 sequences \(one a layer\) of 2 or 4 arrays each, found "
@@ -82,7 +82,7 @@ CASES |= {
     "past_key_values: two arrays in one layer, four in the others": (
         layers_with(1, PAST[1][:2]), COUNTS + r"3 of \[4, 2, 4\]$"),
     "past_key_values: one's own of another length in a layer": (
-        layers_with(1, past((B, N, P + 1, d), (B, N, P + 1, d), KEPT, KEPT, layers=1)[0]),
+        layers_with(1, past((B, N, P + 1, d), (B, N, P + 1, d), CROSS, CROSS, layers=1)[0]),
         r"^past_key_values\[1\]\[0\]: expected shape \(2, 2, 3, 4\), found \(2, 2, 4, 4\)$"),
     "past_key_values: the encoder's of another length in a layer": (
         layers_with(2, past(OWN, OWN, (B, N, S - 1, d), (B, N, S - 1, d), layers=1)[0]),
@@ -119,8 +119,8 @@ CASES |= {
     for kind, value, text in (
         ("text", "keys", "expected numbers, found <U4$"),
         ("None", None, "expected numbers, found None$"),
-        ("booleans", np.ones(KEPT, dtype=bool), "expected numbers, found bool$"),
-        ("objects", np.full(KEPT, "x", dtype=object), "expected numbers, found 'x'$"),
+        ("booleans", np.ones(CROSS, dtype=bool), "expected numbers, found bool$"),
+        ("objects", np.full(CROSS, "x", dtype=object), "expected numbers, found 'x'$"),
         ("ragged", [[1.0], [1.0, 2.0]], "expected an array or nested lists"),
     )
 }
@@ -133,9 +133,9 @@ CASES |= {
         ("another width", STATES[..., :-1], {}, r"expected shape \(2, 5, 8\), found \(2, 5, 7\)"),
         ("another batch", STATES[:1], {}, r"expected shape \(2, 5, 8\), found \(1, 5, 8\)"),
         ("two axes", STATES[0], {}, r"expected shape \(2, 5, 8\), found \(5, 8\)"),
-        ("other tokens than are kept", STATES[:, 1:], {},
+        ("other tokens than are cached", STATES[:, 1:], {},
          r"expected shape \(2, 5, 8\), found \(2, 4, 8\)"),
-        ("another width, nothing kept", STATES[..., 1:], {"past_key_values": past(OWN, OWN)},
+        ("another width, nothing cached", STATES[..., 1:], {"past_key_values": past(OWN, OWN)},
          r"expected shape \(2, S, 8\), found \(2, 5, 7\)"),
         ("no token", STATES[:, :0], {"past_key_values": past(OWN, OWN), "encoder_attention_mask": None},
          "expected at least one token, found S = 0"),
@@ -191,16 +191,16 @@ CASES |= {
     )
     for value in ("no", 1, 0.0, [], np.array([True, False]))
 }
-KINDS = (NezhaModel, NezhaForMaskedLM)
+MODEL_CLASSES = (NezhaModel, NezhaForMaskedLM)
 
 
 def value_of(model, **change):
     return to_host(model(**(GOOD | change))[0]).copy()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_good_arguments_are_good(kind, backend):
-    model = kind(CONFIG, dtype="float64", backend=backend)
+@pytest.mark.parametrize("model_class", MODEL_CLASSES)
+def test_the_good_arguments_are_good(model_class, backend):
+    model = model_class(CONFIG, dtype="float64", backend=backend)
     assert len(model(**GOOD).past_key_values) == LAYERS
     for missing in (
         "attention_mask",
@@ -214,8 +214,8 @@ def test_the_good_arguments_are_good(kind, backend):
 @pytest.mark.parametrize("name", CASES)
 def test_bad_arguments_are_refused(name, backend):
     change, message = CASES[name]
-    for kind in KINDS:
-        model = kind(CONFIG, dtype="float64", backend=backend)
+    for model_class in MODEL_CLASSES:
+        model = model_class(CONFIG, dtype="float64", backend=backend)
         expected = value_of(model)
         with pytest.raises(ArgumentError, match=message) as caught:
             model(**(GOOD | change), record=True)
@@ -226,9 +226,9 @@ def test_bad_arguments_are_refused(name, backend):
         assert np.array_equal(value_of(model), expected)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_an_encoder_or_a_decoder_alone_can_not_use(kind, backend):
-    encoder, alone = (kind(config, backend=backend) for config in (ENCODER, ALONE))
+@pytest.mark.parametrize("model_class", MODEL_CLASSES)
+def test_what_an_encoder_or_a_decoder_alone_can_not_use(model_class, backend):
+    encoder, alone = (model_class(config, backend=backend) for config in (ENCODER, ALONE))
     ids, states = GOOD["input_ids"], {"encoder_hidden_states": STATES}
     refused = [
         (encoder, {"past_key_values": past(OWN, OWN)}, "past_key_values: expected None, since is_de"),
@@ -249,7 +249,7 @@ def test_what_an_encoder_or_a_decoder_alone_can_not_use(kind, backend):
 
 
 def test_past_of_pruned_heads(backend):
-    """A layer's past has the heads that its self-attention has, the encoder's has all."""
+    """The past of self-attention has the unpruned heads, that of cross-attention all heads."""
     model = NezhaModel(CONFIG.replace(pruned_heads={1: [0]}), backend=backend)
     with pytest.raises(
         ArgumentError,
@@ -287,7 +287,7 @@ def test_integers_and_nested_lists_are_numbers(backend):
 
 
 def test_a_past_that_lies_elsewhere(backend):
-    """What lies on the device is for models on the device."""
+    """Arrays on the device are for models on the device."""
     if backend == "numpy":
         pytest.skip("there is no device")
     there = NezhaModel(CONFIG, backend=backend)(GOOD["input_ids"], use_cache=True).past_key_values

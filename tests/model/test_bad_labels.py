@@ -14,7 +14,7 @@ PLAIN = {
     TOKENS: TinyHead(TOKENS, None),
     ANSWER: TinyHead(ANSWER, None),
 }
-# no labels of anything, whatever is asked for
+# labels that no head accepts
 RUBBISH = {
     "a word": "labels",
     "words": ["a", "b", "c"],
@@ -109,7 +109,7 @@ def test_positions_that_do_not_fit(start, end, match, backend):
 
 
 def test_positions_as_far_away_as_they_like(backend):
-    """They are outside of the text, and 64 bits are enough for that."""
+    """Positions outside of the text are ignored, up to the ends of 64 bits."""
     head = PLAIN[ANSWER]
     far = np.asarray([2**62, -(2**63), 2**63 - 2])
     out = head.model(backend)(**head.inputs(), start_positions=far, end_positions=far)

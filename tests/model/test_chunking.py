@@ -1,4 +1,4 @@
-"""The feed-forward network in pieces: the same numbers, less memory."""
+"""The feed-forward network in chunks: the same numbers, less memory."""
 
 import tracemalloc
 
@@ -35,7 +35,7 @@ def run_chunked(class_name, backend, chunk, train=False):
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("class_name", CLASS_NAMES)
 def test_pieces_give_what_the_whole_gives(class_name, train, backend):
-    """In train mode too: the dropout behind it is drawn for the whole."""
+    """In train mode too: dropout acts after the chunks are joined."""
     expected = run_chunked(class_name, backend, 0, train)
     for chunk in CHUNKS:
         assert_close(run_chunked(class_name, backend, chunk, train), expected, TOLERANCE)
@@ -73,7 +73,7 @@ def test_in_a_decoder_too(backend):
 
 
 def test_two_ways_back_from_one_output(backend):
-    """What is computed once more is computed from what is still there."""
+    """The backward pass recomputes it from x and the parameters."""
     class_name = "NezhaForMaskedLM"
     model = perturbed(class_name, backend, chunk_size_feed_forward=2)
     out = model(**inputs_and_labels_of(class_name))
@@ -93,7 +93,7 @@ def test_the_record_keeps_nothing_that_is_f_wide(backend):
 
 
 def peak(model, inputs, learning):
-    """The most memory that a call took, in bytes."""
+    """The peak memory of a call, in bytes."""
     tracemalloc.start()
     try:
         out = model(**inputs, record=learning)
@@ -106,7 +106,7 @@ def peak(model, inputs, learning):
 
 @pytest.mark.parametrize("learning", [False, True])
 def test_less_memory(learning, backend):
-    """With F much larger than all else, a piece of L/16 takes less than a quarter."""
+    """With F much larger than all else, chunks of L/16 tokens take less than a quarter."""
     config = configuration(num_hidden_layers=1, intermediate_size=4096, hidden_size=6)
     inputs = {"input_ids": np.ones((4, 64), int)}
     peaks = {}
@@ -116,7 +116,7 @@ def test_less_memory(learning, backend):
         )
         if not in_host_memory(model.get_input_embeddings()):
             pytest.skip("tracemalloc sees the host's memory")
-        peak(model, inputs, learning)  # what is imported and kept the first time
+        peak(model, inputs, learning)  # without what the first call imports and caches
         peaks[chunk] = peak(model, inputs, learning)
     wide = 4 * 64 * 4096 * 8
     assert peaks[0] > wide

@@ -137,7 +137,7 @@ def test_optional_fields_change_none_of_the_others(class_name, backend):
 
 @pytest.mark.parametrize("class_name", CLASS_NAMES)
 def test_the_first_arguments_of_all_calls_are_the_same(class_name):
-    """In the order of the documentation: whoever gives them by place gets the same everywhere."""
+    """In the order of the documentation, so that positional arguments mean the same in every class."""
     names = list(inspect.signature(type(fresh(class_name, "numpy")).__call__).parameters)
     assert names[1:6] == [
         "input_ids",
@@ -175,7 +175,7 @@ def test_a_call_leaves_the_model_and_its_inputs_as_they_are(class_name, train, b
 
 @pytest.mark.parametrize("class_name", CLASS_NAMES)
 def test_a_batch_is_its_rows_one_by_one(class_name, backend):
-    """Outputs, and the gradients of the parameters, which the rows add up to."""
+    """Outputs, and the gradients of the parameters, which add up over the rows."""
     model, inputs = perturbed(class_name, backend), inputs_of(class_name)
     out = recorded(model, inputs)
     upstream = random_upstream(out)
@@ -200,14 +200,14 @@ def test_a_batch_is_its_rows_one_by_one(class_name, backend):
 
 
 def rows_of(class_name, name, array, row):
-    """The part of a field that belongs to an example: hidden states of choices have C rows for it."""
+    """The rows of a field for one example: hidden states of choices have C rows."""
     n = C if class_name == CHOICE and name.startswith(("hidden_states.", "attentions.")) else 1
     return array[row * n : (row + 1) * n]
 
 
 @pytest.mark.parametrize("class_name", CLASS_NAMES)
 def test_rows_do_not_mix(class_name, backend):
-    """Negative control: another neighbour changes its own row, and only that."""
+    """Negative control: changing one example changes its own row, and no other."""
     model, inputs = perturbed(class_name, backend), inputs_of(class_name)
     before = forward(model, inputs)
     inputs["input_ids"] = inputs["input_ids"].copy()
@@ -224,7 +224,7 @@ def test_rows_do_not_mix(class_name, backend):
 
 @pytest.mark.parametrize("class_name", CLASS_NAMES)
 def test_inputs_embeds_are_the_rows_that_ids_read(class_name, backend):
-    """Outputs are equal; of the gradients, those of the vectors, added up by id, are the rows'."""
+    """The outputs are equal; the gradients of the vectors, added up by id, are those of the rows."""
     model, inputs = perturbed(class_name, backend, tie_word_embeddings=False), inputs_of(class_name)
     expected = run_randomly(model, inputs)[0]
     ids = inputs.pop("input_ids")
@@ -247,7 +247,7 @@ MASKED = [(0, 1), (1, 0)]
 
 
 def places_of(model, layer, head):
-    """Each parameter that belongs to one head, and where in it: rows, or columns of the last."""
+    """Each parameter of a head, and its index there: rows, or columns of the output projection."""
     name, mine = (
         f"{body_prefix(model)}encoder.layer.{layer}.attention.",
         slice(4 * head, 4 * head + 4),

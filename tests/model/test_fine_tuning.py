@@ -1,6 +1,6 @@
-"""The four heads of fine-tuning: fields and shapes of the documentation, dropout, nothing asked for.
+"""The four heads of fine-tuning: fields and shapes of the documentation, dropout, all labels ignored.
 
-Their losses, gradients and errors have files of their own, test_fine_tuning_….py.
+Their losses and gradients are tested in tests/nezha, their errors in test_bad_labels.py.
 """
 
 from dataclasses import replace
@@ -97,10 +97,10 @@ def test_an_unknown_keyword_is_pythons_own_error(head, backend):
             model(**inputs, **{name: None})
 
 
-# --- nothing asked, nothing printed ---------------------------------------------------------------
+# --- nothing labelled, nothing printed ------------------------------------------------------------
 
 
-NOTHING = {
+ALL_IGNORED = {
     SEQUENCE: {"labels": [IGNORED] * 3},
     CHOICE: {"labels": [IGNORED] * 2},
     TOKENS: {"labels": [[IGNORED] * 4] * 3},
@@ -110,7 +110,7 @@ NOTHING = {
 
 def test_where_nothing_is_asked_the_loss_is_0_and_so_is_the_gradient(head, backend):
     model = head.model(backend)
-    out = model(**(head.inputs() | NOTHING[head.class_name]))
+    out = model(**(head.inputs() | ALL_IGNORED[head.class_name]))
     assert float(out.loss) == 0.0
     out.backward()
     assert all((to_host(d) == 0).all() for d in model.gradients().values())
@@ -144,7 +144,7 @@ def test_the_rate_of_the_classifiers_dropout(kind, rate, expected, backend):
 
 
 def test_an_answer_has_no_dropout_of_its_own(backend):
-    """As none of the heads of pre-training has."""
+    """Nor have the heads of pre-training."""
     still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     head = replace(PLAIN[ANSWER], config=still | {"classifier_dropout": 0.9})
     model, inputs = head.model(backend), head.inputs()
@@ -154,7 +154,7 @@ def test_an_answer_has_no_dropout_of_its_own(backend):
 
 @pytest.mark.parametrize("name", ["single label", "multi label", "regression of one", "answer"])
 def test_a_head_learns(name, backend):
-    """A step against the gradient lowers the loss."""
+    """A gradient step lowers the loss."""
     head = HEADS[name]
     model, inputs = head.model(backend), head.inputs()
     out = model(**inputs)

@@ -1,4 +1,4 @@
-"""What one may say beside the folder: values of the configuration, another one, options."""
+"""Options beside the folder: values of the configuration, another configuration, others."""
 
 import json
 
@@ -54,7 +54,7 @@ def test_values_of_the_configuration(class_name, backend, tmp_path):
 
 @pytest.mark.parametrize("class_name", CLASSIFIERS)
 def test_labels_and_their_names(class_name, backend, tmp_path):
-    """num_labels follows from id2label; one of both is enough."""
+    """num_labels follows from id2label; either is enough."""
     perturbed(class_name, backend).save_pretrained(tmp_path)
     names = {0: "人", 1: "地名", 2: "O"}
     options = {"ignore_mismatched_sizes": True, "output_loading_info": True}
@@ -70,8 +70,8 @@ def test_labels_and_their_names(class_name, backend, tmp_path):
 
 
 def test_the_names_of_labels_come_back_as_they_were(class_name, backend, tmp_path):
-    """JSON has strings for keys and the configuration integers, with twelve labels too, where
-    "10" would stand before "2"."""
+    """JSON has strings for keys, the configuration integers; with twelve labels "10" would come
+    before "2"."""
     count = 2 if class_name == "NezhaForQuestionAnswering" else 12  # start and end
     names = {i: f"类{i}" for i in range(count)}
     model = perturbed(class_name, backend, id2label=names, num_labels=count)
@@ -87,7 +87,7 @@ def test_the_names_of_labels_come_back_as_they_were(class_name, backend, tmp_pat
 
 
 def test_a_configuration_in_place_of_the_stored_one(class_name, backend, tmp_path):
-    """A NezhaConfig, or a folder with one; values beside it change it once more."""
+    """A NezhaConfig, or a folder with one; further values change it."""
     model = perturbed(class_name, backend)
     model.save_pretrained(tmp_path / "model")
     config = model.resolve_config(configuration(hidden_act="tanh", max_relative_position=1))

@@ -58,7 +58,7 @@ def test_the_seed_is_the_whole_difference(class_name, backend):
 
 @pytest.mark.parametrize("class_name", CLASS_NAMES)
 def test_num_parameters(class_name, backend):
-    """Embeddings are those of words and of token types; a tied decoder is one of the first."""
+    """Words and token types; a tied decoder is the word embeddings."""
     for tied in (True, False):
         model = perturbed(class_name, backend, tie_word_embeddings=tied)
         layer = 4 * (D * D + D) + 2 * D * 10 + 10 + D + 4 * D
@@ -80,7 +80,7 @@ def test_num_parameters(class_name, backend):
 
 
 def test_labels_and_configuration_are_in_step():
-    """Negative control of the sizes above: they are what they are called."""
+    """Negative control: the sizes are what the configuration says."""
     config = configuration()
     assert (config.vocab_size, config.hidden_size, config.num_labels) == (V, D, LABELS)
     assert config.head_size == 4

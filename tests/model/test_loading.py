@@ -1,4 +1,4 @@
-"""Save and load: what is stored, what is missing, what has another shape, what the caller changes."""
+"""Save and load: stored tensors, missing tensors, other shapes, options."""
 
 import json
 import warnings
@@ -36,7 +36,7 @@ def load(class_name, folder, backend, **options):
 
 
 def rewrite(folder, change):
-    """Change the stored arrays, behind the model's back."""
+    """Change the arrays in the file."""
     from safetensors.numpy import load_file
 
     arrays = change(load_file(folder / "model.safetensors"))
@@ -91,7 +91,7 @@ def test_the_configuration_is_saved_with_it(class_name, backend, tmp_path):
 
 @pytest.mark.parametrize("class_name", HEADED)
 def test_a_bare_model_loads_into_one_with_a_head(class_name, backend, tmp_path):
-    """The body is the bare model's, the head is new and named."""
+    """The body is the bare model's; the head is new, and the warning names it."""
     bare = perturbed("NezhaModel", backend)
     bare.save_pretrained(tmp_path)
     with pytest.warns(
@@ -138,7 +138,7 @@ def test_one_with_a_head_loads_into_a_bare_model(class_name, backend, tmp_path):
 
 
 def test_there_and_back_again(class_name, backend, tmp_path):
-    """Over the bare model's folder and its names without a prefix."""
+    """By the folder of a bare model, whose names have no prefix."""
     model = perturbed(class_name, backend)
     model.save_pretrained(tmp_path / "whole")
     options = {"output_loading_info": True, "add_pooling_layer": class_name in WITH_POOLER}
@@ -184,8 +184,8 @@ def test_what_is_missing_is_initialised_and_the_rest_is_read(class_name, backend
     _, info = load(class_name, tmp_path, backend, output_loading_info=True)
     assert info == (tuple(lost), ())
     before, arrays = parameters_of(model), parameters_of(loaded)
-    kept = [name for name in arrays if name not in lost]
-    assert_equal({n: arrays[n] for n in kept}, {n: before[n] for n in kept})
+    stored = [name for name in arrays if name not in lost]
+    assert_equal({n: arrays[n] for n in stored}, {n: before[n] for n in stored})
     for name in lost:
         array = arrays[name]
         if array.ndim == 1:
@@ -249,7 +249,7 @@ def test_another_vocabulary_does_not_fit(class_name, backend, tmp_path):
 
 
 def test_shapes_that_fit_are_ignored_by_nobody(class_name, backend, tmp_path):
-    """Negative control: the option alone changes and warns of nothing."""
+    """Negative control: the option alone changes nothing and gives no warning."""
     model = perturbed(class_name, backend)
     model.save_pretrained(tmp_path)
     loaded = load(class_name, tmp_path, backend, ignore_mismatched_sizes=True)
@@ -257,7 +257,7 @@ def test_shapes_that_fit_are_ignored_by_nobody(class_name, backend, tmp_path):
 
 
 def test_a_warning_is_all_that_a_difference_costs(backend, tmp_path):
-    """Negative control of the tests of warnings: made an error, it stops the loading."""
+    """Negative control of the tests of warnings: as an error, the warning stops the loading."""
     perturbed("NezhaForMaskedLM", backend).save_pretrained(tmp_path)
     text = r"NezhaModel: missing, .*: pooler.*; left over: cls"
     with warnings.catch_warnings():

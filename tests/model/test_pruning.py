@@ -1,4 +1,4 @@
-"""Pruning heads is masking them for good: by a call, by the configuration, after save and load."""
+"""Pruning heads is masking them permanently: by a call, by the configuration, after save and load."""
 
 import json
 
@@ -37,7 +37,7 @@ def mask_of(pruned, layers=2):
 
 
 def cut(name, array, pruned):
-    """Of a parameter or its gradient, what belongs to the heads that are kept."""
+    """The entries of a parameter or its gradient for the heads that are left."""
     if ".attention." not in name or "LayerNorm" in name or name.endswith("dense.bias"):
         return array
     layer = int(name.split("encoder.layer.")[1].split(".")[0])
@@ -46,7 +46,7 @@ def cut(name, array, pruned):
 
 
 def cut_all(arrays, pruned):
-    """The same for everything that a run gives: gradients, and attention weights."""
+    """The same for all results of a run, gradients and attention weights included."""
     found = {}
     for name, array in arrays.items():
         if name.startswith("attentions."):
@@ -57,8 +57,8 @@ def cut_all(arrays, pruned):
 
 
 def masked_run(model, inputs, pruned):
-    """Fields and gradients of the whole model under a mask, as the pruned one should give them;
-    and the upstream gradients for it."""
+    """The fields and gradients that the pruned model should give, by the whole model with a mask; and
+    the upstream gradients for the pruned model."""
     out = recorded(model, inputs, head_mask=mask_of(pruned))
     upstream = random_upstream(out)
     expected = cut_all(fields(out) | backward(model, out, upstream), pruned)
@@ -77,7 +77,7 @@ def class_name(request):
 
 
 def test_pruning_is_masking(class_name, backend):
-    """Fields, and the gradients of what is left."""
+    """Fields, and the gradients of the heads that are left."""
     model, inputs = perturbed(class_name, backend), inputs_and_labels_of(class_name)
     expected, upstream = masked_run(model, inputs, PRUNED)
     model.prune_heads(PRUNED)
@@ -85,7 +85,7 @@ def test_pruning_is_masking(class_name, backend):
 
 
 def test_other_heads_pruned_would_show(class_name, backend):
-    """Negative control of the one above."""
+    """Negative control of the test above."""
     model, inputs = perturbed(class_name, backend), inputs_of(class_name)
     expected = forward(model, inputs | {"head_mask": mask_of({0: [1]})})
     model.prune_heads({0: [2]})
@@ -126,7 +126,7 @@ def saved_and_loaded(model, folder, backend):
 
 @pytest.mark.parametrize("saving", [False, True])
 def test_numbers_stay_those_of_before_any_pruning(class_name, saving, backend, tmp_path):
-    """Overlapping heads, a layer counted from the end, and each time over save and load."""
+    """Overlapping heads, a layer counted from the end, saved and loaded each time."""
     model, inputs, pruned = perturbed(class_name, backend), inputs_of(class_name), {}
     whole = perturbed(class_name, backend)
     for i, step in enumerate(STEPS):
@@ -159,7 +159,7 @@ def test_a_pruned_model_is_saved_as_it_is(class_name, backend, tmp_path):
 
 
 def test_the_configuration_prunes_at_construction(class_name, backend, tmp_path):
-    """Keys of JSON are strings; a layer may be counted from the end there too."""
+    """JSON's keys are strings; a layer may be counted from the end there too."""
     model = perturbed(class_name, backend)
     model.prune_heads(PRUNED)
     for heads in (PRUNED, {"0": [1], "1": [2, 0]}, {-2: (1,), -1: {0, 2}}):
@@ -179,7 +179,7 @@ def test_the_configuration_prunes_at_construction(class_name, backend, tmp_path)
 
 
 def test_from_pretrained_does_not_cut_what_is_stored_whole(class_name, backend, tmp_path):
-    """Which rows are which head's is the model's business, so it is done after loading."""
+    """Files hold the unpruned heads only; the configuration of the folder says which."""
     perturbed(class_name, backend).save_pretrained(tmp_path)
     with pytest.raises(
         FileError, match=r"attention\.self\.query\.weight: expected shape \(8, 12\)"
@@ -203,7 +203,7 @@ def test_gradients_of_before_are_forgotten(class_name, backend):
 
 
 def test_an_output_of_before_has_no_way_back(class_name, backend):
-    """Its gradients would have the shapes of heads that are gone."""
+    """Its gradients would have the shapes of the pruned heads."""
     model, inputs = perturbed(class_name, backend), inputs_and_labels_of(class_name)
     out = model(**inputs, record=True)
     model.prune_heads(PRUNED)
@@ -270,7 +270,7 @@ def test_heads_of_any_kind_of_sequence(backend):
 
 
 def test_cross_attention_keeps_its_heads(backend):
-    """As in Transformers: a pruned layer's own attention has fewer heads, its other one all."""
+    """As in Transformers, only self-attention is pruned."""
     model = perturbed("NezhaModel", backend, is_decoder=True, add_cross_attention=True)
     before = parameters_of(model)
     model.prune_heads({0: [1]})

@@ -37,7 +37,7 @@ def model_of(case, backend, **changes):
 
 
 def sized(model):
-    """The parameters that have a row for each word."""
+    """The parameters with a row for each token of the vocabulary."""
     names = {f"{body_prefix(model)}embeddings.word_embeddings.weight", DECODER, BIAS}
     return [name for name in model.state_dict() if name in names]
 
@@ -95,7 +95,7 @@ def test_new_rows_come_from_the_seed(case, backend):
 
 
 def test_more_words_change_nothing_for_the_old_ones(case, backend):
-    """Fields and gradients; where there are logits over words, those of the old ones."""
+    """Fields and gradients; of logits over the vocabulary, those of the old words."""
     class_name, _ = case
     model, inputs = model_of(case, backend), inputs_of(class_name)
     out = model(**inputs, record=True)

@@ -1,5 +1,5 @@
-"""The way back through the four heads: the complex step over every entry, upstream gradients of any
-field. (The mistakes that the former must find are in test_fine_tuning_mistakes.py.)"""
+"""Backward passes of the four heads: the complex step over every entry, upstream gradients of any
+field. (The mistakes that it must find are in test_head_mistakes.py.)"""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from tests.support.tiny_heads import ANSWER, CHOICE, HEADS, SEQUENCE, TOKENS, Ti
 
 @pytest.mark.parametrize("name", HEADS)
 def test_every_entry_of_every_parameter(name, backend):
-    """On a device, where every pass is slow, three entries of each."""
+    """On a device, where each pass is slow, three entries of each parameter."""
     head = HEADS[name]
     model, inputs = head.model(backend), head.inputs()
     entries = None if backend == "numpy" else 3
@@ -25,7 +25,7 @@ def test_every_entry_of_every_parameter(name, backend):
         assert report.checked == model.num_parameters() + embeds
 
 
-# softmax ignores what it adds to all keys, to all choices, to all places at once
+# softmax ignores a shift of all keys, of all choices, of all positions
 SHIFTS = {
     CHOICE: ("key.bias", "classifier.bias"),
     ANSWER: ("key.bias", "qa_outputs.bias", "layer.0.output.LayerNorm.bias"),
@@ -34,7 +34,7 @@ SHIFTS = {
 
 @pytest.mark.parametrize("name", HEADS)
 def test_no_gradient_is_0_for_want_of_a_path(name, backend):
-    """Negative control of the cases: where all gradients were 0, the check would prove nothing."""
+    """Negative control: if all gradients were 0, the check would prove nothing."""
     head = HEADS[name]
     model = head.model(backend)
     model(**head.inputs()).backward()
@@ -78,7 +78,7 @@ ASKING = {
 
 
 def every_field(out, rng, *, loss=True):
-    """A random gradient of each field."""
+    """A random upstream gradient for each field."""
     return {
         name: tuple(rng.standard_normal(a.shape) for a in value)
         if isinstance(value, tuple)
@@ -134,7 +134,7 @@ def test_upstream_gradients(kind, fields, backend):
 
 @pytest.mark.parametrize("kind", FIELDS)
 def test_the_loss_is_a_field_like_the_others(kind, backend):
-    """``backward()`` is ``backward(loss=1)``, gradients add up, and a shape is looked at."""
+    """``backward()`` is ``backward(loss=1)``, gradients add up, and shapes are checked."""
     head = ASKING[kind]
     model, inputs = head.model(backend), head.inputs()
 

@@ -1,4 +1,4 @@
-"""Backward from any upstream gradients, and what it refuses."""
+"""The backward pass from any upstream gradients, and its errors."""
 
 import numpy as np
 import pytest
@@ -95,7 +95,7 @@ def test_none_in_a_sequence_asks_for_nothing(backend):
         out.backward(hidden_states=sequence)
         found.append(host_gradients(model))
     assert_close(*found, 0.0)
-    # the layer above heard nothing, the one below did
+    # the layer above gets no gradient, the one below does
     above, below = (
         [np.abs(d).max() for n, d in found[0].items() if f"layer.{i}." in n] for i in (1, 0)
     )

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("plain_ops")
 
 
 def naive_attention(query, key, value, R, mask, head_mask, factor):
-    """One query of one head of one example at a time; returns contexts and weights."""
+    """One query of one head of one example at a time; returns context and weights."""
     B, N, Lq, d = query.shape
     Lk = key.shape[2]
     context, weights = np.zeros((B, N, Lq, d)), np.zeros((B, N, Lq, Lk))
@@ -43,7 +43,7 @@ def test_attention_against_plain_loops(backend, data):
     c = case.constants
     shape = (*query.shape[:3], key.shape[2])
     rate = c["dropout_rate"]
-    kept = np.random.default_rng(case.seed).random(shape, dtype=np.float32) >= rate
+    retained = np.random.default_rng(case.seed).random(shape, dtype=np.float32) >= rate
     context, weights = naive_attention(
         query,
         key,
@@ -51,7 +51,7 @@ def test_attention_against_plain_loops(backend, data):
         relation(c["table"], shape[2], shape[3], c["offset"]),
         np.broadcast_to(c.get("mask", 0.0), shape),
         np.broadcast_to(c.get("head_mask", 1.0), shape),
-        kept / (1.0 - rate),
+        retained / (1.0 - rate),
     )
     y, cache = case.on(xp).run()
     assert_close(y, context, 1e-12)
@@ -94,7 +94,7 @@ def test_the_cached_scores_are_those_before_the_mask(xp):
 
 
 def test_gradients_of_the_weights_from_above_join_in(xp):
-    """⟨dcontext, context⟩ + ⟨dweights, weights⟩, by differences of the second term."""
+    """The gradient of ⟨dcontext, context⟩ + ⟨dweights, weights⟩; the second term by the complex step."""
     case = typical_case("attention").on(xp)
     y, cache = case.run()
     zero, dweights = xp.zeros_like(y), upstream(cache.weights, seed=3)

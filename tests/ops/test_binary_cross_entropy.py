@@ -27,12 +27,12 @@ def test_binary_cross_entropy(backend, data):
     """The definition, with the logarithms of both probabilities."""
     case = draw_case(data.draw, "binary_cross_entropy")
     logits, targets = case.variables["logits"], case.constants["targets"]
-    surprises = [
+    nlls = [
         -t * math.log(sigmoid(z)) - (1.0 - t) * math.log(sigmoid(-z))
         for z, t in zip(logits.flat, targets.flat, strict=True)
     ]
     loss, cache = case.on(get_backend(backend)).run()
-    assert_close(loss, sum(surprises) / max(1, len(surprises)))
+    assert_close(loss, sum(nlls) / max(1, len(nlls)))
     dlogits = np.zeros_like(logits)
     for place in np.ndindex(logits.shape):
         dlogits[place] = (sigmoid(logits[place]) - targets[place]) / logits.size
@@ -65,16 +65,16 @@ def test_extreme_logits_neither_overflow_nor_become_nan(dtype, xp):
 
 
 def test_the_definition_fails_at_extreme_logits():
-    """Negative control of the one above: the formula as it stands in the docstring is not usable."""
+    """Negative control of the test above: the formula in the docstring overflows."""
     with pytest.raises((OverflowError, ValueError)):
         math.log(sigmoid(-1000.0))
 
 
 def test_a_target_between_0_and_1_is_met_by_its_own_probability(xp):
-    """There the slope is 0, but not the loss: it is the target's own uncertainty."""
+    """There the slope is 0, but the loss is the entropy of the target."""
     targets = np.asarray([[0.25, 0.5, 0.9]])
     logits = xp.asarray(np.log(targets / (1.0 - targets)))
     loss, cache = binary_cross_entropy(logits, xp.asarray(targets))
-    uncertainty = -targets * np.log(targets) - (1.0 - targets) * np.log(1.0 - targets)
-    assert_close(loss, uncertainty.mean())
+    entropy = -targets * np.log(targets) - (1.0 - targets) * np.log(1.0 - targets)
+    assert_close(loss, entropy.mean())
     assert_close(binary_cross_entropy_backward(1.0, cache), np.zeros((1, 3)), 1e-15)

@@ -21,13 +21,13 @@ def test_cross_entropy(backend, data):
     case = draw_case(data.draw, "cross_entropy")
     logits, labels = case.variables["logits"], case.constants["labels"]
     count = case.constants["count"] or max(1, (labels != IGNORED).sum())
-    surprises = [
+    nlls = [
         math.log(sum(math.exp(z) for z in row)) - row[label]
         for row, label in zip(logits, labels, strict=True)
         if label != IGNORED
     ]
     loss, cache = case.on(get_backend(backend)).run()
-    assert_close(loss, sum(surprises) / count)
+    assert_close(loss, sum(nlls) / count)
     dlogits = np.zeros_like(logits)
     for t, (row, label) in enumerate(zip(logits, labels, strict=True)):
         for v in range(len(row)) if label != IGNORED else ():
@@ -60,7 +60,7 @@ def test_nothing_labelled_is_loss_0_and_no_gradient(rows, xp):
 
 
 def test_ignored_rows_take_no_part(xp):
-    """Not even when they hold NaN: they are left out before anything is computed or gathered."""
+    """Even when they hold NaN: they are dropped before anything is computed or gathered."""
     logits, labels = np.random.default_rng(0).standard_normal((4, 3)), np.array([2, -100, 0, -100])
     expected, _ = cross_entropy(xp.asarray(logits[[0, 2]]), xp.asarray(labels[[0, 2]]))
     logits[[1, 3]] = np.nan
@@ -77,8 +77,8 @@ def test_minus_100_never_reaches_a_gather(xp):
     _, cache = cross_entropy(logits, labels)
     assert to_host(cache.labels).tolist() == [5, 7]
     assert to_host(cross_entropy_backward(1.0, cache))[1].tolist() == [0.0] * 100
-    rows, kept = labelled_rows(labels)
-    assert (to_host(rows).tolist(), to_host(kept).tolist()) == ([0, 2], [5, 7])
+    rows, values = labelled_rows(labels)
+    assert (to_host(rows).tolist(), to_host(values).tolist()) == ([0, 2], [5, 7])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -90,7 +90,7 @@ def test_huge_logits_do_not_overflow(dtype, xp):
 
 
 def test_the_loss_of_many_rows_is_summed_in_float64(xp):
-    """In float32, 2^18 equal terms would be exact only by luck."""
+    """A float32 sum of 2^18 equal terms is not exact."""
     logits = xp.zeros((1 << 18, 3), dtype="float32")
     loss, _ = cross_entropy(logits, xp.zeros((1 << 18,), dtype="int64"))
     assert loss.dtype == "float32"

@@ -46,5 +46,5 @@ def test_dropout_is_the_identity_without_rate_or_generator(rate, drawing, xp):
     assert y is x
     dy = upstream(y)
     assert (to_host(dropout_backward(dy, cache)) == to_host(dy)).all()
-    if drawing:  # and a rate of 0 leaves the generator where it was
+    if drawing:  # and a rate of 0 draws nothing
         assert rng.random() == np.random.default_rng(0).random()

@@ -53,7 +53,7 @@ def test_dtype_in_is_dtype_out(op, dtype, backend):
     assert y.dtype == dtype
     assert {str(d.dtype) for d in gradients} == {dtype}
     floats = {str(array.dtype) for array in leaves(cache) if array.dtype.kind in "fc"}
-    # with complex numbers, what does not depend on them (table, mask, dropout) stays real
+    # with complex numbers, constants (table, mask, dropout) stay real
     assert floats <= ({dtype, "float64"} if dtype == "complex128" else {dtype})
 
 
@@ -61,7 +61,7 @@ def test_dtype_in_is_dtype_out(op, dtype, backend):
 @settings(max_examples=25)
 @given(data=st.data())
 def test_a_gradient_has_the_shape_of_what_it_is_the_gradient_of(op, backend, data):
-    """Any sizes: empty batches, one query, no relative positions but 0, offsets beyond the keys."""
+    """Any sizes: empty batches, one query, K = 0, offsets beyond the keys."""
     case = draw_case(data.draw, op).on(get_backend(backend), "float32")
     y, cache, gradients = both_ways(case)
     assert [d.shape for d in gradients] == [value.shape for value in case.values]
@@ -81,17 +81,17 @@ def test_empty_batches(op, backend):
         assert (to_host(d) == 0).all()
 
 
-# --- nothing is mutated, nothing remembered -------------------------------------------------------
+# --- nothing is mutated, there is no state  -------------------------------------------------------
 
 
 def test_inputs_upstream_gradient_and_cache_are_not_mutated(case):
     y, cache = case.run()
     dy = upstream(y)
-    things = (case.values, list(case.constants.values()), y, dy, cache)
-    before = [to_host(array).copy() for array in leaves(things)]
+    arrays = (case.values, list(case.constants.values()), y, dy, cache)
+    before = [to_host(array).copy() for array in leaves(arrays)]
     BACKWARDS[case.op](dy, cache)
     case.run()
-    assert_leaves_close(before, things)
+    assert_leaves_close(before, arrays)
 
 
 def test_backward_may_be_called_twice(case):
@@ -99,10 +99,10 @@ def test_backward_may_be_called_twice(case):
     dy = upstream(y)
     first = BACKWARDS[case.op](dy, cache)
     assert_leaves_close(first, BACKWARDS[case.op](dy, cache))
-    # and what was handed out does not change any more
-    kept = [to_host(d).copy() for d in as_tuple(first)]
+    # and arrays that were returned do not change
+    copies = [to_host(d).copy() for d in as_tuple(first)]
     BACKWARDS[case.op](upstream(y, seed=1), cache)
-    assert_leaves_close(kept, first)
+    assert_leaves_close(copies, first)
 
 
 def test_backward_is_linear(case):

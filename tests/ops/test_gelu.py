@@ -29,7 +29,7 @@ def test_normal_cdf_far_out(xp):
 
 
 def test_normal_cdf_keeps_its_leading_digits_in_the_lower_tail(xp):
-    """Not 1 − Φ(−x), which would be 0 from −8.3 on."""
+    """Not 1 − Φ(−x), which rounds to 0 below −8.3."""
     x = np.arange(-37.0, -1.0, 0.25)
     expected = np.array([0.5 * math.erfc(-value / math.sqrt(2.0)) for value in x])
     found = to_host(normal_cdf(xp.asarray(x)))

@@ -32,7 +32,7 @@ def test_dtype_in_is_dtype_out(dtype, pair, xp):
 
 @pytest.mark.parametrize("value", [3.0, -3.0])
 def test_many_float32_terms_are_summed_in_float64(value, pair, xp):
-    """A float32 sum of 2^18 equal terms ends up beside their number times one of them."""
+    """A float32 sum of 2^18 equal terms is not their number times one of them."""
     forward, _ = pair
     rows = 1 << 18
     one = [xp.full((1, 1), value, dtype="float32"), xp.full((1, 1), 0.9, dtype="float32")]
@@ -41,7 +41,7 @@ def test_many_float32_terms_are_summed_in_float64(value, pair, xp):
 
 
 def test_a_sum_in_float32_is_not_exact():
-    """Negative control: 0.1 is no binary fraction, and in one long sum its error adds up."""
+    """Negative control: 0.1 is rounded, and in a long sum the rounding errors add up."""
     terms = np.full(1 << 18, 0.1, dtype="float32")
     total = np.float32(0.0)
     for part in terms.reshape(-1, 64):

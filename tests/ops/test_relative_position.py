@@ -84,14 +84,14 @@ def check_value_term(Lq, Lk, K, offset, xp, lead=(2,), d=4):
 @given(Lq=st.integers(1, 9), Lk=st.integers(1, 9), K=st.integers(0, 10), offset=st.integers(0, 30))
 @example(Lq=1, Lk=1, K=0, offset=0)  # no distance but 0
 @example(Lq=5, Lk=5, K=0, offset=0)  # everything is clipped to one row
-@example(Lq=7, Lk=7, K=6, offset=0)  # the last distance just needs no clipping
+@example(Lq=7, Lk=7, K=6, offset=0)  # the largest distance is K
 @example(Lq=7, Lk=7, K=5, offset=0)
-@example(Lq=4, Lk=4, K=50, offset=0)  # nothing is clipped, most rows are unused
+@example(Lq=4, Lk=4, K=50, offset=0)  # nothing is clipped, and most rows are unused
 @example(Lq=1, Lk=9, K=2, offset=8)  # decoding: one new query, the last
 @example(Lq=2, Lk=9, K=3, offset=7)
 @example(Lq=9, Lk=2, K=3, offset=0)
 @example(Lq=3, Lk=4, K=2, offset=3)  # no key lies after any query
-@example(Lq=3, Lk=4, K=2, offset=1000)  # all keys are further than K before every query
+@example(Lq=3, Lk=4, K=2, offset=1000)  # all keys are more than K before every query
 @pytest.mark.parametrize("check", [check_key_term, check_value_term])
 def test_against_the_full_array(check, backend, Lq, Lk, K, offset):
     check(Lq, Lk, K, offset, get_backend(backend))
@@ -120,7 +120,7 @@ def test_a_flipped_distance_is_seen(xp):
 
 
 def test_shifting_queries_and_keys_together_changes_nothing(xp):
-    """Only the distance counts: query 3 … of all is what a query of offset 3 is."""
+    """Only the distance counts: query 3 of all is the first query of offset 3."""
     rng = np.random.default_rng(0)
     query, table = xp.asarray(rng.standard_normal((7, 4))), xp.asarray(rng.standard_normal((5, 4)))
     every, _ = relative_key(query, table, 9)

@@ -45,5 +45,5 @@ def test_a_common_shift_changes_nothing_and_has_no_gradient(xp):
     probs, cache = softmax(scores)
     dscores = softmax_backward(upstream(probs), cache)
     assert np.abs(to_host(dscores).sum(axis=-1)).max() <= 1e-15
-    # which is why a gradient of ones shows nothing
+    # so an upstream gradient of ones would test nothing
     assert np.abs(to_host(softmax_backward(xp.ones_like(probs), cache))).max() <= 1e-15

@@ -1,4 +1,4 @@
-"""Negative controls: with a mistake built in, the property that is there to find it must fail."""
+"""Negative controls: each mistake must make the properties fail that should find it."""
 
 import numpy as np
 import pytest
@@ -117,13 +117,13 @@ def a_table_of_zeros(monkeypatch):
     of_relative.test_before_attention_no_token_knows_its_place,
     of_outputs.test_hidden_states_run_from_the_embeddings_to_the_last_one,
 )
-def an_embedding_of_the_absolute_place(monkeypatch):
-    def place(result, *_):
+def an_embedding_of_the_absolute_position(monkeypatch):
+    def scaled_by_position(result, *_):
         y, cache = result
         ramp = to_backend(np.arange(1.0, y.shape[1] + 1.0), namespace(y))
         return y * ramp[:, None], cache
 
-    changed_result(monkeypatch, body, "embeddings", place)
+    changed_result(monkeypatch, body, "embeddings", scaled_by_position)
 
 
 @must_fail(
@@ -188,9 +188,9 @@ def a_decoder_that_forgets_its_gradient(monkeypatch):
     original = heads.vocabulary_matrix
 
     def wrong(tree):
-        found = original(tree)  # in a tree of gradients, there is none yet
+        matrix = original(tree)  # None at first, in a tree of gradients
         tied = "decoder" not in tree.cls.predictions
-        return type(tree)(weight=None) if tied and found.weight is None else found
+        return type(tree)(weight=None) if tied and matrix.weight is None else matrix
 
     monkeypatch.setattr(heads, "vocabulary_matrix", wrong)
 
@@ -218,7 +218,7 @@ def a_loss_gradient_without_its_mean(monkeypatch):
 
 
 @must_fail(of_losses.test_logits_read_late_are_those_of_the_forward_pass)
-def logits_of_the_parameters_of_the_day(monkeypatch):
+def logits_of_the_current_parameters(monkeypatch):
     models = []
 
     def late(result, p, config, hidden, *_):
@@ -269,7 +269,7 @@ def dropout_from_the_clock(monkeypatch):
 
 
 @must_fail(of_parameters.test_saving_and_loading_is_the_identity)
-def a_file_of_the_memory_as_it_lies(monkeypatch):
+def a_file_of_the_memory_in_its_layout(monkeypatch):
     monkeypatch.setattr(safetensors_file, "in_plain_order", lambda array: array)
 
 
@@ -287,7 +287,7 @@ def identify(value):
 
 @pytest.mark.parametrize(("mistake", "test"), MISTAKES, ids=identify)
 def test_a_mistake_is_seen(mistake, test, backend, monkeypatch):
-    if backend != "numpy" and mistake is a_file_of_the_memory_as_it_lies:
-        pytest.skip("what comes from the device to the host lies in the plain order")
+    if backend != "numpy" and mistake is a_file_of_the_memory_in_its_layout:
+        pytest.skip("arrays copied from the device are in plain order")
     mistake(monkeypatch)
     assert fails(test, backend, examples=20)

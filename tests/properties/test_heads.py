@@ -26,7 +26,7 @@ def without_attentions(found):
 
 
 def columns_scaled(model, factors):
-    """A copy of the weights in which what comes from each head is multiplied by its factor."""
+    """A copy of the parameters that multiplies each head's output by its factor."""
     d = model.config.head_size
     arrays = {name: array.copy() for name, array in on_host(model.state_dict()).items()}
     for i, of_layer in enumerate(factors):
@@ -35,15 +35,15 @@ def columns_scaled(model, factors):
 
 
 def check_head_mask(case, backend, factors):
-    """The same as columns of the output projection multiplied by the factors; and by the chain
-    rule those columns' gradient is the other's, multiplied by them too."""
+    """The outputs are those of an output projection whose columns are multiplied by the factors; by the
+    chain rule, the gradient of those columns is multiplied by them too."""
     model, inputs = case.model(NezhaModel, backend), case.inputs()
     plain = forward(model, inputs)
     out = recorded(model, inputs | {"head_mask": factors})
     upstream = random_upstream(out, case.rng("upstream"))
     del upstream["attentions"]
     masked = fields(out) | backward(model, out, upstream)
-    # in later layers the probabilities themselves are others
+    # in later layers the probabilities differ
     first = np.broadcast_to(factors[0][:, None, None], plain["attentions.0"].shape)
     assert_close(masked["attentions.0"], plain["attentions.0"] * first)
     model.load_state_dict(columns_scaled(model, factors))

@@ -1,4 +1,4 @@
-"""Batches, lengths, and the many forms in which the same inputs can come."""
+"""Batches, lengths, and the many forms in which the same inputs can be passed."""
 
 import copy
 import warnings
@@ -152,7 +152,7 @@ def test_changing_an_input_after_the_call_does_not_change_the_gradients(case, ba
     model = case.model(NezhaForPreTraining, backend)
     inputs = complete(case)
     expected = run(model, inputs)
-    # arrays of the backend itself would be taken over without a copy, if any were
+    # arrays of the backend, which could be used without a copy
     given = {name: model.xp.asarray(array) for name, array in inputs.items()}
     out = recorded(model, given)
     for array in given.values():
@@ -211,8 +211,8 @@ def test_no_token_types_are_types_of_zero(case, backend):
 
 @holds_for(cases())
 def test_embeddings_may_come_in_place_of_ids(case, backend):
-    """The rows that the ids would have read: the same outputs, and the gradient of each row is
-    the sum of those of the places where it was read (of the pad row, none)."""
+    """The rows that the ids read give the same outputs. The gradient of each row is the sum over the
+    positions where it was read, and 0 for the padding row."""
     model, inputs = case.model(case.pick("class", CLASSES), backend), case.inputs()
     by_ids, upstream = run_randomly(model, inputs, case.rng("upstream"))
     ids = inputs.pop("input_ids")
@@ -227,5 +227,5 @@ def test_embeddings_may_come_in_place_of_ids(case, backend):
     np.add.at(rows, ids, returned)
     if case.config.pad_token_id is not None:
         rows[case.config.pad_token_id] = 0.0
-    by_embeds[words] = by_embeds[words] + rows  # what came through a tied decoder is there already
+    by_embeds[words] = by_embeds[words] + rows  # the part from a tied decoder is included already
     assert_close(gradients_of(by_embeds), gradients_of(by_ids))

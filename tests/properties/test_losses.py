@@ -1,4 +1,4 @@
-"""What the labels ask for, what they leave out, and the gradients that follow."""
+"""Labelled and ignored entries, their loss, and the gradients of that loss."""
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def test_the_loss_is_that_computed_by_hand_from_the_logits(case, backend):
 
 @holds_for(cases())
 def test_the_gradient_of_the_loss_is_that_of_all_logits_by_hand(case, backend):
-    """The labelled rows alone go through the vocabulary for the loss, all of them here."""
+    """For the loss, only labelled rows are multiplied with the vocabulary; here all are."""
     kind, model, inputs, labels = set_up(case, backend)
     out = recorded(model, inputs | labels)
     from_loss = backward(model, out)
@@ -152,7 +152,7 @@ def test_reading_the_logits_changes_no_gradient(case, backend):
 
 @holds_for(cases())
 def test_logits_read_late_are_those_of_the_forward_pass(case, backend):
-    """As after a step of an optimizer: the parameters are others, the output is not."""
+    """As after a step of an optimizer, which changes the parameters but not the output."""
     kind, model, inputs, labels = set_up(case, backend)
     names = LOGITS[kind].values()
     before, out = model(**inputs, **labels), model(**inputs, **labels)
@@ -213,8 +213,8 @@ def test_a_tied_gradient_is_the_sum_of_the_two_untied_ones(case, backend):
 
 @holds_for(cases(tie_word_embeddings=False))
 def test_gradients_that_are_0_in_theory(case, backend):
-    """Key biases (softmax ignores a shift), the sum over the vocabulary, rows that nobody read
-    and the pad row: the last two exactly."""
+    """Key biases (softmax ignores a shift), the sum over the vocabulary, rows that no id read
+    and the padding row; the last two exactly."""
     _, model, inputs, labels = set_up(case, backend, NezhaForPreTraining)
     found = run(model, inputs | labels)
     for i in range(case.config.num_hidden_layers):

@@ -15,16 +15,16 @@ FLAT = ("right", "left", "holes")
 
 
 def dtype_of(case):
-    """The lowest number of float32 is another one, but has to do the same."""
+    """float32 has another lowest number, with the same effect."""
     return case.pick("dtype", ("float32", "float64"))
 
 
 def widened(inputs, case, before, after):
-    """The inputs with masked tokens put before and after them."""
+    """The inputs with masked tokens added before and after them."""
     rng, L = case.rng("padding"), case.L
     mask = inputs.get("attention_mask", np.ones((case.B, L), dtype=np.int64))
     square = mask.ndim == 3
-    if square:  # the new tokens may look wherever they like
+    if square:  # as queries, the new tokens may see any key
         rows = ((0, 0), (before, after), (0, 0))
         mask = np.pad(mask, rows, constant_values=1)
     keys = ((0, 0),) * (mask.ndim - 1) + ((before, after),)
@@ -42,7 +42,7 @@ def widened(inputs, case, before, after):
 
 
 def narrowed(found, case, before):
-    """The part of each output that belongs to the tokens that were there before the padding."""
+    """The entries of each output for the tokens without the padding."""
     real = slice(before, before + case.L)
     cut = {}
     for name, array in found.items():
@@ -56,8 +56,8 @@ def narrowed(found, case, before):
 
 
 def padded_upstream(upstream, case, before, after):
-    """Asks the same of the real tokens, nothing of the masked ones as queries, and of the
-    attention that real tokens pay to masked ones anything: it can't change."""
+    """The same upstream gradient for the real tokens, 0 for masked queries, and random numbers for the
+    attention of real tokens to masked keys, which cannot change."""
     rng = case.rng("keys")
 
     def pad(name, array):
@@ -75,7 +75,7 @@ def padded_upstream(upstream, case, before, after):
 
 
 def check_padding(case, backend, before, after):
-    """The prefix moves the first token, which the pooler reads: then there is no pooler."""
+    """With a prefix there is no pooler, since that reads the first token."""
     model = case.model(NezhaModel, backend, add_pooling_layer=before == 0)
     inputs = case.inputs()
     alone, upstream = run_randomly(model, inputs, case.rng("upstream"))
@@ -115,7 +115,7 @@ def test_the_ids_under_the_mask_do_not_matter(case, backend):
     labels = np.where(seen, case.labels(NezhaForMaskedLM)["labels"], -100)
     first = run(model, inputs | {"labels": labels})
     second = run(model, others_under_the_mask(inputs, case) | {"labels": labels})
-    # every query is asked: the hidden ones may differ, they see themselves through the residual
+    # masked queries may differ: their own input reaches them through the residual
     for found in (first, second):
         for name, array in found.items():
             if name == "logits" or name.startswith("hidden_states"):
@@ -138,7 +138,7 @@ def test_a_masked_key_gets_exactly_no_attention(case, backend):
 
 @holds_for(cases(masks=HIDING, head_masks=("none",)))
 def test_a_visible_key_gets_some_attention(case, backend):
-    """The other direction: the mask hides no more than it says."""
+    """The converse: a key that is not masked is seen."""
     inputs = case.inputs()
     found = forward(case.model(NezhaModel, backend), inputs)
     mask = inputs["attention_mask"]

@@ -31,7 +31,7 @@ def kind_of(case):
 
 
 def documented(kind, case, labels, pooler, hidden_states, attentions):
-    """Names, order and shapes of the fields, from the documentation."""
+    """Names, order and shapes of the fields, by the documentation."""
     config, B, L = case.config, case.B, case.L
     D, N, V = config.hidden_size, config.num_attention_heads, config.vocab_size
     shapes = {"loss": ()} if labels else {}
@@ -53,7 +53,7 @@ def documented(kind, case, labels, pooler, hidden_states, attentions):
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
 @given(case=cases(), flags=FLAGS, defaults=st.tuples(st.booleans(), st.booleans()), data=st.data())
 def test_names_order_and_shapes_are_the_documented_ones(kind, case, flags, defaults, data, backend):
-    """For every combination of flags; a flag of None is the configuration's."""
+    """For every combination of flags; None stands for the configuration's flag."""
     case = case.with_config(output_attentions=defaults[0], output_hidden_states=defaults[1])
     options, pooler = {}, True
     if kind is NezhaModel:
@@ -93,7 +93,7 @@ def test_the_tuple_has_the_fields_in_order(case, backend):
 
 
 def flat(values):
-    """The arrays of a tuple in which some fields are tuples themselves."""
+    """The arrays of a nested tuple."""
     found = {}
     for i, value in enumerate(values):
         if isinstance(value, tuple):
@@ -200,12 +200,12 @@ def test_the_model_without_head_is_the_body_of_those_with_one(case, backend):
     body = NezhaModel(case.config, dtype="float64", backend=backend, add_pooling_layer=pooler)
     assert body.load_state_dict(headed.state_dict(), strict=False).missing == ()
     found, expected = forward(body, inputs), forward(headed, inputs)
-    common = [name for name in found if "." in name]
-    assert_equal({n: found[n] for n in common}, {n: expected[n] for n in common})
+    indexed = [name for name in found if "." in name]
+    assert_equal({n: found[n] for n in indexed}, {n: expected[n] for n in indexed})
 
 
 def arrays_of(record):
-    """Every array in a record, however deep."""
+    """Every array in a record, at any depth."""
     if is_array(record):
         yield record
     elif isinstance(record, tuple):

@@ -29,7 +29,7 @@ def kind_of(case):
 
 
 def documented(kind, config):
-    """Names and shapes of the checkpoint, written down from the documentation."""
+    """Names and shapes of the checkpoint, by the documentation."""
     D, F, V = config.hidden_size, config.intermediate_size, config.vocab_size
     body = {
         "embeddings.word_embeddings.weight": (V, D),
@@ -105,7 +105,7 @@ COUNTS = {
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_the_base_model_has_as_many_parameters_as_published(name):
-    """From the shapes alone; nothing of that size is made."""
+    """Computed from the shapes, without allocating the arrays."""
     numbers, tensors, shapes, kind = COUNTS[name]
     assert sum(map(math.prod, shapes.values())) == numbers
     assert len(shapes) == tensors
@@ -137,7 +137,7 @@ def test_loading_copies_so_that_no_two_models_share_an_array(case, backend):
 
 
 def layouts(arrays, rng):
-    """The same values, each array in some memory layout that is not the plain one."""
+    """The same values, each array in another memory layout than the plain one."""
 
     def laid_out(a):
         wide = np.zeros((*a.shape[:-1], 2 * a.shape[-1]), dtype=a.dtype)
@@ -149,7 +149,7 @@ def layouts(arrays, rng):
 
 @holds_for(cases(layer_norm_eps=1e-5))
 def test_the_layout_of_the_parameters_does_not_matter(case, backend):
-    """But for rounding: a product may take its rows in another order."""
+    """Up to rounding: a matrix product may sum in another order."""
     kind = kind_of(case)
     model, inputs = case.model(kind, backend), case.inputs() | case.labels(kind)
     expected = run(model, inputs) if kind is not NezhaModel else forward(model, inputs)
@@ -168,14 +168,14 @@ def save_and_load(model, backend):
     cases(owner="somebody", use_relative_position=True, sizes=[1, 2], nested={"a": None}),
 )
 def test_saving_and_loading_is_the_identity(case, backend):
-    """Arrays bit by bit, in the dtype they had and from whatever layout; keys that are no fields
-    of the configuration; and so the outputs."""
+    """Arrays bit by bit, in their dtype, from any memory layout; unknown keys of the configuration;
+    and therefore the outputs."""
     kind, dtype = kind_of(case), case.pick("dtype", ("float32", "float64"))
     model, inputs = case.model(kind, backend, dtype), case.inputs() | case.labels(kind)
     odd = layouts(model.state_dict(), case.rng("layout"))
     model.load_state_dict(odd)
     assert_equal(on_host(model.state_dict()), on_host(odd))
-    model.parameters = unflatten(odd)  # loading laid its copies out anew
+    model.parameters = unflatten(odd)  # load_state_dict stores copies in plain layout
     loaded = save_and_load(model, backend)
     assert loaded.dtype == dtype
     assert_equal(on_host(loaded.state_dict()), on_host(model.state_dict()))

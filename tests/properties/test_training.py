@@ -1,4 +1,4 @@
-"""Seeds, dropout, dtypes: what is the same twice, and what must not be."""
+"""Seeds, dropout, dtypes: what repeats exactly, and what must differ."""
 
 import numpy as np
 
@@ -40,7 +40,7 @@ def test_a_seed_repeats_the_dropout_and_another_does_not(case, backend):
     model, inputs = case.model(NezhaModel, backend), case.inputs()
     first = forward(model.train(seed=case.seed), inputs)
     second = forward(model, inputs)
-    assert differs(first, second)  # each call draws on
+    assert differs(first, second)  # each call draws new factors
     assert_equal(forward(model.train(seed=case.seed), inputs), first)
     assert differs(forward(model.train(seed=case.seed + 1), inputs), first)
 
@@ -109,7 +109,7 @@ def test_fresh_parameters_are_normal_one_or_zero(case, backend):
 
 @holds_for(cases(layer_norm_eps=1e-5))
 def test_single_precision_is_close_to_double(case, backend):
-    """A bound that rounding keeps and no wrong formula does."""
+    """Within a bound for rounding that a wrong formula exceeds."""
     model, inputs = case.model(NezhaModel, backend), case.inputs()
     wide = forward(model, inputs)
     narrow = forward(model.astype("float32"), inputs)

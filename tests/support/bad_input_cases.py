@@ -1,4 +1,4 @@
-"""Arguments of a call that are bad in one place each, and what the error must say about it."""
+"""Calls with one bad argument each, and what the error message must say."""
 
 import re
 
@@ -28,14 +28,14 @@ GOOD = {
 
 
 class Unreadable:
-    """What a tensor of torch does while it waits for a gradient."""
+    """Like a tensor of torch that requires a gradient."""
 
     def __array__(self, *_, **__):
         raise RuntimeError("call detach() first")
 
 
 def with_value(name, value, dtype=None):
-    """The good argument, one of whose entries is another."""
+    """The good argument with one entry replaced."""
     array = np.array(GOOD[name], dtype=dtype)
     array.flat[1] = value
     return {name: array}
@@ -89,7 +89,7 @@ CASES |= {
     for value in values
 }
 CASES |= {
-    # in int64 the first would be -100, which asks for nothing, in silence
+    # converted to int64 this would be -100, and the entry would be ignored without an error
     "labels: 2**64 - 100": (
         with_value("labels", 2**64 - 100, np.uint64),
         r"^labels: expected values in .*, found 18446744073709551516 at \[0, 1\]$",

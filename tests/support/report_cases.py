@@ -1,4 +1,4 @@
-"""Comparisons' results, made by hand: equal, different, broken, huge, and with hostile names."""
+"""Hand-made reports of comparisons: equal, different, with NaN, huge, and with hostile names."""
 
 import math
 from dataclasses import replace
@@ -24,7 +24,7 @@ HOSTILE = (
 
 
 def array(name, ratio=0.3, ok=True, **changes):
-    """One whose error is ``ratio`` times what rounding explains."""
+    """A difference whose error is ``ratio`` times what rounding explains."""
     expected = 1e-7
     return Difference(
         **{
@@ -113,7 +113,7 @@ def thousand():
 
 
 def scalar_and_exact():
-    """A loss without axes, exactly equal arrays, a bias of nine axes, nothing expected."""
+    """A loss without axes, exactly equal arrays, an array of nine axes with an expected error of 0."""
     same = array("embeddings", 0.0)
     loss = array("loss", 1e5, False, shape=(), index=())
     return Report((same, loss, array("x", shape=(1,) * 9, index=(0,) * 9, ok=False, expected=0.0)))

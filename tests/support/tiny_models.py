@@ -41,8 +41,8 @@ class Tiny:
     "example" (2-D, one example sees nothing); head_mask: "heads" or "layers"; pad: whether the ids
     hold the padding token.
 
-    Of decoders: past: how many arrays a layer keeps of P tokens; S: how many tokens of an encoder
-    are given; encoder_mask: "2d", "3d" or "row".
+    Of decoders: past: the number of cached arrays a layer, of P tokens; S: the number of tokens of an
+    encoder; encoder_mask: "2d", "3d" or "row".
     """
 
     class_name: str = "NezhaForPreTraining"
@@ -75,7 +75,7 @@ class Tiny:
             inputs["inputs_embeds"] = rng.standard_normal((*shape, config["hidden_size"]))
         else:
             ids = rng.integers(1, config["vocab_size"], shape)
-            ids[0, :2] = 7  # a word that stands there twice
+            ids[0, :2] = 7  # one word twice
             if self.pad:
                 ids[-1, -2:] = 0
             inputs["input_ids"] = ids
@@ -94,9 +94,9 @@ class Tiny:
             mask[-1, 0 if kind == "example" else keys // 2 :] = 0
             mask = mask[:, ::-1].copy() if kind == "left" else mask
         else:
-            # each query sees at least the key that stands where it does
-            own = np.eye(self.L, keys, first, dtype=int)
-            mask = rng.integers(0, 2, (self.B, self.L, keys)) | own
+            # each query sees at least its own token
+            diagonal = np.eye(self.L, keys, first, dtype=int)
+            mask = rng.integers(0, 2, (self.B, self.L, keys)) | diagonal
             if kind == "row":
                 mask[0, 1] = 0
         return mask

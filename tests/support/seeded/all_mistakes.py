@@ -1,4 +1,4 @@
-"""All mistakes that the cross-check has to find, each in a model in which it changes something."""
+"""All seeded mistakes that the cross-check must find, each with a model in which it has an effect."""
 
 from tests.support.seeded import blocks as seeded_blocks
 from tests.support.seeded import decoders as seeded_decoders

@@ -46,8 +46,8 @@ def identity(x):
 # --- LayerNorm ------------------------------------------------------------------------------------
 
 
-def another_norm(name, formula, places=NORMS):
-    """``formula(c, v, x, eps)``, c the centred x and v its variance, gives the normalised x."""
+def another_norm(name, formula, modules=NORMS):
+    """``formula(c, v, x, eps)`` gives the normalised x; c is x − μ, and v the variance."""
 
     def make(monkeypatch):
         def norm(x, weight, bias, eps):
@@ -57,7 +57,7 @@ def another_norm(name, formula, places=NORMS):
             _, cache = layer_norm(x, weight, bias, eps)
             return n * weight + bias, LayerNormCache(n, cache.inverse_std, weight)
 
-        replaced(monkeypatch, places, "layer_norm", lambda right: norm)
+        replaced(monkeypatch, modules, "layer_norm", lambda right: norm)
 
     make.__name__ = name
     return make
@@ -106,7 +106,7 @@ def no_residual(monkeypatch):
 
 
 def residual_of_input(monkeypatch):
-    """The feed-forward network's sum takes what the layer read, not what attention made of it."""
+    """The residual of the feed-forward network is the layer's input, not attention's output."""
     read = {}
     replaced(monkeypatch, encoder, "layer", remembering(read, "x", 2))
     changed_arguments(
@@ -140,8 +140,8 @@ def dropout_after_residual(monkeypatch):
         z, norm_cache = layer_norm(dropped, norm.weight, norm.bias, config.layer_norm_eps)
         return z, AddAndNormCache(dropout_cache, norm_cache)
 
-    for place in (blocks, encoder):
-        monkeypatch.setattr(place, "add_and_norm", add_and_norm)
+    for module in (blocks, encoder):
+        monkeypatch.setattr(module, "add_and_norm", add_and_norm)
 
 
 def dropout_before_norm(monkeypatch):
@@ -175,8 +175,8 @@ def dropout_unscaled(monkeypatch):
     replaced(monkeypatch, (*NORMS, ops), "dropout", wrong)
 
 
-def dropout_unscaled_in_secret(monkeypatch):
-    """The factors in the trace are right; they are not what x was multiplied with."""
+def dropout_unscaled_with_right_factors(monkeypatch):
+    """The factors in the trace are right, but x was multiplied with others."""
     changed_y(
         monkeypatch,
         (*NORMS, ops),
@@ -216,6 +216,6 @@ SEEDS = [
     Seed(dropout_after_residual, OUTPUT, "dropout_after_residual", "dropout"),
     Seed(dropout_before_norm, NORM, "dropout_before_norm", "dropout"),
     Seed(dropout_unscaled, "embeddings.dropout", "dropout_factor_unscaled", "dropout"),
-    Seed(dropout_unscaled_in_secret, "embeddings", "dropout_unscaled", "dropout"),
+    Seed(dropout_unscaled_with_right_factors, "embeddings", "dropout_unscaled", "dropout"),
     Seed(dropout_ignored, "embeddings", "dropout_ignored", "dropout"),
 ]  # fmt: skip

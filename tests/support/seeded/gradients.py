@@ -1,4 +1,4 @@
-"""Mistakes on the way back through one operation; the forward pass is right, and so is the loss."""
+"""Mistakes in the backward function of one operation; the forward pass and the loss are right."""
 
 import math
 
@@ -28,15 +28,15 @@ def softmax_backward_no_mean(monkeypatch):
     changed_gradient(monkeypatch, ops, "softmax_backward", lambda d, dy, cache: dy * cache.probs)
 
 
-def another_norm(name, formula, places=NORMS):
-    """``formula(dn, n, along n)`` before the division by σ."""
+def another_norm(name, formula, modules=NORMS):
+    """dx is ``formula(dn, n)`` divided by σ."""
 
     def make(monkeypatch):
         def norm_backward(d, dy, cache):
             n, dn = cache.normalised, dy * cache.weight
             return formula(dn, n) * cache.inverse_std, *d[1:]
 
-        changed_gradient(monkeypatch, places, "layer_norm_backward", norm_backward)
+        changed_gradient(monkeypatch, modules, "layer_norm_backward", norm_backward)
 
     make.__name__ = name
     return make
@@ -63,7 +63,7 @@ def gelu_slope_tanh(monkeypatch):
 
 
 def gelu_slope_without_density(monkeypatch):
-    """dy · Φ(x): Φ taken as constant."""
+    """dy · Φ(x), as if Φ were constant."""
 
     def backward(dy, cache):
         x = np.where(cache.x == 0.0, 1.0, cache.x)
@@ -73,7 +73,7 @@ def gelu_slope_without_density(monkeypatch):
 
 
 def another_linear(name, change):
-    """``change(dx, dweight, dbias, dy)``"""
+    """The gradients are ``change(dx, dweight, dbias, dy)``."""
 
     def make(monkeypatch):
         changed_gradient(
@@ -137,7 +137,7 @@ def key_value_gradients_swapped(monkeypatch):
 
 
 def query_key_gradients_swapped(monkeypatch):
-    """Of the parameters; what goes down to x is right."""
+    """Of the parameters; dx is right."""
 
     def exchanged(dy, cache, g, *rest):
         return dy, cache, Tree(g, query=g.key, key=g.query), *rest
@@ -155,15 +155,15 @@ def head_mask_gradient_lost(monkeypatch):
     replaced(monkeypatch, blocks, "attention_backward", wrong)
 
 
-def dropout_lost(name, places):
+def dropout_lost(name, modules):
     def make(monkeypatch):
-        changed_gradient(monkeypatch, places, "dropout_backward", lambda d, dy, cache: dy)
+        changed_gradient(monkeypatch, modules, "dropout_backward", lambda d, dy, cache: dy)
 
     make.__name__ = name
     return make
 
 
-LAYER = "encoder.layer.1."  # the one that the way back meets first
+LAYER = "encoder.layer.1."  # the first layer of the backward pass
 OF_ATTENTION = LAYER + "attention."
 QUERY, KEY = (f"{OF_ATTENTION}self.{name}" for name in ("query", "key"))
 SEEDS = [

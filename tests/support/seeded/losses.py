@@ -44,7 +44,7 @@ def turned(name):
 
 
 def another_loss(name, change):
-    """``change(labels, V)`` gives the labels and what the sum is divided by."""
+    """``change(labels, V)`` gives the labels, and the count that divides the sum."""
 
     def make(monkeypatch):
         def arguments(p, config, hidden, labels, rng):
@@ -57,7 +57,7 @@ def another_loss(name, change):
     return make
 
 
-def asked(labels):
+def labelled(labels):
     return int((labels != IGNORED).sum())
 
 
@@ -72,7 +72,7 @@ def shifted(labels):
 LOSSES = {
     "loss_mean_all_tokens": lambda y, V: (y, y.size),
     "loss_sum": lambda y, V: (y, 1),
-    "loss_count_epsilon": lambda y, V: (y, asked(y) + 1e-5),
+    "loss_count_epsilon": lambda y, V: (y, labelled(y) + 1e-5),
     "ignored_label_zero": lambda y, V: (np.maximum(y, 0), None),
     "ignored_label_wraps": lambda y, V: (y % V, None),
     "labels_shifted": lambda y, V: (shifted(y), None),
@@ -80,7 +80,7 @@ LOSSES = {
 
 
 def loss_mean_of_rows(monkeypatch):
-    """The mean over the examples of the mean over their tokens, which are not equally many."""
+    """The mean over the examples of the means over their tokens, whose counts differ."""
 
     def wrong(right):
         def masked_words(p, config, hidden, labels, rng):
@@ -95,11 +95,11 @@ def loss_mean_of_rows(monkeypatch):
 
 
 def loss_log_epsilon(monkeypatch):
-    def surprise(loss, logits, labels, *_):
+    def nll(loss, logits, labels, *_):
         probs = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
         return -np.log(probs[np.arange(len(labels)), labels] + 1e-8).mean()
 
-    changed_y(monkeypatch, losses, "cross_entropy", surprise)
+    changed_y(monkeypatch, losses, "cross_entropy", nll)
 
 
 def loss_base_2(monkeypatch):
@@ -149,12 +149,12 @@ def qa_columns_swapped(monkeypatch):
 
 
 def qa_positions_swapped(monkeypatch):
-    """The starts are compared with the ends that were asked for."""
+    """The logits of the start are compared with the labels of the end, and vice versa."""
 
     def wrong(right):
         def swapped(self, *arguments, start_positions, end_positions, **options):
-            places = {"start_positions": end_positions, "end_positions": start_positions}
-            return right(self, *arguments, **places, **options)
+            positions = {"start_positions": end_positions, "end_positions": start_positions}
+            return right(self, *arguments, **positions, **options)
 
         return swapped
 
@@ -166,11 +166,11 @@ def qa_loss_sum(monkeypatch):
 
 
 def multi_label_softmax(monkeypatch):
-    def surprise(loss, logits, targets):
+    def nll(loss, logits, targets):
         logs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
         return -(targets * logs).sum() / logits.shape[0]
 
-    changed_loss(monkeypatch, "multi_label_classification", surprise)
+    changed_loss(monkeypatch, "multi_label_classification", nll)
 
 
 def multi_label_sum(monkeypatch):

@@ -1,4 +1,4 @@
-"""Mistakes in what the layers are given: embeddings, the parameters of each, and the pooler."""
+"""Mistakes in the embeddings, in the parameters of the layers, and in the pooler."""
 
 import math
 
@@ -20,19 +20,19 @@ def token_types_zero(monkeypatch):
 
 
 def no_token_types(monkeypatch):
-    read = {}
+    vectors = {}
 
     def wrong(right):
         def embedding(ids, weight, *padding):
             y, cache = right(ids, weight, *padding)
-            read["types"] = y
+            vectors["types"] = y
             return y, cache
 
         return embedding
 
     replaced(monkeypatch, embeddings, "embedding", wrong)
     changed_arguments(
-        monkeypatch, embeddings, "layer_norm", lambda x, *rest: (x - read["types"], *rest)
+        monkeypatch, embeddings, "layer_norm", lambda x, *rest: (x - vectors["types"], *rest)
     )
 
 
@@ -56,8 +56,8 @@ def pad_row_zero(monkeypatch):
 
 def absolute_positions(monkeypatch):
     def added(x, *rest):
-        places = [sinusoid(p, x.shape[-1]) for p in range(x.shape[1])]
-        return (x + np.array(places, dtype=x.dtype), *rest)
+        table = [sinusoid(p, x.shape[-1]) for p in range(x.shape[1])]
+        return (x + np.array(table, dtype=x.dtype), *rest)
 
     changed_arguments(monkeypatch, embeddings, "layer_norm", added)
 
@@ -70,7 +70,7 @@ def no_embedding_norm(monkeypatch):
 
 
 def in_layers(name, change):
-    """``change(p)`` gives what each layer takes for its parameters."""
+    """Each layer gets the parameters ``change(p)``."""
 
     def make(monkeypatch):
         changed_arguments(monkeypatch, encoder, "layer", lambda p, *rest: (change(p), *rest))

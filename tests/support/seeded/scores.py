@@ -1,4 +1,4 @@
-"""Mistakes in how scores are made: table, distances, clipping, scale."""
+"""Mistakes in the scores: table, distances, clipping, scale."""
 
 import math
 from types import SimpleNamespace
@@ -18,13 +18,13 @@ from tests.support.patching import (
 )
 from tests.support.seeded.seeding import BODY, SCORES, Seed
 
-D, REACH = BODY["hidden_size"], 16  # farther apart than REACH no two tokens here are
+D, REACH = BODY["hidden_size"], 16  # no distance here exceeds REACH
 
 # --- the table ------------------------------------------------------------------------------------
 
 
 def another_table(name, wrong):
-    """``wrong(K, d)`` gives the rows."""
+    """The table has the rows ``wrong(K, d)``."""
 
     def make(monkeypatch):
         def relative_table(K, d, xp=np, dtype="float64"):
@@ -48,7 +48,7 @@ def by_row(row):
 
 
 def by_distance(row):
-    """A table so tall that nothing is clipped; ``row(distance, K, d)``."""
+    """A table of ``row(distance, K, d)`` with so many rows that nothing is clipped."""
     return lambda K, d: [row(p - REACH, K, d) for p in range(2 * REACH + 1)]
 
 
@@ -102,14 +102,14 @@ def no_relative_key(monkeypatch):
 
 
 def relative_by_key(monkeypatch):
-    """k[j] · R[i, j]: the keys' products with the table that is upside down, transposed."""
-    meant, right = {}, ops.relative_key
+    """k[j] · R[i, j]: the products of the keys with the reversed table, transposed."""
+    memory, right = {}, ops.relative_key
 
     def of_the_keys(y, query, table, length_k, offset):
-        key = meant["key"] / math.sqrt(query.shape[-1])
+        key = memory["key"] / math.sqrt(query.shape[-1])
         return right(key, table[::-1], query.shape[-2])[0].swapaxes(-1, -2)
 
-    replaced(monkeypatch, blocks, "attention", remembering(meant, "key", 1))
+    replaced(monkeypatch, blocks, "attention", remembering(memory, "key", 1))
     changed_y(monkeypatch, ops, "relative_key", of_the_keys)
 
 
@@ -118,7 +118,7 @@ def offset_forgotten(monkeypatch):
 
 
 def cross_offset_forgotten(monkeypatch):
-    """A block whose source is not its own x is one of cross-attention."""
+    """A block whose source is not its x is cross-attention."""
     changed_arguments(
         monkeypatch,
         encoder,

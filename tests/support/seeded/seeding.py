@@ -1,4 +1,4 @@
-"""What the seeded mistakes share: what a seed is, the models they are made in, ways to make them."""
+"""Seeds: mistakes put into the package, each with the model that shows it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ BODY = {
     "max_relative_position": 2,
     "vocab_size": 13,
 }
-"""D = 8, N = 2, d = 4: 1/√d, 1/√D and 1/d are three numbers. L = 6 is beyond K = 2 on both sides."""
+"""D = 8, N = 2, d = 4: 1/√d, 1/√D and 1/d differ. With L = 6, distances exceed K = 2 both ways."""
 
 
 def _tiny(class_name="NezhaForPreTraining", B=3, L=6, config=None, **options):
@@ -73,10 +73,10 @@ CASES = {
 
 @dataclass(frozen=True)
 class Seed:
-    """A mistake: ``make(monkeypatch)`` makes it, in the model of ``case`` it changes something.
+    """A mistake: ``make(monkeypatch)`` makes it, and it has an effect in the model of ``case``.
 
-    ``first`` is the array in which it is seen first, ``key`` the known mistake that the
-    diagnosis has to name, or None where it can't know.
+    ``first`` is the first array that differs, ``key`` the known mistake that the diagnosis must
+    name, or None where it can't.
     """
 
     make: Callable

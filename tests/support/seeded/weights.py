@@ -24,28 +24,28 @@ from tests.support.seeded.seeding import CONTEXT, PROBS, WEIGHTS, Seed
 
 
 def another_mask(name, change):
-    """``change(visible)`` of the mask before it is made into what is added."""
+    """The mask of visible keys is ``change(visible)``."""
 
     def make(monkeypatch):
         changed_arguments(
             monkeypatch,
             inputs.ArgumentChecker,
             "added",
-            lambda door, visible: (door, change(visible)),
+            lambda checker, visible: (checker, change(visible)),
         )
 
     make.__name__ = name
     return make
 
 
-def another_addend(name, change):
-    """``change`` of what is added where a token is hidden."""
+def another_addend(name, addend):
+    """``addend`` is added to the scores of masked keys."""
 
     def make(monkeypatch):
         def wrong(right):
-            def added(door, visible):
-                mask = right(door, visible)
-                return None if mask is None else np.where(mask < 0, change, mask)
+            def added(checker, visible):
+                mask = right(checker, visible)
+                return None if mask is None else np.where(mask < 0, addend, mask)
 
             return added
 
@@ -73,24 +73,26 @@ def turned(visible):
 
 
 def mask_after_softmax(monkeypatch):
-    meant = {}
+    memory = {}
     changed_options(monkeypatch, blocks, "attention", mask=None)
-    replaced(monkeypatch, blocks, "attention", remembering(meant, "mask", "mask"))
-    fresh(monkeypatch, lambda probs: probs * (meant["mask"] >= 0))
+    replaced(monkeypatch, blocks, "attention", remembering(memory, "mask", "mask"))
+    changed_probs(monkeypatch, lambda probs: probs * (memory["mask"] >= 0))
 
 
 def masked_row_zero(monkeypatch):
-    meant = {}
-    replaced(monkeypatch, blocks, "attention", remembering(meant, "mask", "mask"))
-    fresh(monkeypatch, lambda probs: probs * (meant["mask"] >= 0).any(axis=-1, keepdims=True))
+    memory = {}
+    replaced(monkeypatch, blocks, "attention", remembering(memory, "mask", "mask"))
+    changed_probs(
+        monkeypatch, lambda probs: probs * (memory["mask"] >= 0).any(axis=-1, keepdims=True)
+    )
 
 
 def no_softmax(monkeypatch):
     replaced(monkeypatch, ops, "softmax", lambda right: lambda x: (x, SoftmaxCache(x)))
 
 
-def fresh(monkeypatch, change):
-    """``probs = change(softmax(…))``, in the cache too."""
+def changed_probs(monkeypatch, change):
+    """The probabilities are ``change(softmax(…))``, in the cache too."""
 
     def wrong(right):
         def softmax(scores):
@@ -119,7 +121,7 @@ def softmax_over(axis):
 
 def triangle(name, tri):
     def make(monkeypatch):
-        monkeypatch.setattr(inputs, "np", SimpleNamespace(tri=tri))
+        monkeypatch.setattr(inputs, "np", SimpleNamespace(**(vars(np) | {"tri": tri})))
 
     make.__name__ = name
     return make
@@ -131,15 +133,18 @@ def head_mask_ignored(monkeypatch):
 
 def head_mask_inverted(monkeypatch):
     changed_arguments(
-        monkeypatch, inputs.ArgumentChecker, "head_masks", lambda door, value: (door, 1.0 - value)
+        monkeypatch,
+        inputs.ArgumentChecker,
+        "head_masks",
+        lambda checker, value: (checker, 1.0 - value),
     )
 
 
 def head_mask_before_softmax(monkeypatch):
-    meant = {}
+    memory = {}
     head_mask_ignored(monkeypatch)
-    replaced(monkeypatch, blocks, "attention", remembering(meant, "heads", "head_mask"))
-    changed_arguments(monkeypatch, ops, "softmax", lambda scores: (scores * meant["heads"],))
+    replaced(monkeypatch, blocks, "attention", remembering(memory, "heads", "head_mask"))
+    changed_arguments(monkeypatch, ops, "softmax", lambda scores: (scores * memory["heads"],))
 
 
 def head_mask_other_layer(monkeypatch):
@@ -147,7 +152,7 @@ def head_mask_other_layer(monkeypatch):
         monkeypatch,
         inputs.ArgumentChecker,
         "head_masks",
-        lambda right: lambda door, value: right(door, value)[::-1],
+        lambda right: lambda checker, value: right(checker, value)[::-1],
     )
 
 
@@ -177,7 +182,7 @@ def dropout_on_scores(monkeypatch):
 
 
 def attentions_are_scores(monkeypatch):
-    """What is shown as the weights; those that are used are right."""
+    """The weights of the cache are wrong; those that make the context are right."""
 
     def wrong(right):
         def attention(*arguments, **options):
@@ -201,10 +206,10 @@ def relative_value_scaled(monkeypatch):
 
 
 def relative_value_undropped(monkeypatch):
-    meant = {}
-    replaced(monkeypatch, ops, "dropout", remembering(meant, "probs", 0))
+    memory = {}
+    replaced(monkeypatch, ops, "dropout", remembering(memory, "probs", 0))
     changed_arguments(
-        monkeypatch, ops, "relative_value", lambda weights, *rest: (meant["probs"], *rest)
+        monkeypatch, ops, "relative_value", lambda weights, *rest: (memory["probs"], *rest)
     )
 
 
@@ -215,8 +220,8 @@ def relative_value_distance_sign(monkeypatch):
 
 
 def merge_not_transposed(monkeypatch):
-    for place in (blocks, trace_entries):
-        monkeypatch.setattr(place, "merge_heads", lambda x: x.reshape(len(x), x.shape[2], -1))
+    for module in (blocks, trace_entries):
+        monkeypatch.setattr(module, "merge_heads", lambda x: x.reshape(len(x), x.shape[2], -1))
 
 
 TRIANGLES = {
