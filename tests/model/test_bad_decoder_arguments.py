@@ -58,8 +58,8 @@ def layers_with(layer, arrays):
 
 COUNTS = r"^past_key_values: expected 3 sequences \(one a layer\) of 2 or 4 arrays each, found "
 CASES = {
-    f"past_key_values: {kind}": ({"past_key_values": value}, COUNTS + found)
-    for kind, value, found in (
+    f"past_key_values: {what}": ({"past_key_values": value}, COUNTS + found)
+    for what, value, found in (
         ("a layer too few", PAST[:-1], r"2 of \[4, 4\]$"),
         ("a layer too many", [*PAST, PAST[0]], r"4 of \[4, 4, 4, 4\]$"),
         ("no layer", [], r"0 of \[\]$"),
@@ -97,11 +97,11 @@ WRONG_SHAPES = {
     "no axis": (),
 }
 CASES |= {
-    f"past_key_values[0][0]: {kind}": (
+    f"past_key_values[0][0]: {what}": (
         past_with(0, 0, np.zeros(shape)),
         "^" + re.escape(f"past_key_values[0][0]: expected shape (2, 2, P, 4), found {shape}") + "$",
     )
-    for kind, shape in WRONG_SHAPES.items()
+    for what, shape in WRONG_SHAPES.items()
 }
 CASES |= {
     f"past_key_values[{i}][{j}]: shape": (
@@ -112,11 +112,11 @@ CASES |= {
     for i, j, length in ((0, 1, P), (1, 0, P), (2, 1, P), (0, 3, S), (1, 2, S), (2, 3, S))
 }
 CASES |= {
-    f"past_key_values[1][2]: {kind}": (
+    f"past_key_values[1][2]: {what}": (
         past_with(1, 2, value),
         rf"^past_key_values\[1\]\[2\]: {text}",
     )
-    for kind, value, text in (
+    for what, value, text in (
         ("text", "keys", "expected numbers, found <U4$"),
         ("None", None, "expected numbers, found None$"),
         ("booleans", np.ones(CROSS, dtype=bool), "expected numbers, found bool$"),
@@ -125,11 +125,11 @@ CASES |= {
     )
 }
 CASES |= {
-    f"encoder_hidden_states: {kind}": (
+    f"encoder_hidden_states: {what}": (
         {"encoder_hidden_states": value} | more,
         f"^encoder_hidden_states: {text}$",
     )
-    for kind, value, more, text in (
+    for what, value, more, text in (
         ("another width", STATES[..., :-1], {}, r"expected shape \(2, 5, 8\), found \(2, 5, 7\)"),
         ("another batch", STATES[:1], {}, r"expected shape \(2, 5, 8\), found \(1, 5, 8\)"),
         ("two axes", STATES[0], {}, r"expected shape \(2, 5, 8\), found \(5, 8\)"),
@@ -145,11 +145,11 @@ CASES |= {
     )
 }  # fmt: skip
 CASES |= {
-    f"encoder_attention_mask: {kind}": (
+    f"encoder_attention_mask: {what}": (
         {"encoder_attention_mask": value} | more,
         f"^encoder_attention_mask: {text}$",
     )
-    for kind, value, more, text in (
+    for what, value, more, text in (
         *(
             (f"shape {shape}", np.ones(shape), {},
              re.escape(f"expected shape (B, S) = (2, 5) or (B, L, S) = (2, 4, 5), found {shape}"))

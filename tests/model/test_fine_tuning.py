@@ -127,11 +127,11 @@ def test_nothing_is_printed(head, backend, capfd):
 
 
 @pytest.mark.parametrize(("rate", "expected"), [(0.75, 0.75), (None, 0.5), (0.0, 0.0)])
-@pytest.mark.parametrize("kind", [SEQUENCE, CHOICE, TOKENS])
-def test_the_rate_of_the_classifiers_dropout(kind, rate, expected, backend):
+@pytest.mark.parametrize("class_name", [SEQUENCE, CHOICE, TOKENS])
+def test_the_rate_of_the_classifiers_dropout(class_name, rate, expected, backend):
     """``classifier_dropout``, or where that is None ``hidden_dropout_prob``."""
     config = {"classifier_dropout": rate, "hidden_dropout_prob": 0.5, "hidden_size": 16}
-    head = replace(PLAIN[kind], config=config)
+    head = replace(PLAIN[class_name], config=config)
     model, inputs = head.model(backend), head.inputs()
     assert model(**inputs).record.tasks[0].classifier.dropout.factor is None
     factor = model.train(seed=1)(**inputs).record.tasks[0].classifier.dropout.factor
@@ -139,7 +139,7 @@ def test_the_rate_of_the_classifiers_dropout(kind, rate, expected, backend):
         assert factor is None
     else:
         assert set(np.unique(to_host(factor))) == {0.0, 1.0 / (1.0 - expected)}
-        rows = {SEQUENCE: (3,), CHOICE: (10,), TOKENS: (3, 4)}[kind]
+        rows = {SEQUENCE: (3,), CHOICE: (10,), TOKENS: (3, 4)}[class_name]
         assert factor.shape == (*rows, 16)
 
 

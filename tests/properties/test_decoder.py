@@ -74,12 +74,12 @@ def chained(model, case, inputs, upstream):
     model.zero_grad()
     dpast = upstream["past_key_values"]
     for out, (start, stop) in reversed(list(zip(outs, case.calls(), strict=True))):
-        asked = {name: d for name, d in upstream.items() if name != "past_key_values"}
-        asked = mapped(asked, lambda name, d, s=start, t=stop: tokens(name, d, s, t))
+        part = {name: d for name, d in upstream.items() if name != "past_key_values"}
+        part = mapped(part, lambda name, d, s=start, t=stop: tokens(name, d, s, t))
         # where two arrays of four were passed on, the others get no upstream gradient
         missing = len(out.past_key_values[0]) - len(dpast[0])
-        asked["past_key_values"] = [(*layer, *(None,) * missing) for layer in dpast]
-        found = out.backward(**asked)
+        part["past_key_values"] = [(*layer, *(None,) * missing) for layer in dpast]
+        found = out.backward(**part)
         dpast = found.pop("past_key_values", None)
         given.insert(0, flattened(found))
     gradients = on_host(model.gradients())

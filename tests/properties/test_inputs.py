@@ -133,9 +133,9 @@ def long_case(seed):
     return Case(config, 1, 513, "holes", "none", seed)
 
 
-def complete(case, kind=NezhaForPreTraining):
+def complete(case, model_class=NezhaForPreTraining):
     """Every argument that the class takes."""
-    return case.inputs() | case.labels(kind)
+    return case.inputs() | case.labels(model_class)
 
 
 @holds_for(cases())

@@ -31,9 +31,9 @@ def headed(case):
     return case.pick("class", HEADED)
 
 
-def set_up(case, backend, kind=None):
-    kind = kind or headed(case)
-    return kind, case.model(kind, backend), case.inputs(), case.labels(kind)
+def set_up(case, backend, model_class=None):
+    model_class = model_class or headed(case)
+    return model_class, case.model(model_class, backend), case.inputs(), case.labels(model_class)
 
 
 def loss_by_hand(logits, labels):
@@ -52,10 +52,11 @@ def loss_by_hand(logits, labels):
 
 @holds_for(cases())
 def test_the_loss_is_that_computed_by_hand_from_the_logits(case, backend):
-    kind, model, inputs, labels = set_up(case, backend)
+    model_class, model, inputs, labels = set_up(case, backend)
     out = model(**inputs, **labels)
     by_hand = [
-        loss_by_hand(to_host(out[field]), labels[name])[0] for name, field in LOGITS[kind].items()
+        loss_by_hand(to_host(out[field]), labels[name])[0]
+        for name, field in LOGITS[model_class].items()
     ]
     assert out.loss.shape == ()
     assert_close(to_host(out.loss), np.asarray(sum(by_hand)))
@@ -64,12 +65,12 @@ def test_the_loss_is_that_computed_by_hand_from_the_logits(case, backend):
 @holds_for(cases())
 def test_the_gradient_of_the_loss_is_that_of_all_logits_by_hand(case, backend):
     """For the loss, only labelled rows are multiplied with the vocabulary; here all are."""
-    kind, model, inputs, labels = set_up(case, backend)
+    model_class, model, inputs, labels = set_up(case, backend)
     out = recorded(model, inputs | labels)
     from_loss = backward(model, out)
     slopes = {
         field: loss_by_hand(to_host(out[field]), labels[name])[1]
-        for name, field in LOGITS[kind].items()
+        for name, field in LOGITS[model_class].items()
     }
     assert_close(from_loss, backward(model, out, slopes))
 
@@ -153,8 +154,8 @@ def test_reading_the_logits_changes_no_gradient(case, backend):
 @holds_for(cases())
 def test_logits_read_late_are_those_of_the_forward_pass(case, backend):
     """As after a step of an optimizer, which changes the parameters but not the output."""
-    kind, model, inputs, labels = set_up(case, backend)
-    names = LOGITS[kind].values()
+    model_class, model, inputs, labels = set_up(case, backend)
+    names = LOGITS[model_class].values()
     before, out = model(**inputs, **labels), model(**inputs, **labels)
     expected = {name: to_host(before[name]) for name in names}
     moved = {name: to_host(array) + 1.0 for name, array in model.state_dict().items()}

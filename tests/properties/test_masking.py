@@ -10,7 +10,7 @@ from tests.support.assertions import assert_close, assert_equal
 from tests.support.running import forward, mapped, random_upstream, recorded, run, run_randomly
 from tests.support.strategies import MASKS, VISIBLE, cases, holds_for
 
-HIDING = tuple(kind for kind in VISIBLE if kind != "none")
+HIDING = tuple(mask for mask in VISIBLE if mask != "none")
 FLAT = ("right", "left", "holes")
 
 
@@ -197,7 +197,7 @@ def test_a_flat_mask_is_a_square_one_with_equal_rows(case, backend):
     assert_equal(run(model, inputs | {"attention_mask": square}, upstream), flat)
 
 
-@holds_for(cases(masks=tuple(kind for kind in MASKS if kind != "none")))
+@holds_for(cases(masks=tuple(mask for mask in MASKS if mask != "none")))
 def test_a_mask_may_be_of_booleans_integers_or_floats(case, backend):
     model, inputs = case.model(NezhaModel, backend), case.inputs()
     mask = inputs["attention_mask"]

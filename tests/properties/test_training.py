@@ -75,11 +75,11 @@ def test_attention_is_dropped_whole_or_scaled_up(case, backend):
 
 @holds_for(cases())
 def test_a_seed_makes_the_same_parameters_in_every_dtype(case, backend):
-    kind = case.pick("class", CLASSES)
-    wide = kind(case.config, seed=case.seed, dtype="float64", backend=backend)
-    again = kind(case.config, seed=case.seed, dtype="float64", backend=backend)
-    narrow = kind(case.config, seed=case.seed, dtype="float32", backend=backend)
-    other = kind(case.config, seed=case.seed + 1, dtype="float64", backend=backend)
+    model_class = case.pick("class", CLASSES)
+    wide = model_class(case.config, seed=case.seed, dtype="float64", backend=backend)
+    again = model_class(case.config, seed=case.seed, dtype="float64", backend=backend)
+    narrow = model_class(case.config, seed=case.seed, dtype="float32", backend=backend)
+    other = model_class(case.config, seed=case.seed + 1, dtype="float64", backend=backend)
     arrays = on_host(wide.state_dict())
     assert_equal(on_host(again.state_dict()), arrays)
     rounded = {name: array.astype(np.float32) for name, array in arrays.items()}

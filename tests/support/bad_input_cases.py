@@ -61,14 +61,14 @@ OBJECTS = {
 INTEGERS = ("input_ids", "token_type_ids", "labels", "next_sentence_label")
 FLOATS = ("attention_mask", "head_mask")
 CASES = {
-    f"{name}: {kind}": ({name: value}, f"^{name}: expected .*{found}")
+    f"{name}: {what}": ({name: value}, f"^{name}: expected .*{found}")
     for name in (*INTEGERS, *FLOATS)
-    for kind, (value, found) in OBJECTS.items()
+    for what, (value, found) in OBJECTS.items()
 }
 CASES |= {
-    f"{name}: {kind}": (change, f"^{name}: expected integers, found {found}$")
+    f"{name}: {what}": (change, f"^{name}: expected integers, found {found}$")
     for name in INTEGERS
-    for kind, change, found in (
+    for what, change, found in (
         ("floats", with_value(name, 1, float), "float64"),
         ("booleans", with_value(name, 1, bool), "bool"),
         ("complex", with_value(name, 1, complex), "complex128"),
@@ -143,11 +143,11 @@ CASES |= {
     "an empty row": ({"input_ids": [[]]}, "at least one token, found L = 0"),
 }
 CASES |= {
-    f"inputs_embeds: {kind}": (
+    f"inputs_embeds: {what}": (
         {"input_ids": None, "inputs_embeds": value},
         f"^inputs_embeds: expected {found}",
     )
-    for kind, value, found in (
+    for what, value, found in (
         ("rank 2", EMBEDS[0], r"shape \(B, L, 8\), found \(5, 8\)$"),
         ("width", EMBEDS[..., :-1], r"shape \(B, L, 8\), found \(2, 5, 7\)$"),
         ("booleans", EMBEDS > 0, "numbers, found bool$"),
