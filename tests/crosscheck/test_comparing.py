@@ -14,7 +14,7 @@ from minizha.crosscheck.comparing import compare
 from minizha.crosscheck.comparison.noise import MARGIN
 from minizha.crosscheck.comparison.visible import visible_entries
 from minizha.errors import ArgumentError, FileError
-from tests.support.eight_models import everything_of, make
+from tests.support.eight_models import inputs_and_labels_of, perturbed
 from tests.support.tiny_models import TINY
 from tests.support.traces import has_remark, model_and_inputs
 
@@ -28,12 +28,14 @@ def traced(name):
 
 @pytest.fixture(scope="module")
 def ours():
-    return crosscheck.trace(make(MODEL_CLASS, "numpy"), everything_of(MODEL_CLASS))
+    return crosscheck.trace(perturbed(MODEL_CLASS, "numpy"), inputs_and_labels_of(MODEL_CLASS))
 
 
 @pytest.fixture(scope="module")
 def theirs():
-    return crosscheck.trace(make(MODEL_CLASS, "numpy", "float32"), everything_of(MODEL_CLASS))
+    return crosscheck.trace(
+        perturbed(MODEL_CLASS, "numpy", "float32"), inputs_and_labels_of(MODEL_CLASS)
+    )
 
 
 def spoilt(arrays, name, by=0.1, where=...):
@@ -163,8 +165,8 @@ def test_widened_float32_is_float32(ours, theirs):
 
 def test_word_vectors_of_float32_in_both_say_nothing(theirs):
     """A float32 checkpoint: our side computes in float64, their side in float32."""
-    model = make(MODEL_CLASS, "numpy", "float32")
-    ours = crosscheck.trace(model.astype("float64"), everything_of(MODEL_CLASS))
+    model = perturbed(MODEL_CLASS, "numpy", "float32")
+    ours = crosscheck.trace(model.astype("float64"), inputs_and_labels_of(MODEL_CLASS))
     assert {d.dtype for d in compare(ours, ours)} == {"float64"}
     report = compare(ours, {name: a.astype("float64") for name, a in theirs.items()})
     assert report.ok
@@ -174,7 +176,10 @@ def test_word_vectors_of_float32_in_both_say_nothing(theirs):
 
 def test_relu_has_a_kink():
     """Where an input is 0 up to rounding, both slopes are accepted as the gradient."""
-    model, inputs = make(MODEL_CLASS, "numpy", hidden_act="relu"), everything_of(MODEL_CLASS)
+    model, inputs = (
+        perturbed(MODEL_CLASS, "numpy", hidden_act="relu"),
+        inputs_and_labels_of(MODEL_CLASS),
+    )
     ours = crosscheck.trace(model, inputs)
     name = "encoder.layer.0.intermediate.dense"
     at = np.unravel_index(np.abs(ours[name]).argmin(), ours[name].shape)
@@ -313,7 +318,7 @@ def test_fractional_masks():
 
 def test_choices_share_a_mask():
     model_class = "NezhaForMultipleChoice"
-    ours = crosscheck.trace(make(model_class, "numpy"), everything_of(model_class))
+    ours = crosscheck.trace(perturbed(model_class, "numpy"), inputs_and_labels_of(model_class))
     places = hidden(ours, SCORES)
     assert places.any()
     wrong = dict(ours) | {SCORES: np.where(places, 7.0, ours[SCORES])}

@@ -10,7 +10,7 @@ from tests.support.tiny_models import DECODERS, TINY, Tiny
 
 
 def test_there_are_enough_configurations():
-    kinds = [tiny.kind for tiny in TINY.values()]
+    kinds = [tiny.class_name for tiny in TINY.values()]
     assert kinds.count("NezhaForPreTraining") >= 14
     assert len(set(kinds)) == 3
     assert len(DECODERS) >= 20

@@ -6,7 +6,7 @@ import pytest
 from minizha import NezhaConfig, NezhaModel, crosscheck
 from minizha.crosscheck import compare
 from minizha.crosscheck.diagnosis import mistaken
-from tests.support.eight_models import everything_of, make
+from tests.support.eight_models import inputs_and_labels_of, perturbed
 from tests.support.traces import has_remark
 
 MODEL_CLASS = "NezhaForPreTraining"
@@ -14,7 +14,7 @@ MODEL_CLASS = "NezhaForPreTraining"
 
 @pytest.fixture(scope="module")
 def ours():
-    return crosscheck.trace(make(MODEL_CLASS, "numpy"), everything_of(MODEL_CLASS))
+    return crosscheck.trace(perturbed(MODEL_CLASS, "numpy"), inputs_and_labels_of(MODEL_CLASS))
 
 
 @pytest.mark.parametrize("strange", [np.nan, np.inf, -np.inf])

@@ -9,10 +9,10 @@ from minizha.backend import to_host
 from minizha.crosscheck import names, trace
 from minizha.crosscheck.names import DROPOUT, without_prefix
 from minizha.nezha import embeddings, feed_forward
+from tests.support.patching import changed_result
 from tests.support.tiny_heads import HEADS
 from tests.support.tiny_models import CROSS, TINY, TWO_LAYERS, Tiny
 from tests.support.traces import model_and_inputs
-from tests.support.wrong_decoders import changed
 
 BARE = {
     "bare": Tiny("NezhaModel", labels=()),
@@ -35,7 +35,7 @@ def traced(name, backend, **options):
 def model_and_output(name, backend, **options):
     """A model, and its output in a call like that of a trace: without chunks."""
     model = CASES[name].model(backend).copy_with(chunk_size_feed_forward=0)
-    cache = {"use_cache": True} if CASES[name].kind == "NezhaForMaskedLM" else {}
+    cache = {"use_cache": True} if CASES[name].class_name == "NezhaForMaskedLM" else {}
     if not model.config.is_decoder:
         cache = {}
     wanted = {"output_hidden_states": True, "output_attentions": True, "record": True} | cache
@@ -85,7 +85,7 @@ def test_activations_are_the_models_outputs(name, backend):
     for key, array in expected.items():
         assert_same_array(found[key], array)
     if getattr(out, "logits", None) is not None:
-        head = HEAD_OF.get(CASES[name].kind, "classifier")
+        head = HEAD_OF.get(CASES[name].class_name, "classifier")
         assert_same_array(found[head].reshape(out.logits.shape), out.logits)
     if getattr(out, "start_logits", None) is not None:
         for column, field in enumerate(("start_logits", "end_logits")):
@@ -265,7 +265,7 @@ def scaled_by(k):
 
 def test_a_wrong_operation_is_heard_with_what_it_returned(monkeypatch, backend):
     right = traced("plain", backend)
-    changed(monkeypatch, embeddings, "layer_norm", scaled_by(2.0))
+    changed_result(monkeypatch, embeddings, "layer_norm", scaled_by(2.0))
     wrong, (_, out) = (
         trace(*model_and_inputs(CASES["plain"], backend)),
         model_and_output("plain", backend),
@@ -281,7 +281,7 @@ def test_a_wrong_operation_is_heard_with_what_it_returned(monkeypatch, backend):
 def test_so_is_one_whose_cache_is_another_operations(monkeypatch, backend):
     """The same operation in another module is not confused with it."""
     right = traced("plain", backend)
-    changed(monkeypatch, feed_forward, "linear", scaled_by(3.0))
+    changed_result(monkeypatch, feed_forward, "linear", scaled_by(3.0))
     wrong = trace(*model_and_inputs(CASES["plain"], backend))
     key = "encoder.layer.0.intermediate.dense"
     assert_same_array(wrong[key], 3.0 * right[key])
@@ -293,7 +293,7 @@ def test_so_is_one_whose_cache_is_another_operations(monkeypatch, backend):
 
 def test_a_wrong_backward_is_heard(monkeypatch, backend):
     right = traced("plain", backend)
-    changed(monkeypatch, embeddings, "layer_norm_backward", scaled_by(2.0))
+    changed_result(monkeypatch, embeddings, "layer_norm_backward", scaled_by(2.0))
     wrong = trace(*model_and_inputs(CASES["plain"], backend))
     assert [n for n in right if not np.array_equal(right[n], wrong[n])] == [
         "embeddings.token_type_embeddings.grad",

@@ -26,13 +26,13 @@ def by_definition(ids, rows, count):
 
 
 def on_both(ids, rows, count):
-    """``add_rows`` on NumPy and on the stand-in, which must not wait for the device."""
+    """``add_rows`` on NumPy and on the stand-in for CuPy, where it must not synchronise."""
     on_numpy = embedding.add_rows(ids, rows, count)
     device = cupy.asarray(ids), cupy.asarray(rows)
-    with standin.count_synchronisations() as found:
+    with standin.count_synchronisations() as synchronisations:
         on_cupy = embedding.add_rows(*device, count)
         again = embedding.add_rows(*device, count)
-    assert found == []
+    assert synchronisations == []
     assert isinstance(on_cupy, cupy.ndarray)
     np.testing.assert_array_equal(on_cupy.get(), again.get())
     np.testing.assert_array_equal(on_numpy, embedding.add_rows(ids, rows, count))
@@ -42,7 +42,7 @@ def on_both(ids, rows, count):
 @st.composite
 def rows_to_add(draw):
     T, D, count = draw(st.integers(0, 40)), draw(st.integers(0, 4)), draw(st.integers(1, 12))
-    highest = draw(st.integers(1, count))  # few ids: many repeats, and rows that nothing reaches
+    highest = draw(st.integers(1, count))  # few ids: many repeats, and rows that no id names
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     ids = rng.integers(0, highest, size=T).astype(draw(st.sampled_from(["i4", "i8"])))
     rows = rng.normal(size=(T, D)) + draw(st.sampled_from([0, 1j])) * rng.normal(size=(T, D))
@@ -52,7 +52,7 @@ def rows_to_add(draw):
 @given(rows_to_add(), st.sampled_from(["f4", "f8", "c16"]))
 def test_whole_numbers_add_up_exactly(drawn, dtype):
     ids, rows, count = drawn
-    rows = np.round(10 * rows.real).astype(dtype)  # their sums have no rounding, in any order
+    rows = np.round(10 * rows.real).astype(dtype)  # sums of whole numbers are exact in any order
     for result in on_both(ids, rows, count):
         assert result.dtype == rows.dtype
         np.testing.assert_array_equal(result, by_definition(ids, rows, count))
@@ -79,11 +79,11 @@ def test_layouts_and_arguments_stay_as_they_are():
     ids = np.array([4, 0, 4, 2, 0, 9])[::-2]
     rows = np.arange(36.0).reshape(6, 6)[::2, ::3]
     ids.flags.writeable = rows.flags.writeable = False
-    kept = ids.copy(), rows.copy()
+    ids_before, rows_before = ids.copy(), rows.copy()
     for result in on_both(ids, rows, 10):
         np.testing.assert_array_equal(result, by_definition(ids, rows, 10))
-    np.testing.assert_array_equal(ids, kept[0])
-    np.testing.assert_array_equal(rows, kept[1])
+    np.testing.assert_array_equal(ids, ids_before)
+    np.testing.assert_array_equal(rows, rows_before)
 
 
 def loses_repeats(ids, rows, count):
@@ -92,7 +92,7 @@ def loses_repeats(ids, rows, count):
     return out
 
 
-def waits(ids, rows, count):
+def synchronises(ids, rows, count):
     xp = namespace(ids, rows)
     out = xp.zeros((count, rows.shape[1]), dtype=rows.dtype)
     for i, r in enumerate(to_host(ids)):
@@ -100,7 +100,7 @@ def waits(ids, rows, count):
     return out
 
 
-@pytest.mark.parametrize("wrong", [loses_repeats, waits])
+@pytest.mark.parametrize("wrong", [loses_repeats, synchronises])
 def test_a_wrong_add_rows_is_noticed(wrong, monkeypatch):
     monkeypatch.setattr(embedding, "add_rows", wrong)
     with pytest.raises(AssertionError):

@@ -1,6 +1,6 @@
 """Bad arguments: one MinizhaError that names the argument, what was found and what was expected.
 
-After each, the model is as it was. Each case differs from ``GOOD``, which passes, in one place.
+After each, the model is unchanged. Each case differs in one argument from ``GOOD``, which passes.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
-"""Bad arguments of a decoder: an error that names the argument, what was found and what expected.
+"""Bad arguments of a decoder: an error that names the argument, what was found and what was expected.
 
-Each case differs from ``GOOD``, a call that goes on where another ended, in one place.
+Each case differs in one argument from ``GOOD``, a call that continues another.
 """
 
 import re
@@ -14,20 +14,26 @@ from minizha.errors import ArgumentError, BackendError
 
 V, B, P, L, S, D, N, d, LAYERS = 11, 2, 3, 4, 5, 8, 2, 4, 3
 CONFIG = NezhaConfig(
-    vocab_size=V, hidden_size=D, num_hidden_layers=LAYERS, num_attention_heads=N,
-    intermediate_size=6, max_relative_position=2, is_decoder=True, add_cross_attention=True,
-)  # fmt: skip
+    vocab_size=V,
+    hidden_size=D,
+    num_hidden_layers=LAYERS,
+    num_attention_heads=N,
+    intermediate_size=6,
+    max_relative_position=2,
+    is_decoder=True,
+    add_cross_attention=True,
+)
 ALONE = CONFIG.replace(add_cross_attention=False)
 ENCODER = CONFIG.replace(is_decoder=False, add_cross_attention=False)
 RNG = np.random.default_rng(0)
-OWN, KEPT = (B, N, P, d), (B, N, S, d)
+OWN, CROSS = (B, N, P, d), (B, N, S, d)
 
 
 def past(*shapes, layers=LAYERS):
     return [tuple(RNG.standard_normal(shape) for shape in shapes) for _ in range(layers)]
 
 
-PAST = past(OWN, OWN, KEPT, KEPT)
+PAST = past(OWN, OWN, CROSS, CROSS)
 STATES = RNG.standard_normal((B, S, D))
 GOOD = {
     "input_ids": RNG.integers(0, V, (B, L)),
@@ -40,20 +46,20 @@ GOOD = {
 
 
 def past_with(layer, place, array):
-    """The good past, one array of which is another."""
+    """The good past with one array replaced."""
     changed = [list(arrays) for arrays in PAST]
     changed[layer][place] = array
     return {"past_key_values": changed}
 
 
 def layers_with(layer, arrays):
-    return {"past_key_values": [arrays if i == layer else kept for i, kept in enumerate(PAST)]}
+    return {"past_key_values": [arrays if i == layer else good for i, good in enumerate(PAST)]}
 
 
 COUNTS = r"^past_key_values: expected 3 sequences \(one a layer\) of 2 or 4 arrays each, found "
 CASES = {
-    f"past_key_values: {kind}": ({"past_key_values": value}, COUNTS + found)
-    for kind, value, found in (
+    f"past_key_values: {what}": ({"past_key_values": value}, COUNTS + found)
+    for what, value, found in (
         ("a layer too few", PAST[:-1], r"2 of \[4, 4\]$"),
         ("a layer too many", [*PAST, PAST[0]], r"4 of \[4, 4, 4, 4\]$"),
         ("no layer", [], r"0 of \[\]$"),
@@ -76,7 +82,7 @@ CASES |= {
     "past_key_values: two arrays in one layer, four in the others": (
         layers_with(1, PAST[1][:2]), COUNTS + r"3 of \[4, 2, 4\]$"),
     "past_key_values: one's own of another length in a layer": (
-        layers_with(1, past((B, N, P + 1, d), (B, N, P + 1, d), KEPT, KEPT, layers=1)[0]),
+        layers_with(1, past((B, N, P + 1, d), (B, N, P + 1, d), CROSS, CROSS, layers=1)[0]),
         r"^past_key_values\[1\]\[0\]: expected shape \(2, 2, 3, 4\), found \(2, 2, 4, 4\)$"),
     "past_key_values: the encoder's of another length in a layer": (
         layers_with(2, past(OWN, OWN, (B, N, S - 1, d), (B, N, S - 1, d), layers=1)[0]),
@@ -91,11 +97,11 @@ WRONG_SHAPES = {
     "no axis": (),
 }
 CASES |= {
-    f"past_key_values[0][0]: {kind}": (
+    f"past_key_values[0][0]: {what}": (
         past_with(0, 0, np.zeros(shape)),
         "^" + re.escape(f"past_key_values[0][0]: expected shape (2, 2, P, 4), found {shape}") + "$",
     )
-    for kind, shape in WRONG_SHAPES.items()
+    for what, shape in WRONG_SHAPES.items()
 }
 CASES |= {
     f"past_key_values[{i}][{j}]: shape": (
@@ -106,30 +112,30 @@ CASES |= {
     for i, j, length in ((0, 1, P), (1, 0, P), (2, 1, P), (0, 3, S), (1, 2, S), (2, 3, S))
 }
 CASES |= {
-    f"past_key_values[1][2]: {kind}": (
+    f"past_key_values[1][2]: {what}": (
         past_with(1, 2, value),
         rf"^past_key_values\[1\]\[2\]: {text}",
     )
-    for kind, value, text in (
+    for what, value, text in (
         ("text", "keys", "expected numbers, found <U4$"),
         ("None", None, "expected numbers, found None$"),
-        ("booleans", np.ones(KEPT, dtype=bool), "expected numbers, found bool$"),
-        ("objects", np.full(KEPT, "x", dtype=object), "expected numbers, found 'x'$"),
+        ("booleans", np.ones(CROSS, dtype=bool), "expected numbers, found bool$"),
+        ("objects", np.full(CROSS, "x", dtype=object), "expected numbers, found 'x'$"),
         ("ragged", [[1.0], [1.0, 2.0]], "expected an array or nested lists"),
     )
 }
 CASES |= {
-    f"encoder_hidden_states: {kind}": (
+    f"encoder_hidden_states: {what}": (
         {"encoder_hidden_states": value} | more,
         f"^encoder_hidden_states: {text}$",
     )
-    for kind, value, more, text in (
+    for what, value, more, text in (
         ("another width", STATES[..., :-1], {}, r"expected shape \(2, 5, 8\), found \(2, 5, 7\)"),
         ("another batch", STATES[:1], {}, r"expected shape \(2, 5, 8\), found \(1, 5, 8\)"),
         ("two axes", STATES[0], {}, r"expected shape \(2, 5, 8\), found \(5, 8\)"),
-        ("other tokens than are kept", STATES[:, 1:], {},
+        ("other tokens than are cached", STATES[:, 1:], {},
          r"expected shape \(2, 5, 8\), found \(2, 4, 8\)"),
-        ("another width, nothing kept", STATES[..., 1:], {"past_key_values": past(OWN, OWN)},
+        ("another width, nothing cached", STATES[..., 1:], {"past_key_values": past(OWN, OWN)},
          r"expected shape \(2, S, 8\), found \(2, 5, 7\)"),
         ("no token", STATES[:, :0], {"past_key_values": past(OWN, OWN), "encoder_attention_mask": None},
          "expected at least one token, found S = 0"),
@@ -139,11 +145,11 @@ CASES |= {
     )
 }  # fmt: skip
 CASES |= {
-    f"encoder_attention_mask: {kind}": (
+    f"encoder_attention_mask: {what}": (
         {"encoder_attention_mask": value} | more,
         f"^encoder_attention_mask: {text}$",
     )
-    for kind, value, more, text in (
+    for what, value, more, text in (
         *(
             (f"shape {shape}", np.ones(shape), {},
              re.escape(f"expected shape (B, S) = (2, 5) or (B, L, S) = (2, 4, 5), found {shape}"))
@@ -161,28 +167,40 @@ CASES |= {
 CASES |= {
     f"attention_mask: shape {shape}": (
         {"attention_mask": np.ones(shape)},
-        "^" + re.escape(
+        "^"
+        + re.escape(
             "attention_mask: expected shape (B, P+L) = (2, 7) or (B, L, P+L) = (2, 4, 7), found "
             f"{shape}"
-        ) + "$",
+        )
+        + "$",
     )
-    for shape in ((B, L), (B, P), (B, P + L + 1), (B, L, L), (B, P + L, P + L), (P + L,), (1, P + L))
-}  # fmt: skip
+    for shape in (
+        (B, L),
+        (B, P),
+        (B, P + L + 1),
+        (B, L, L),
+        (B, P + L, P + L),
+        (P + L,),
+        (1, P + L),
+    )
+}
 CASES |= {
     f"use_cache={value!r}": (
-        {"use_cache": value}, "^use_cache: expected True, False or None, found ")
+        {"use_cache": value},
+        "^use_cache: expected True, False or None, found ",
+    )
     for value in ("no", 1, 0.0, [], np.array([True, False]))
-}  # fmt: skip
-KINDS = (NezhaModel, NezhaForMaskedLM)
+}
+MODEL_CLASSES = (NezhaModel, NezhaForMaskedLM)
 
 
 def value_of(model, **change):
     return to_host(model(**(GOOD | change))[0]).copy()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_the_good_arguments_are_good(kind, backend):
-    model = kind(CONFIG, dtype="float64", backend=backend)
+@pytest.mark.parametrize("model_class", MODEL_CLASSES)
+def test_the_good_arguments_are_good(model_class, backend):
+    model = model_class(CONFIG, dtype="float64", backend=backend)
     assert len(model(**GOOD).past_key_values) == LAYERS
     for missing in (
         "attention_mask",
@@ -196,8 +214,8 @@ def test_the_good_arguments_are_good(kind, backend):
 @pytest.mark.parametrize("name", CASES)
 def test_bad_arguments_are_refused(name, backend):
     change, message = CASES[name]
-    for kind in KINDS:
-        model = kind(CONFIG, dtype="float64", backend=backend)
+    for model_class in MODEL_CLASSES:
+        model = model_class(CONFIG, dtype="float64", backend=backend)
         expected = value_of(model)
         with pytest.raises(ArgumentError, match=message) as caught:
             model(**(GOOD | change), record=True)
@@ -208,9 +226,9 @@ def test_bad_arguments_are_refused(name, backend):
         assert np.array_equal(value_of(model), expected)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_what_an_encoder_or_a_decoder_alone_can_not_use(kind, backend):
-    encoder, alone = (kind(config, backend=backend) for config in (ENCODER, ALONE))
+@pytest.mark.parametrize("model_class", MODEL_CLASSES)
+def test_what_an_encoder_or_a_decoder_alone_can_not_use(model_class, backend):
+    encoder, alone = (model_class(config, backend=backend) for config in (ENCODER, ALONE))
     ids, states = GOOD["input_ids"], {"encoder_hidden_states": STATES}
     refused = [
         (encoder, {"past_key_values": past(OWN, OWN)}, "past_key_values: expected None, since is_de"),
@@ -231,7 +249,7 @@ def test_what_an_encoder_or_a_decoder_alone_can_not_use(kind, backend):
 
 
 def test_past_of_pruned_heads(backend):
-    """A layer's past has the heads that its self-attention has, the encoder's has all."""
+    """The past of self-attention has the unpruned heads, that of cross-attention all heads."""
     model = NezhaModel(CONFIG.replace(pruned_heads={1: [0]}), backend=backend)
     with pytest.raises(
         ArgumentError,
@@ -267,7 +285,7 @@ def test_integers_and_nested_lists_are_numbers(backend):
 
 
 def test_a_past_that_lies_elsewhere(backend):
-    """What lies on the device is for models on the device."""
+    """Arrays on the device are for models on the device."""
     if backend == "numpy":
         pytest.skip("there is no device")
     there = NezhaModel(CONFIG, backend=backend)(GOOD["input_ids"], use_cache=True).past_key_values

@@ -1,4 +1,4 @@
-"""Bad arguments of ``generate``: one ArgumentError that says what was found and what expected."""
+"""Bad arguments of ``generate``: one ArgumentError that says what was found and what was expected."""
 
 import numpy as np
 import pytest

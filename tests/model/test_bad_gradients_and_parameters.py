@@ -100,9 +100,9 @@ BIAS_VALUES = {
 
 
 @pytest.mark.parametrize("strict", [True, False])
-@pytest.mark.parametrize("kind", BIAS_VALUES)
-def test_a_state_dict_with_a_bad_array_replaces_nothing(kind, strict, model):
-    value, message = BIAS_VALUES[kind]
+@pytest.mark.parametrize("what", BIAS_VALUES)
+def test_a_state_dict_with_a_bad_array_replaces_nothing(what, strict, model):
+    value, message = BIAS_VALUES[what]
     before = state(model)
     # all the others are good, and come first
     arrays = {name: array + 1.0 for name, array in before.items()} | {BIAS: value}

@@ -14,7 +14,7 @@ PLAIN = {
     TOKENS: TinyHead(TOKENS, None),
     ANSWER: TinyHead(ANSWER, None),
 }
-# no labels of anything, whatever is asked for
+# labels that no head accepts
 RUBBISH = {
     "a word": "labels",
     "words": ["a", "b", "c"],
@@ -42,15 +42,15 @@ def refused(head, backend, match, **labels):
 
 
 @pytest.mark.parametrize("what", RUBBISH)
-@pytest.mark.parametrize("kind", PLAIN)
-def test_rubbish(kind, what, backend):
-    if kind == ANSWER:
+@pytest.mark.parametrize("class_name", PLAIN)
+def test_rubbish(class_name, what, backend):
+    if class_name == ANSWER:
         labels = {"start_positions": RUBBISH[what], "end_positions": [0, 1, 2]}
-        refused(PLAIN[kind], backend, r"^start_positions: expected", **labels)
+        refused(PLAIN[class_name], backend, r"^start_positions: expected", **labels)
         labels = {"start_positions": [0, 1, 2], "end_positions": RUBBISH[what]}
-        refused(PLAIN[kind], backend, r"^end_positions: expected", **labels)
+        refused(PLAIN[class_name], backend, r"^end_positions: expected", **labels)
     else:
-        refused(PLAIN[kind], backend, r"^labels: expected", labels=RUBBISH[what])
+        refused(PLAIN[class_name], backend, r"^labels: expected", labels=RUBBISH[what])
 
 
 SINGLE, SEVERAL = "single_label_classification", "multi_label_classification"
@@ -87,9 +87,9 @@ BAD = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "problem", "C", "labels", "match"), BAD)
-def test_labels_that_do_not_fit(kind, problem, C, labels, match, backend):
-    head = replace(PLAIN[kind], config={"num_labels": C, "problem_type": problem})
+@pytest.mark.parametrize(("class_name", "problem", "C", "labels", "match"), BAD)
+def test_labels_that_do_not_fit(class_name, problem, C, labels, match, backend):
+    head = replace(PLAIN[class_name], config={"num_labels": C, "problem_type": problem})
     refused(head, backend, f"^labels: expected (values in |numbers in )?{match}", labels=labels)
 
 
@@ -109,7 +109,7 @@ def test_positions_that_do_not_fit(start, end, match, backend):
 
 
 def test_positions_as_far_away_as_they_like(backend):
-    """They are outside of the text, and 64 bits are enough for that."""
+    """Positions outside of the text are ignored, up to the ends of 64 bits."""
     head = PLAIN[ANSWER]
     far = np.asarray([2**62, -(2**63), 2**63 - 2])
     out = head.model(backend)(**head.inputs(), start_positions=far, end_positions=far)
@@ -144,23 +144,23 @@ def test_choices_that_do_not_fit(arguments, match, backend):
         model(**arguments)
 
 
-@pytest.mark.parametrize("kind", PLAIN)
-def test_a_flag_is_true_or_false(kind, backend):
-    head = PLAIN[kind]
+@pytest.mark.parametrize("class_name", PLAIN)
+def test_a_flag_is_true_or_false(class_name, backend):
+    head = PLAIN[class_name]
     for name in ("output_attentions", "output_hidden_states", "return_dict", "record"):
         refused(head, backend, f"^{name}: expected True, False or None, found 1", **{name: 1})
 
 
-@pytest.mark.parametrize("kind", PLAIN)
-def test_a_batch_may_be_empty(kind, backend):
-    head = replace(PLAIN[kind], B=0)
+@pytest.mark.parametrize("class_name", PLAIN)
+def test_a_batch_may_be_empty(class_name, backend):
+    head = replace(PLAIN[class_name], B=0)
     model = head.model(backend)
     labels = {
         SEQUENCE: {"labels": np.zeros(0, int)},
         CHOICE: {"labels": []},
         TOKENS: {"labels": np.zeros((0, 4), int)},
         ANSWER: {"start_positions": [], "end_positions": []},
-    }[kind]
+    }[class_name]
     out = model(**head.inputs(), **labels)
     assert float(out.loss) == 0.0
     out.backward()

@@ -1,4 +1,4 @@
-"""The feed-forward network in pieces: the same numbers, less memory."""
+"""The feed-forward network in chunks: the same numbers, less memory."""
 
 import tracemalloc
 
@@ -7,90 +7,98 @@ import pytest
 
 from minizha.backend import to_host
 from minizha.errors import ArgumentError
+from tests.support.assertions import assert_close, assert_equal
 from tests.support.eight_models import (
-    KINDS,
+    CLASS_NAMES,
     TOLERANCE,
     L,
     class_of,
     configuration,
-    everything_of,
-    make,
-    upstream_of,
+    inputs_and_labels_of,
+    inputs_of,
+    perturbed,
 )
-from tests.support.op_cases import in_host_memory
-from tests.support.running import assert_close, assert_equal, backward, fields, on_host
+from tests.support.layouts import in_host_memory
+from tests.support.running import backward, fields, random_upstream, recorded, run_randomly
 
 CHUNKS = (1, 2, 3, L - 1, L, L + 1, 1000)  # 2 and 3 don't divide L = 7
 
 
-def run(kind, backend, chunk, train=False):
-    """Every field and gradient, from the loss and a random upstream."""
-    model = make(kind, backend, chunk_size_feed_forward=chunk)
+def run_chunked(class_name, backend, chunk, train=False):
+    """Every field and gradient, from a random upstream gradient."""
+    model = perturbed(class_name, backend, chunk_size_feed_forward=chunk)
     if train:
         model.train(seed=3)
-    out = model(
-        **everything_of(kind), output_hidden_states=True, output_attentions=True, record=True
-    )
-    found = on_host(fields(out)) | backward(model, out, upstream_of(out))
-    return found, out.record
+    return run_randomly(model, inputs_and_labels_of(class_name))[0]
 
 
 @pytest.mark.parametrize("train", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
-def test_pieces_give_what_the_whole_gives(kind, train, backend):
-    """In train mode too: the dropout behind it is drawn for the whole."""
-    expected, _ = run(kind, backend, 0, train)
+@pytest.mark.parametrize("class_name", CLASS_NAMES)
+def test_pieces_give_what_the_whole_gives(class_name, train, backend):
+    """In train mode too: dropout acts after the chunks are joined."""
+    expected = run_chunked(class_name, backend, 0, train)
     for chunk in CHUNKS:
-        assert_close(run(kind, backend, chunk, train)[0], expected, TOLERANCE)
+        assert_close(run_chunked(class_name, backend, chunk, train), expected, TOLERANCE)
 
 
 @pytest.mark.parametrize("act", ["gelu", "gelu_new", "relu", "silu", "tanh"])
 def test_with_every_activation(act, backend):
-    model, inputs = "NezhaForTokenClassification", everything_of("NezhaForTokenClassification")
+    model, inputs = (
+        "NezhaForTokenClassification",
+        inputs_and_labels_of("NezhaForTokenClassification"),
+    )
     runs = []
     for chunk in (0, 3):
-        made = make(model, backend, hidden_act=act, chunk_size_feed_forward=chunk)
+        made = perturbed(model, backend, hidden_act=act, chunk_size_feed_forward=chunk)
         out = made(**inputs)
-        runs.append(on_host(fields(out)) | backward(made, out))
+        runs.append(fields(out) | backward(made, out))
     assert_close(runs[1], runs[0], TOLERANCE)
 
 
 def test_in_a_decoder_too(backend):
     runs = []
     for chunk in (0, 2):
-        model = make(
-            "NezhaModel", backend, is_decoder=True, add_cross_attention=True,
+        model = perturbed(
+            "NezhaModel",
+            backend,
+            is_decoder=True,
+            add_cross_attention=True,
             chunk_size_feed_forward=chunk,
-        )  # fmt: skip
+        )
         states = np.random.default_rng(0).standard_normal((3, 5, 12))
-        out = model(**everything_of("NezhaModel"), encoder_hidden_states=states, record=True)
+        out = model(**inputs_and_labels_of("NezhaModel"), encoder_hidden_states=states, record=True)
         upstream = {"last_hidden_state": np.random.default_rng(1).standard_normal((3, L, 12))}
         runs.append({"y": to_host(out.last_hidden_state)} | backward(model, out, upstream))
     assert_close(runs[1], runs[0], TOLERANCE)
 
 
 def test_two_ways_back_from_one_output(backend):
-    """What is computed once more is computed from what is still there."""
-    kind = "NezhaForMaskedLM"
-    model = make(kind, backend, chunk_size_feed_forward=2)
-    out = model(**everything_of(kind))
+    """The backward pass recomputes it from x and the parameters."""
+    class_name = "NezhaForMaskedLM"
+    model = perturbed(class_name, backend, chunk_size_feed_forward=2)
+    out = model(**inputs_and_labels_of(class_name))
     assert_equal(backward(model, out), backward(model, out))
 
 
 def test_the_record_keeps_nothing_that_is_f_wide(backend):
-    _, chunked = run("NezhaModel", backend, 2)
-    _, whole = run("NezhaModel", backend, 0)
+    chunked, whole = (
+        recorded(
+            perturbed("NezhaModel", backend, chunk_size_feed_forward=chunk),
+            inputs_of("NezhaModel"),
+        ).record
+        for chunk in (2, 0)
+    )
     assert type(chunked.nezha.encoder[0].feed_forward)._fields == ("x", "p", "hidden_act", "chunk")
     assert whole.nezha.encoder[0].feed_forward.intermediate.x.shape == (3, L, 12)
 
 
 def peak(model, inputs, learning):
-    """The most memory that a call took, in bytes."""
+    """The peak memory of a call, in bytes."""
     tracemalloc.start()
     try:
         out = model(**inputs, record=learning)
         if learning:
-            out.backward(**upstream_of(out))
+            out.backward(**random_upstream(out))
         return tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -98,7 +106,7 @@ def peak(model, inputs, learning):
 
 @pytest.mark.parametrize("learning", [False, True])
 def test_less_memory(learning, backend):
-    """With F much larger than all else, a piece of L/16 takes less than a quarter."""
+    """With F much larger than all else, chunks of L/16 tokens take less than a quarter."""
     config = configuration(num_hidden_layers=1, intermediate_size=4096, hidden_size=6)
     inputs = {"input_ids": np.ones((4, 64), int)}
     peaks = {}
@@ -108,7 +116,7 @@ def test_less_memory(learning, backend):
         )
         if not in_host_memory(model.get_input_embeddings()):
             pytest.skip("tracemalloc sees the host's memory")
-        peak(model, inputs, learning)  # what is imported and kept the first time
+        peak(model, inputs, learning)  # without what the first call imports and caches
         peaks[chunk] = peak(model, inputs, learning)
     wide = 4 * 64 * 4096 * 8
     assert peaks[0] > wide

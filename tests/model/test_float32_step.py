@@ -1,4 +1,4 @@
-"""No float64 array appears in a float32 step: one would halve the speed of a product in silence."""
+"""No float64 array appears in a float32 step: one would silently halve the speed of a product."""
 
 from contextlib import contextmanager
 
@@ -15,9 +15,9 @@ from tests.support.op_cases import BACKWARDS, CASES, as_tuple, leaves, typical_c
 
 
 class Float32Only(np.ndarray):
-    """An array that passes its class on to what is made from it, and refuses to become float64.
+    """An array whose results have its class, and must not be float64.
 
-    Numbers of shape () may: cross-entropy sums in float64.
+    Numbers of shape () may be: cross-entropy sums in float64.
     """
 
     def __array_finalize__(self, source):
@@ -31,7 +31,7 @@ def watched(x):
 
 @contextmanager
 def watch():
-    """Arrays that are made from nothing are watched too."""
+    """New arrays (zeros, ones, …) are watched too."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("empty", "zeros", "ones"):
             make = getattr(np, name)
@@ -71,9 +71,14 @@ def test_the_watch_sees_a_forgotten_dtype():
 
 
 CONFIG = NezhaConfig(
-    vocab_size=19, hidden_size=12, num_hidden_layers=2, num_attention_heads=3, intermediate_size=11,
-    max_relative_position=2, type_vocab_size=3,
-)  # fmt: skip
+    vocab_size=19,
+    hidden_size=12,
+    num_hidden_layers=2,
+    num_attention_heads=3,
+    intermediate_size=11,
+    max_relative_position=2,
+    type_vocab_size=3,
+)
 INPUTS = {
     "input_ids": [[4, 5, 6, 0, 0], [7, 8, 9, 4, 5]],
     "attention_mask": [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]],
@@ -95,7 +100,7 @@ def whole_step(model):
     model.train(seed=0)
     out = model(**INPUTS, output_attentions=True, output_hidden_states=True)
     out.backward()
-    # and from every field at once, with float64 numbers from outside
+    # and from every field at once, with upstream gradients in float64
     out.backward(**UPSTREAM)
     return out
 
@@ -127,7 +132,7 @@ def test_model_under_watch(hidden_act):
 
 
 def test_model_under_watch_sees_a_promotion():
-    """Negative control: the table left in float64, as it is made."""
+    """Negative control: a table that is left in float64."""
     model = watched_model(CONFIG)
     model.table = np.asarray(model.table, dtype="float64")
     with watch(), pytest.raises(AssertionError, match="float64 array"):

@@ -1,4 +1,4 @@
-"""A decoder that goes on with a text: what it says, and when it ends. Drawing has its own file."""
+"""A decoder continues a text: which tokens, and when it ends. test_sampling.py tests drawing."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_with_or_without_cache_or_by_hand_the_text_is_the_same(name, backend):
 
 
 def test_without_its_places_a_text_would_be_another(backend, monkeypatch):
-    """Negative control: a cache that counts from 0 in each call."""
+    """Negative control: positions that start at 0 in each call."""
     model = model_of(backend)
     expected = generated(model)
     wrong_decoders.positions_that_start_anew_in_each_call(monkeypatch)
@@ -138,8 +138,8 @@ def test_the_model_is_as_it_was(backend):
 
 
 def ended(text, eos, pad):
-    """The text whose rows end with their first ``eos`` after the prompt, filled up, cut where the
-    last one ends."""
+    """The text with each row ended at its first ``eos`` after the prompt, padded, and cut where the
+    last row ends."""
     text, last = text.copy(), L
     for row in text:
         ends = [i for i in range(L, len(row)) if row[i] == eos]
@@ -175,7 +175,7 @@ def same_rows(text):
 
 
 def test_a_prompt_may_hold_the_end(backend):
-    """What was read says nothing about what is written."""
+    """The attention mask is for the prompt, and does not hide new tokens."""
     model = model_of(backend)
     text = by_hand(model, IDS)
     absent = sorted(set(IDS.flat) - set(text[:, L:].flat))
@@ -192,9 +192,9 @@ def test_the_configurations_end_and_padding(backend):
     assert np.array_equal(generated(model), ended(text, eos, 0))
     other = int(text[1, L + 1])
     assert np.array_equal(generated(model, eos_token_id=other), ended(text, other, 0))
-    # without a padding token the end is repeated (nothing else depends on it in eval mode)
+    # without a padding token, eos is repeated
     model.config = model.config.replace(pad_token_id=None)
     assert np.array_equal(generated(model), ended(text, eos, eos))
-    # 3, the default, may lie beyond a small vocabulary, and then never comes
+    # 3, the default, may be beyond a small vocabulary, and is then never generated
     model.config = model.config.replace(eos_token_id=V + 5)
     assert np.array_equal(generated(model), text)

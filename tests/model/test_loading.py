@@ -1,4 +1,4 @@
-"""Save and load: what is stored, what is missing, what has another shape, what the caller changes."""
+"""Save and load: stored tensors, missing tensors, other shapes, options."""
 
 import json
 import warnings
@@ -9,39 +9,34 @@ import pytest
 from minizha import NezhaConfig, NezhaModel
 from minizha.checkpoint.safetensors_file import to_safetensors
 from minizha.errors import CheckpointWarning, FileError
+from tests.support.assertions import assert_equal, differs
 from tests.support.eight_models import (
-    KINDS,
+    CLASS_NAMES,
     WITH_POOLER,
-    arrays_of,
-    body_of,
+    body_prefix,
     class_of,
-    everything_of,
+    inputs_and_labels_of,
     inputs_of,
-    make,
-    upstream_of,
+    parameters_of,
+    perturbed,
 )
-from tests.support.running import assert_equal, backward, differs, fields, forward, on_host
+from tests.support.running import forward, run_randomly
 
-HEADED = tuple(kind for kind in KINDS if kind != "NezhaModel")
+HEADED = tuple(class_name for class_name in CLASS_NAMES if class_name != "NezhaModel")
 CLASSIFIERS = ("NezhaForSequenceClassification", "NezhaForTokenClassification")
 
 
-@pytest.fixture(params=KINDS)
-def kind(request):
+@pytest.fixture(params=CLASS_NAMES)
+def class_name(request):
     return request.param
 
 
-def load(kind, folder, backend, **options):
-    return class_of(kind).from_pretrained(folder, backend=backend, **options)
-
-
-def both_ways(model, inputs):
-    out = model(**inputs, record=True)
-    return on_host(fields(out)) | backward(model, out, upstream_of(out))
+def load(class_name, folder, backend, **options):
+    return class_of(class_name).from_pretrained(folder, backend=backend, **options)
 
 
 def rewrite(folder, change):
-    """Change the stored arrays, behind the model's back."""
+    """Change the arrays in the file."""
     from safetensors.numpy import load_file
 
     arrays = change(load_file(folder / "model.safetensors"))
@@ -53,81 +48,85 @@ def rewrite(folder, change):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("tied", [True, False])
-def test_a_loaded_model_is_the_saved_one(kind, dtype, tied, backend, tmp_path):
+def test_a_loaded_model_is_the_saved_one(class_name, dtype, tied, backend, tmp_path):
     """Every number of parameters, fields and gradients, without a warning."""
-    model = make(kind, backend, dtype, tie_word_embeddings=tied)
+    model = perturbed(class_name, backend, dtype, tie_word_embeddings=tied)
     model.save_pretrained(tmp_path)
-    loaded = load(kind, tmp_path, backend)
+    loaded = load(class_name, tmp_path, backend)
     assert type(loaded) is type(model)
     assert (loaded.dtype, loaded.training) == (dtype, False)
-    assert_equal(arrays_of(loaded), arrays_of(model))
-    inputs = everything_of(kind)
-    assert_equal(both_ways(loaded, inputs), both_ways(model, inputs))
-    again, info = load(kind, str(tmp_path), backend, output_loading_info=True)
+    assert_equal(parameters_of(loaded), parameters_of(model))
+    inputs = inputs_and_labels_of(class_name)
+    assert_equal(run_randomly(loaded, inputs)[0], run_randomly(model, inputs)[0])
+    again, info = load(class_name, str(tmp_path), backend, output_loading_info=True)
     assert info == ((), ())
-    assert_equal(arrays_of(again), arrays_of(model))
+    assert_equal(parameters_of(again), parameters_of(model))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_dtype_says_in_what_it_is_loaded(kind, dtype, backend, tmp_path):
-    model = make(kind, backend, "float32")
+def test_dtype_says_in_what_it_is_loaded(class_name, dtype, backend, tmp_path):
+    model = perturbed(class_name, backend, "float32")
     model.save_pretrained(tmp_path)
-    loaded = load(kind, tmp_path, backend, dtype=dtype)
+    loaded = load(class_name, tmp_path, backend, dtype=dtype)
     assert loaded.dtype == dtype
-    expected = {name: array.astype(dtype) for name, array in arrays_of(model).items()}
-    assert_equal(arrays_of(loaded), expected)
+    expected = {name: array.astype(dtype) for name, array in parameters_of(model).items()}
+    assert_equal(parameters_of(loaded), expected)
 
 
-def test_the_configuration_is_saved_with_it(kind, backend, tmp_path):
-    model = make(kind, backend, note="mine", problem_type="regression", classifier_dropout=None)
+def test_the_configuration_is_saved_with_it(class_name, backend, tmp_path):
+    model = perturbed(
+        class_name, backend, note="mine", problem_type="regression", classifier_dropout=None
+    )
     model.save_pretrained(tmp_path)
     stored = json.loads((tmp_path / "config.json").read_text())
-    assert stored["architectures"] == [kind]
-    loaded = load(kind, tmp_path, backend)
+    assert stored["architectures"] == [class_name]
+    loaded = load(class_name, tmp_path, backend)
     values = loaded.config.to_dict()
-    assert (values.pop("architectures"), values.pop("torch_dtype")) == ([kind], "float64")
+    assert (values.pop("architectures"), values.pop("torch_dtype")) == ([class_name], "float64")
     assert NezhaConfig.from_dict(values) == model.config
 
 
 # --- with and without a head ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", HEADED)
-def test_a_bare_model_loads_into_one_with_a_head(kind, backend, tmp_path):
-    """The body is the bare model's, the head is new and named."""
-    bare = make("NezhaModel", backend)
+@pytest.mark.parametrize("class_name", HEADED)
+def test_a_bare_model_loads_into_one_with_a_head(class_name, backend, tmp_path):
+    """The body is the bare model's; the head is new, and the warning names it."""
+    bare = perturbed("NezhaModel", backend)
     bare.save_pretrained(tmp_path)
     with pytest.warns(
         CheckpointWarning, match="missing, so initialised at random: (c|qa)"
     ) as caught:
-        model = load(kind, tmp_path, backend)
+        model = load(class_name, tmp_path, backend)
     assert len(caught) == 1
-    before, arrays = arrays_of(bare), arrays_of(model)
+    before, arrays = parameters_of(bare), parameters_of(model)
     head = [name for name in arrays if not name.startswith("nezha.")]
     body = {name.removeprefix("nezha."): a for name, a in arrays.items() if name not in head}
     assert_equal(body, {name: before[name] for name in body})
     left = [f"nezha.{name}" for name in before if name not in body]
-    assert [n.startswith("nezha.pooler.") for n in left] == [True, True] * (kind not in WITH_POOLER)
+    assert [n.startswith("nezha.pooler.") for n in left] == [True, True] * (
+        class_name not in WITH_POOLER
+    )
     assert all(name in str(caught[0].message) for name in (*head, *left))
-    other, info = load(kind, tmp_path, backend, output_loading_info=True, seed=1)
+    other, info = load(class_name, tmp_path, backend, output_loading_info=True, seed=1)
     assert info.missing == tuple(head)
     assert info.unexpected == tuple(sorted(left))
     matrices = [name for name in head if arrays[name].ndim == 2]
-    assert all(differs(arrays[name], arrays_of(other)[name]) for name in matrices)
+    assert all(differs(arrays[name], parameters_of(other)[name]) for name in matrices)
 
 
-@pytest.mark.parametrize("kind", HEADED)
-def test_one_with_a_head_loads_into_a_bare_model(kind, backend, tmp_path):
-    model, inputs = make(kind, backend), inputs_of("NezhaModel")
+@pytest.mark.parametrize("class_name", HEADED)
+def test_one_with_a_head_loads_into_a_bare_model(class_name, backend, tmp_path):
+    model, inputs = perturbed(class_name, backend), inputs_of("NezhaModel")
     model.save_pretrained(tmp_path)
-    pooled = kind in WITH_POOLER
+    pooled = class_name in WITH_POOLER
     with pytest.warns(CheckpointWarning, match=r"NezhaModel: .*left over: (c|qa)") as caught:
         bare = load("NezhaModel", tmp_path, backend, add_pooling_layer=pooled)
     assert len(caught) == 1
     assert "missing" not in str(caught[0].message)
-    arrays = arrays_of(model)
-    assert_equal(arrays_of(bare), {n: arrays[f"nezha.{n}"] for n in bare.state_dict()})
-    if kind != "NezhaForMultipleChoice":
+    arrays = parameters_of(model)
+    assert_equal(parameters_of(bare), {n: arrays[f"nezha.{n}"] for n in bare.state_dict()})
+    if class_name != "NezhaForMultipleChoice":
         found, expected = forward(bare, inputs), forward(model, inputs)
         for name in ("hidden_states.2", "attentions.1"):
             assert_equal(found[name], expected[name])
@@ -138,26 +137,26 @@ def test_one_with_a_head_loads_into_a_bare_model(kind, backend, tmp_path):
     assert info.unexpected == tuple(sorted(n for n in arrays if not n.startswith("nezha.")))
 
 
-def test_there_and_back_again(kind, backend, tmp_path):
-    """Over the bare model's folder and its names without a prefix."""
-    model = make(kind, backend)
+def test_there_and_back_again(class_name, backend, tmp_path):
+    """By the folder of a bare model, whose names have no prefix."""
+    model = perturbed(class_name, backend)
     model.save_pretrained(tmp_path / "whole")
-    options = {"output_loading_info": True, "add_pooling_layer": kind in WITH_POOLER}
+    options = {"output_loading_info": True, "add_pooling_layer": class_name in WITH_POOLER}
     bare, _ = load("NezhaModel", tmp_path / "whole", backend, **options)
     bare.save_pretrained(tmp_path / "bare")
-    back, _ = load(kind, tmp_path / "bare", backend, output_loading_info=True)
-    body = body_of(model) + "e", body_of(model) + "p"
-    before, after = arrays_of(model), arrays_of(back)
+    back, _ = load(class_name, tmp_path / "bare", backend, output_loading_info=True)
+    body = body_prefix(model) + "e", body_prefix(model) + "p"
+    before, after = parameters_of(model), parameters_of(back)
     names = [name for name in before if name.startswith(body)]
     assert len(names) >= 36
     assert_equal({n: after[n] for n in names}, {n: before[n] for n in names})
 
 
-def test_a_folder_of_something_else_is_refused(kind, backend, tmp_path):
-    make(kind, backend).save_pretrained(tmp_path)
+def test_a_folder_of_something_else_is_refused(class_name, backend, tmp_path):
+    perturbed(class_name, backend).save_pretrained(tmp_path)
     rewrite(tmp_path, lambda arrays: {f"x.{name}": a for name, a in arrays.items()})
     with pytest.raises(FileError, match=r"none of its \d+ tensors belongs to a Nezha"):
-        load(kind, tmp_path, backend)
+        load(class_name, tmp_path, backend)
 
 
 # --- missing tensors ------------------------------------------------------------------------------
@@ -173,20 +172,20 @@ LOST = (
 WIDE = {"hidden_size": 48, "num_attention_heads": 3, "intermediate_size": 64, "vocab_size": 60}
 
 
-def test_what_is_missing_is_initialised_and_the_rest_is_read(kind, backend, tmp_path):
-    model = make(kind, backend, **WIDE, initializer_range=0.1)
+def test_what_is_missing_is_initialised_and_the_rest_is_read(class_name, backend, tmp_path):
+    model = perturbed(class_name, backend, **WIDE, initializer_range=0.1)
     model.save_pretrained(tmp_path)
-    lost = [body_of(model) + name for name in LOST]
+    lost = [body_prefix(model) + name for name in LOST]
     rewrite(tmp_path, lambda arrays: {n: a for n, a in arrays.items() if n not in lost})
     with pytest.warns(CheckpointWarning, match="missing, so initialised at random: ") as caught:
-        loaded = load(kind, tmp_path, backend)
+        loaded = load(class_name, tmp_path, backend)
     assert len(caught) == 1
     assert str(caught[0].message).split("random: ")[1].split(", ") == lost
-    _, info = load(kind, tmp_path, backend, output_loading_info=True)
+    _, info = load(class_name, tmp_path, backend, output_loading_info=True)
     assert info == (tuple(lost), ())
-    before, arrays = arrays_of(model), arrays_of(loaded)
-    kept = [name for name in arrays if name not in lost]
-    assert_equal({n: arrays[n] for n in kept}, {n: before[n] for n in kept})
+    before, arrays = parameters_of(model), parameters_of(loaded)
+    stored = [name for name in arrays if name not in lost]
+    assert_equal({n: arrays[n] for n in stored}, {n: before[n] for n in stored})
     for name in lost:
         array = arrays[name]
         if array.ndim == 1:
@@ -199,13 +198,13 @@ def test_what_is_missing_is_initialised_and_the_rest_is_read(kind, backend, tmp_
         assert abs(array.std() / 0.1 - 1.0) <= 5.0 / np.sqrt(2.0 * array.size), name
 
 
-def test_only_what_is_missing_depends_on_the_seed(kind, backend, tmp_path):
-    model = make(kind, backend)
+def test_only_what_is_missing_depends_on_the_seed(class_name, backend, tmp_path):
+    model = perturbed(class_name, backend)
     model.save_pretrained(tmp_path)
-    lost = f"{body_of(model)}encoder.layer.1.output.dense.weight"
+    lost = f"{body_prefix(model)}encoder.layer.1.output.dense.weight"
     rewrite(tmp_path, lambda arrays: {n: a for n, a in arrays.items() if n != lost})
     first, again, other = (
-        arrays_of(load(kind, tmp_path, backend, seed=seed, output_loading_info=True)[0])
+        parameters_of(load(class_name, tmp_path, backend, seed=seed, output_loading_info=True)[0])
         for seed in (0, 0, 1)
     )
     assert_equal(first, again)
@@ -216,50 +215,50 @@ def test_only_what_is_missing_depends_on_the_seed(kind, backend, tmp_path):
 # --- other shapes ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", CLASSIFIERS)
-def test_another_number_of_labels_does_not_fit(kind, backend, tmp_path):
-    model = make(kind, backend)
+@pytest.mark.parametrize("class_name", CLASSIFIERS)
+def test_another_number_of_labels_does_not_fit(class_name, backend, tmp_path):
+    model = perturbed(class_name, backend)
     model.save_pretrained(tmp_path)
     match = r"classifier\.weight: expected shape \(4, 12\), found \(5, 12\); classifier\.bias: "
     with pytest.raises(FileError, match=match + ".*ignore_mismatched_sizes=True"):
-        load(kind, tmp_path, backend, num_labels=4)
+        load(class_name, tmp_path, backend, num_labels=4)
     text = r"of another shape, so initialised at random: classifier\.weight, classifier\.bias$"
     with pytest.warns(CheckpointWarning, match=text) as caught:
-        loaded = load(kind, tmp_path, backend, num_labels=4, ignore_mismatched_sizes=True)
+        loaded = load(class_name, tmp_path, backend, num_labels=4, ignore_mismatched_sizes=True)
     assert len(caught) == 1
     assert loaded.config.num_labels == 4
-    assert loaded(**inputs_of(kind)).logits.shape[-1] == 4
-    before, arrays = arrays_of(model), arrays_of(loaded)
+    assert loaded(**inputs_of(class_name)).logits.shape[-1] == 4
+    before, arrays = parameters_of(model), parameters_of(loaded)
     assert (arrays.pop("classifier.bias") == 0).all()
     assert arrays.pop("classifier.weight").shape == (4, 12)
     assert_equal(arrays, {name: before[name] for name in arrays})
 
 
-def test_another_vocabulary_does_not_fit(kind, backend, tmp_path):
-    model = make(kind, backend)
+def test_another_vocabulary_does_not_fit(class_name, backend, tmp_path):
+    model = perturbed(class_name, backend)
     model.save_pretrained(tmp_path)
     with pytest.raises(FileError, match=r"word_embeddings\.weight: expected shape \(10, 12\)"):
-        load(kind, tmp_path, backend, vocab_size=10)
+        load(class_name, tmp_path, backend, vocab_size=10)
     options = {"vocab_size": 10, "ignore_mismatched_sizes": True}
     with pytest.warns(CheckpointWarning, match="of another shape, so initialised at random"):
-        loaded = load(kind, tmp_path, backend, **options)
+        loaded = load(class_name, tmp_path, backend, **options)
     assert loaded.get_input_embeddings().shape == (10, 12)
-    _, info = load(kind, tmp_path, backend, **options, output_loading_info=True)
-    assert f"{body_of(model)}embeddings.word_embeddings.weight" in info.missing
+    _, info = load(class_name, tmp_path, backend, **options, output_loading_info=True)
+    assert f"{body_prefix(model)}embeddings.word_embeddings.weight" in info.missing
     assert info.unexpected == ()
 
 
-def test_shapes_that_fit_are_ignored_by_nobody(kind, backend, tmp_path):
-    """Negative control: the option alone changes and warns of nothing."""
-    model = make(kind, backend)
+def test_shapes_that_fit_are_ignored_by_nobody(class_name, backend, tmp_path):
+    """Negative control: the option alone changes nothing and gives no warning."""
+    model = perturbed(class_name, backend)
     model.save_pretrained(tmp_path)
-    loaded = load(kind, tmp_path, backend, ignore_mismatched_sizes=True)
-    assert_equal(arrays_of(loaded), arrays_of(model))
+    loaded = load(class_name, tmp_path, backend, ignore_mismatched_sizes=True)
+    assert_equal(parameters_of(loaded), parameters_of(model))
 
 
 def test_a_warning_is_all_that_a_difference_costs(backend, tmp_path):
-    """Negative control of the tests of warnings: made an error, it stops the loading."""
-    make("NezhaForMaskedLM", backend).save_pretrained(tmp_path)
+    """Negative control of the tests of warnings: as an error, the warning stops the loading."""
+    perturbed("NezhaForMaskedLM", backend).save_pretrained(tmp_path)
     text = r"NezhaModel: missing, .*: pooler.*; left over: cls"
     with warnings.catch_warnings():
         warnings.simplefilter("error", CheckpointWarning)

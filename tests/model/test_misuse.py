@@ -1,4 +1,4 @@
-"""What careless or hostile use once broke: each of these gave a wrong answer or somebody else's error."""
+"""Misuse that once gave a wrong answer or another library's error, by mistake or on purpose."""
 
 import copy
 import pickle
@@ -49,7 +49,7 @@ def test_no_complex_numbers_in_a_real_model(what, backend):
         getattr(model, what)(np.ones((11, 8)) + 1j)
     assert np.array_equal(to_host(model.get_input_embeddings()), before)
     stepped = NezhaForMaskedLM(CONFIG, dtype="complex128", backend=backend)
-    getattr(stepped, what)(np.ones((11, 8)) + 1j)  # there they belong
+    getattr(stepped, what)(np.ones((11, 8)) + 1j)
 
 
 @pytest.mark.parametrize("change", ["vocabulary", "heads"])
@@ -84,7 +84,7 @@ def test_a_model_can_be_copied(again):
     model = NezhaForMaskedLM(CONFIG, seed=4).train(seed=3)
     other = again(model)
     assert other.xp is model.xp
-    assert np.array_equal(other(IDS).logits, again(model)(IDS).logits)  # the same dropout, too
+    assert np.array_equal(other(IDS).logits, again(model)(IDS).logits)  # the same dropout too
     other.resize_token_embeddings(12)
     assert model.get_input_embeddings().shape == (11, 8)
     assert other.get_input_embeddings() is not model.get_input_embeddings()
@@ -99,7 +99,7 @@ def test_numbers_beyond_the_range_are_refused(backend, tmp_path):
             model(inputs_embeds=embeds)
     wide = NezhaModel(CONFIG, dtype="float64", backend=backend)
     changed(wide, "pooler.dense.bias", 1e300)
-    if backend == "numpy":  # elsewhere the device rounds, and nobody waits for it
+    if backend == "numpy":  # on a device that check would synchronise
         with pytest.raises(MinizhaError, match=r"pooler\.dense\.bias: .*range of float32"):
             wide.astype("float32")
         wide.save_pretrained(tmp_path)
@@ -120,7 +120,7 @@ def test_no_text_from_what_is_no_number(bad, do_sample, backend):
         with pytest.raises(MinizhaError, match="no longer numbers"):
             decoder.generate(IDS, max_new_tokens=2, do_sample=do_sample)
     arrays[BIAS][...] = 0.0
-    arrays[BIAS][6:] = -np.inf  # so many are forbidden, and the others may come
+    arrays[BIAS][6:] = -np.inf  # those are forbidden, the others allowed
     decoder.load_state_dict(arrays)
     text = to_host(decoder.generate(IDS, max_new_tokens=9, do_sample=do_sample, eos_token_id=-1))
     assert text.shape == (1, 14)
@@ -169,7 +169,7 @@ def test_threads_may_share_a_tokenizer():
 
 
 def test_a_model_read_while_another_is_saved_is_one_of_them(tmp_path):
-    """Three configurations of one shape: a mixture would load, and answer wrongly."""
+    """Three configurations of one shape: a mixture would load, and give wrong answers."""
     models = [
         NezhaForMaskedLM(CONFIG.replace(hidden_act=act), seed=i)
         for i, act in enumerate(("gelu", "relu", "tanh"))

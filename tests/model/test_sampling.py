@@ -1,4 +1,4 @@
-"""A decoder that draws its words: by the probabilities it was told, and by the seed alone."""
+"""A decoder that draws its tokens: with the right probabilities, and by the seed alone."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_the_seed_is_of_the_drawing_alone(backend):
     assert np.array_equal(
         generated(model, do_sample=True), generated(model, do_sample=True, seed=0)
     )
-    # the parameters that go with drawing say nothing where the likeliest is taken
+    # the options of drawing change nothing where the likeliest token is taken
     assert np.array_equal(generated(model, temperature=3.0, top_k=2, top_p=0.1), generated(model))
 
 
@@ -55,7 +55,7 @@ def test_what_leaves_all_changes_nothing(backend):
 
 
 def probabilities(logits, temperature=1.0, top_k=None, top_p=None):
-    """Of each token, by the definition: one after the other, the likeliest first."""
+    """By the definition, one token after the other, the likeliest first."""
     p = np.exp(np.asarray(logits, dtype=float) / temperature)
     order = sorted(range(len(p)), key=lambda token: (-logits[token], token))
     kept = order[:top_k]
@@ -72,8 +72,8 @@ def probabilities(logits, temperature=1.0, top_k=None, top_p=None):
     return p
 
 
-def surprise(tokens, p):
-    """χ² of the counts; with k tokens to choose from it is k − 1 give or take √(2k − 2)."""
+def chi_squared(tokens, p):
+    """χ² of the counts; for k tokens its mean is k − 1, its deviation √(2k − 2)."""
     counts = np.bincount(tokens, minlength=len(p))
     assert (counts[p == 0] == 0).all()
     there = p > 0
@@ -83,7 +83,7 @@ def surprise(tokens, p):
 
 LOGITS = np.array([0.3, -1.0, 2.0, 1.1, 0.3, -0.4, 1.9, 0.0])
 DRAWS = 20_000
-MUCH = 7 + 8 * np.sqrt(14)
+BOUND = 7 + 8 * np.sqrt(14)
 
 
 def drawn(options, logits=LOGITS, n=DRAWS, seed=0):
@@ -96,7 +96,7 @@ def drawn(options, logits=LOGITS, n=DRAWS, seed=0):
 @pytest.mark.parametrize("name", SAMPLINGS)
 def test_the_frequencies_are_the_probabilities(name):
     options = SAMPLINGS[name]
-    assert surprise(drawn(options), probabilities(LOGITS, **options)) < MUCH
+    assert chi_squared(drawn(options), probabilities(LOGITS, **options)) < BOUND
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_the_frequencies_are_the_probabilities(name):
 def test_other_frequencies_would_show(right, wrong):
     """Negative control of the bound."""
     p = probabilities(LOGITS, **wrong)
-    assert surprise(drawn(right), np.maximum(p, 1e-12)) > MUCH
+    assert chi_squared(drawn(right), np.maximum(p, 1e-12)) > BOUND
 
 
 def test_of_equals_the_smaller_id_is_the_likelier():
@@ -128,6 +128,6 @@ def test_the_rows_of_a_batch_draw_for_themselves_from_the_models_logits(backend)
     rows = np.repeat(IDS[:1], n, axis=0)
     tokens = generated(model, rows, do_sample=True, temperature=1.5, max_new_tokens=1)[:, -1]
     p = probabilities(logits, 1.5)
-    rare = p * n < 5  # too few for χ²: together they are one
+    rare = p * n < 5  # too few for χ², so they are counted as one
     merged = np.append(np.where(rare, 0.0, p), p[rare].sum())
-    assert surprise(np.where(rare[tokens], V, tokens), merged) < V + 8 * np.sqrt(2 * V)
+    assert chi_squared(np.where(rare[tokens], V, tokens), merged) < V + 8 * np.sqrt(2 * V)

@@ -5,31 +5,25 @@ import pytest
 
 from minizha.backend import to_backend, to_host
 from minizha.errors import ArgumentError, MinizhaError
+from tests.support.assertions import assert_close, assert_equal, differs
 from tests.support.eight_models import (
-    KINDS,
+    CLASS_NAMES,
     TOLERANCE,
     WITH_DECODER,
     D,
     V,
-    arrays_of,
-    body_of,
-    everything_of,
+    body_prefix,
+    inputs_and_labels_of,
     inputs_of,
-    make,
-    upstream_of,
+    parameters_of,
+    perturbed,
 )
-from tests.support.running import (
-    assert_close,
-    assert_equal,
-    backward,
-    differs,
-    fields,
-    forward,
-    on_host,
-)
+from tests.support.running import backward, fields, forward, on_host, random_upstream, run_randomly
 
 DECODER, BIAS = "cls.predictions.decoder.weight", "cls.predictions.bias"
-TIES = [(kind, True) for kind in KINDS] + [(kind, False) for kind in WITH_DECODER]
+TIES = [(class_name, True) for class_name in CLASS_NAMES] + [
+    (class_name, False) for class_name in WITH_DECODER
+]
 BY_VOCABULARY = ("logits", "prediction_logits")
 
 
@@ -39,18 +33,13 @@ def case(request):
 
 
 def model_of(case, backend, **changes):
-    return make(case[0], backend, tie_word_embeddings=case[1], **changes)
+    return perturbed(case[0], backend, tie_word_embeddings=case[1], **changes)
 
 
 def sized(model):
-    """The parameters that have a row for each word."""
-    names = {f"{body_of(model)}embeddings.word_embeddings.weight", DECODER, BIAS}
+    """The parameters with a row for each token of the vocabulary."""
+    names = {f"{body_prefix(model)}embeddings.word_embeddings.weight", DECODER, BIAS}
     return [name for name in model.state_dict() if name in names]
-
-
-def both_ways(model, inputs):
-    out = model(**inputs, record=True)
-    return on_host(fields(out)) | backward(model, out, upstream_of(out))
 
 
 # --- resize ---------------------------------------------------------------------------------------
@@ -59,9 +48,9 @@ def both_ways(model, inputs):
 @pytest.mark.parametrize("size", [V + 10, V - 4, V + 1, V])
 def test_old_rows_are_kept_exactly_and_the_others_go(case, size, backend):
     model = model_of(case, backend)
-    before = arrays_of(model)
+    before = parameters_of(model)
     found = model.resize_token_embeddings(size)
-    after, names = arrays_of(model), sized(model)
+    after, names = parameters_of(model), sized(model)
     assert len(names) == (1 if case[0] not in WITH_DECODER else 2 if case[1] else 3)
     for name, array in before.items():
         if name in names:
@@ -98,7 +87,7 @@ def test_new_rows_come_from_the_seed(case, backend):
     def resized(seed):
         model = model_of(case, backend)
         model.resize_token_embeddings(V + 3, **({} if seed is None else {"seed": seed}))
-        return arrays_of(model)
+        return parameters_of(model)
 
     assert_equal(resized(0), resized(None))
     assert_equal(resized(7), resized(7))
@@ -106,19 +95,19 @@ def test_new_rows_come_from_the_seed(case, backend):
 
 
 def test_more_words_change_nothing_for_the_old_ones(case, backend):
-    """Fields and gradients; where there are logits over words, those of the old ones."""
-    kind, _ = case
-    model, inputs = model_of(case, backend), inputs_of(kind)
+    """Fields and gradients; of logits over the vocabulary, those of the old words."""
+    class_name, _ = case
+    model, inputs = model_of(case, backend), inputs_of(class_name)
     out = model(**inputs, record=True)
-    upstream = upstream_of(out)
-    expected = on_host(fields(out)) | backward(model, out, upstream)
+    upstream = random_upstream(out)
+    expected = fields(out) | backward(model, out, upstream)
     model.resize_token_embeddings(V + 4)
     wide = model(**inputs, record=True)
-    if kind in WITH_DECODER:
+    if class_name in WITH_DECODER:
         for name in BY_VOCABULARY:
             if name in upstream:
                 upstream[name] = np.pad(upstream[name], ((0, 0), (0, 0), (0, 4)))
-    found = on_host(fields(wide)) | backward(model, wide, upstream)
+    found = fields(wide) | backward(model, wide, upstream)
     for name, array in found.items():
         if array.shape != expected[name].shape:
             axis = 0 if name.startswith("∂") else -1
@@ -130,23 +119,23 @@ def test_more_words_change_nothing_for_the_old_ones(case, backend):
 
 @pytest.mark.parametrize("size", [V + 6, V - 5])
 def test_after_it_the_model_runs_learns_saves_and_loads(case, size, backend, tmp_path):
-    kind, _ = case
-    model, inputs = model_of(case, backend), everything_of(kind)
+    class_name, _ = case
+    model, inputs = model_of(case, backend), inputs_and_labels_of(class_name)
     model.resize_token_embeddings(size)
-    for name in ("input_ids", *(["labels"] if kind in WITH_DECODER else [])):
+    for name in ("input_ids", *(["labels"] if class_name in WITH_DECODER else [])):
         inputs[name] = inputs[name] % size
         inputs[name].flat[0] = size - 1
-    found = both_ways(model, inputs)
+    found = run_randomly(model, inputs)[0]
     assert {n: f"∂{n}" in found and found[f"∂{n}"].shape for n in model.state_dict()} == {
         n: a.shape for n, a in model.state_dict().items()
     }
-    assert found[f"∂{body_of(model)}embeddings.word_embeddings.weight"][size - 1].any()
+    assert found[f"∂{body_prefix(model)}embeddings.word_embeddings.weight"][size - 1].any()
     model.save_pretrained(tmp_path)
     loaded = type(model).from_pretrained(tmp_path, backend=backend)
     assert loaded.config == type(model.config).from_pretrained(tmp_path)
     assert loaded.config.vocab_size == size
-    assert_equal(arrays_of(loaded), arrays_of(model))
-    assert_equal(both_ways(loaded, inputs), found)
+    assert_equal(parameters_of(loaded), parameters_of(model))
+    assert_equal(run_randomly(loaded, inputs)[0], found)
 
 
 def test_an_id_beyond_the_new_end_is_refused(case, backend):
@@ -159,16 +148,16 @@ def test_an_id_beyond_the_new_end_is_refused(case, backend):
 
 def test_none_changes_nothing(case, backend):
     model = model_of(case, backend)
-    config, before = model.config, arrays_of(model)
+    config, before = model.config, parameters_of(model)
     assert model.resize_token_embeddings() is model.get_input_embeddings()
     assert model.config is config
-    assert_equal(arrays_of(model), before)
+    assert_equal(parameters_of(model), before)
 
 
 def test_gradients_of_before_are_forgotten_and_outputs_have_no_way_back(case, backend):
-    model, inputs = model_of(case, backend), everything_of(case[0])
+    model, inputs = model_of(case, backend), inputs_and_labels_of(case[0])
     out = model(**inputs, record=True)
-    out.backward(**upstream_of(out))
+    out.backward(**random_upstream(out))
     model.resize_token_embeddings(V + 2)
     gradients = on_host(model.gradients())
     assert {n: d.shape for n, d in gradients.items()} == {
@@ -176,25 +165,25 @@ def test_gradients_of_before_are_forgotten_and_outputs_have_no_way_back(case, ba
     }
     assert all((d == 0).all() for d in gradients.values())
     with pytest.raises(MinizhaError, match="the model was changed since it was called"):
-        out.backward(**upstream_of(out))
+        out.backward(**random_upstream(out))
 
 
 @pytest.mark.parametrize("size", [0, -1, 2.0, 20.5, True, "20", [20], 2**40, float("nan")])
 def test_a_size_that_is_none_is_refused_and_nothing_is_changed(size, case, backend):
     model = model_of(case, backend)
-    config, before = model.config, arrays_of(model)
+    config, before = model.config, parameters_of(model)
     with pytest.raises(ArgumentError, match=r"^new_num_tokens: vocab_size: expected an integer in"):
         model.resize_token_embeddings(size)
     assert model.config is config
-    assert_equal(arrays_of(model), before)
+    assert_equal(parameters_of(model), before)
 
 
 def test_the_padding_token_is_not_cut_off(case, backend):
     model = model_of(case, backend, pad_token_id=9)
-    before = arrays_of(model)
+    before = parameters_of(model)
     with pytest.raises(ArgumentError, match="pad_token_id: expected less than vocab_size = 9"):
         model.resize_token_embeddings(9)
-    assert_equal(arrays_of(model), before)
+    assert_equal(parameters_of(model), before)
     assert model.resize_token_embeddings(10).shape == (10, D)
 
 
@@ -210,11 +199,11 @@ def test_a_seed_that_is_none_is_refused(case, backend):
 
 def test_get(case, backend):
     """The model's own arrays; a tied decoder is the word embeddings; most have no decoder."""
-    kind, tied = case
+    class_name, tied = case
     model = model_of(case, backend)
     words, decoder = model.get_input_embeddings(), model.get_output_embeddings()
     assert words is model.state_dict()[sized(model)[0]]
-    if kind not in WITH_DECODER:
+    if class_name not in WITH_DECODER:
         assert decoder is None
     elif tied:
         assert decoder is words
@@ -223,34 +212,34 @@ def test_get(case, backend):
 
 
 def test_set_input_embeddings(case, backend):
-    kind, tied = case
+    class_name, tied = case
     model, new = model_of(case, backend), np.random.default_rng(0).standard_normal((V, D))
-    before, given = arrays_of(model), new.copy()
+    before, given = parameters_of(model), new.copy()
     model.set_input_embeddings(new)
     new[...] = 0.0  # a copy was taken
     assert_equal(to_host(model.get_input_embeddings()), given)
-    others = {n: a for n, a in arrays_of(model).items() if n != sized(model)[0]}
+    others = {n: a for n, a in parameters_of(model).items() if n != sized(model)[0]}
     assert_equal(others, {n: before[n] for n in others})
-    if kind in WITH_DECODER and tied:
+    if class_name in WITH_DECODER and tied:
         assert_equal(to_host(model.get_output_embeddings()), given)
-    ids = inputs_of(kind)["input_ids"]
+    ids = inputs_of(class_name)["input_ids"]
     assert_close(
         forward(model, {"input_ids": ids}), forward(model, {"inputs_embeds": given[ids]}), TOLERANCE
     )
 
 
 def test_set_output_embeddings(case, backend):
-    kind, tied = case
+    class_name, tied = case
     model, new = model_of(case, backend), np.random.default_rng(0).standard_normal((V, D))
-    if kind not in WITH_DECODER:
-        with pytest.raises(ArgumentError, match=f"output embeddings: {kind} has no decoder"):
+    if class_name not in WITH_DECODER:
+        with pytest.raises(ArgumentError, match=f"output embeddings: {class_name} has no decoder"):
             model.set_output_embeddings(new)
         return
     words = to_host(model.get_input_embeddings()).copy()
     model.set_output_embeddings(new.tolist())
     assert_equal(to_host(model.get_output_embeddings()), new)
     assert_equal(to_host(model.get_input_embeddings()), new if tied else words)
-    both_ways(model, everything_of(kind))
+    run_randomly(model, inputs_and_labels_of(class_name))
 
 
 def test_embeddings_may_lie_on_the_device(case, backend):
@@ -264,20 +253,21 @@ def test_embeddings_may_lie_on_the_device(case, backend):
 
 def test_set_forgets_gradients(case, backend):
     model = model_of(case, backend)
-    both_ways(model, everything_of(case[0]))
+    run_randomly(model, inputs_and_labels_of(case[0]))
     model.set_input_embeddings(np.ones((V, D)))
     assert all((to_host(d) == 0).all() for d in model.gradients().values())
 
 
 @pytest.mark.parametrize(
-    "value", [np.ones((V + 1, D)), np.ones((V, D - 1)), np.ones(V), None, "words", [[1.0], [2.0, 3.0]]]
-)  # fmt: skip
+    "value",
+    [np.ones((V + 1, D)), np.ones((V, D - 1)), np.ones(V), None, "words", [[1.0], [2.0, 3.0]]],
+)
 def test_set_refuses_another_shape_and_changes_nothing(value, case, backend):
     model = model_of(case, backend)
-    before = arrays_of(model)
+    before = parameters_of(model)
     with pytest.raises(ArgumentError, match=r"^input embeddings: expected"):
         model.set_input_embeddings(value)
     if case[0] in WITH_DECODER:
         with pytest.raises(ArgumentError, match=r"^output embeddings: expected"):
             model.set_output_embeddings(value)
-    assert_equal(arrays_of(model), before)
+    assert_equal(parameters_of(model), before)

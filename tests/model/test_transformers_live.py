@@ -1,7 +1,7 @@
-"""Random small models against a living Transformers, where one with Nezha is installed.
+"""Random small models against Transformers, where a version with Nezha is installed.
 
-``pip install -e ".[test,peers]"`` brings it. The recorded vectors say the same for fixed cases and
-need nothing; this looks where nobody has looked before.
+``pip install -e ".[test,peers]"`` installs it. The recorded vectors do the same for fixed cases
+without Transformers; here the cases are random.
 """
 
 import numpy as np
@@ -39,7 +39,7 @@ SEEDS = 120
 
 
 def random_config(rng, L):
-    # LayerNorm of two or four features leaves gradients that are all rounding: at least 8
+    # at least 8 features: LayerNorm of two or four leaves gradients that are mostly rounding
     heads, head_size = [(1, 8), (2, 4), (2, 6), (3, 4), (3, 8), (5, 2)][rng.integers(6)]
     layers = int(rng.integers(1, 4))
     config = {
@@ -83,7 +83,7 @@ def decoder_choices(rng, class_name):
 
 
 def head_choices(rng, class_name):
-    """The number of labels or choices, as far as the class has any."""
+    """The number of labels or choices, where the class has any."""
     match class_name:
         case "NezhaForSequenceClassification":
             problem = PROBLEMS[rng.integers(3)]
@@ -150,7 +150,7 @@ def test_a_random_model_equals_that_of_transformers(seed):
 
 
 def test_the_seeds_reach_every_kind_of_model():
-    """Negative control of the drawing: what is never drawn is never compared."""
+    """Negative control: every variant is drawn, and so compared."""
     cases = [random_case(seed) for seed in range(SEEDS)]
     assert {case.class_name for case in cases} == LABELS.keys()
     assert {case.problem for case in cases if "num_labels" in case.config} == set(PROBLEMS)

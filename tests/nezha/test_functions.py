@@ -1,5 +1,5 @@
-"""What holds of every function and class: few arguments, pure pairs without the configuration, and a
-network that is functions only."""
+"""Rules for every function and class: few arguments, backward functions without the configuration, and
+a network of functions only."""
 
 import ast
 import inspect
@@ -18,7 +18,7 @@ MOST = 6  # positional arguments
 
 
 def long_signatures(source):
-    """Name and number of positional parameters of each function that has too many."""
+    """(name, number of positional parameters) of each function that has too many."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.FunctionDef, ast.Lambda)):
             names = [a.arg for a in (*node.args.posonlyargs, *node.args.args)]
@@ -70,28 +70,28 @@ def own_classes(module):
     ]
 
 
-def is_record(kind):
-    """Whether a class only names the parts of a tuple."""
-    methods = [n for n, v in vars(kind).items() if inspect.isfunction(v) and n[0] != "_"]
-    return issubclass(kind, tuple) and hasattr(kind, "_fields") and methods == []
+def is_record(cls):
+    """Whether a class is a named tuple without methods."""
+    methods = [n for n, v in vars(cls).items() if inspect.isfunction(v) and n[0] != "_"]
+    return issubclass(cls, tuple) and hasattr(cls, "_fields") and methods == []
 
 
 def test_the_network_is_functions_only():
-    """Named tuples tie together what travels together, and the tree holds the parameters."""
+    """But for named tuples, and the tree of parameters."""
     path = minizha.nezha.__path__
     modules = [import_module(m.name) for m in pkgutil.iter_modules(path, "minizha.nezha.")]
-    classes = [kind for module in modules for kind in own_classes(module)]
+    classes = [cls for module in modules for cls in own_classes(module)]
     assert len(classes) > 20
-    assert [kind for kind in classes if not is_record(kind)] == [Tree]
+    assert [cls for cls in classes if not is_record(cls)] == [Tree]
     assert not is_record(CLASSES[0])
 
 
 def test_the_classes_are_two_levels_deep():
-    for kind in CLASSES:
-        chain, level = kind, 0
-        while chain.__base__ is not object:
-            chain, level = chain.__base__, level + 1
-        assert level == 2, kind
+    for cls in CLASSES:
+        ancestor, level = cls, 0
+        while ancestor.__base__ is not object:
+            ancestor, level = ancestor.__base__, level + 1
+        assert level == 2, cls
 
 
 def test_the_base_of_the_classes_is_no_class_to_use():

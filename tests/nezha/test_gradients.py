@@ -6,16 +6,9 @@ import pytest
 from minizha.backend import to_host
 from minizha.model.pretraining import ItemsInBatch
 from minizha.nezha import losses
-from minizha.ops.cross_entropy import cross_entropy_backward
-from tests.support.tiny_models import (
-    IGNORED,
-    TINY,
-    UNTIED,
-    Tiny,
-    assert_close,
-    gradients_of,
-    host_gradients,
-)
+from minizha.ops.cross_entropy import IGNORED, cross_entropy_backward
+from tests.support.assertions import assert_close
+from tests.support.tiny_models import TINY, UNTIED, Tiny, gradients_of, host_gradients
 
 WORDS = "nezha.embeddings.word_embeddings.weight"
 
@@ -27,8 +20,8 @@ WORDS = "nezha.embeddings.word_embeddings.weight"
     "name", ["plain", "two layers", "mask 3-D", "head mask by layers", "dropout"]
 )
 def test_key_biases_have_gradient_0(name, backend):
-    """A key bias adds the same number to all scores of a query, but for the relative term, which
-    it does not meet; softmax ignores it."""
+    """A key bias adds the same number to all scores of a query (the relative term has no key), and
+    softmax ignores a shift."""
     found = gradients_of(TINY[name], backend)
     biases = [d for parameter, d in found.items() if parameter.endswith("key.bias")]
     assert biases
@@ -81,21 +74,23 @@ def test_the_padding_row_learns_nothing_from_the_lookup(backend):
 
 
 def test_the_padding_row_learns_from_the_tied_decoder(backend):
-    """Tied, its gradient is that of the untied decoder's row, where both hold the same numbers."""
+    """Its gradient is that of the row of an untied decoder with the same numbers."""
     tied, untied = Tiny(pad=True), Tiny(pad=True, config=UNTIED)
-    model, twin = tied.model(backend), untied.model(backend)
+    model, with_decoder = tied.model(backend), untied.model(backend)
     arrays = {name: to_host(array) for name, array in model.state_dict().items()}
-    twin.load_state_dict(arrays | {"cls.predictions.decoder.weight": arrays[WORDS]})
-    for m in (model, twin):
+    with_decoder.load_state_dict(arrays | {"cls.predictions.decoder.weight": arrays[WORDS]})
+    for m in (model, with_decoder):
         m(**tied.inputs()).backward()
     words, decoder = (
         to_host(m.gradients()[name])
-        for m, name in ((model, WORDS), (twin, "cls.predictions.decoder.weight"))
+        for m, name in ((model, WORDS), (with_decoder, "cls.predictions.decoder.weight"))
     )
     np.testing.assert_allclose(words[0], decoder[0], atol=1e-15)
     assert np.abs(words[0]).max() > 1e-3
     # and for every other word the two uses add up
-    np.testing.assert_allclose(words, decoder + to_host(twin.gradients()[WORDS]), atol=1e-15)
+    np.testing.assert_allclose(
+        words, decoder + to_host(with_decoder.gradients()[WORDS]), atol=1e-15
+    )
 
 
 def test_without_a_padding_token_row_0_learns_like_any_other(backend):
@@ -131,12 +126,12 @@ def test_gradients_add_up_until_zero_grad(backend):
     model, inputs = tiny.model(backend), tiny.inputs()
     out = model(**inputs)
     out.backward()
-    once, kept = host_gradients(model), model.gradients()
+    once, returned = host_gradients(model), model.gradients()
     out.backward()
     twice = host_gradients(model)
     assert_close(twice, {n: 2.0 * d for n, d in once.items()}, 1e-15)
-    # what was handed out before is not changed afterwards
-    assert_close({n: to_host(d) for n, d in kept.items()}, once, 0.0)
+    # arrays that were returned before do not change
+    assert_close({n: to_host(d) for n, d in returned.items()}, once, 0.0)
     model.zero_grad()
     assert all((d == 0.0).all() for d in host_gradients(model).values())
     model(**inputs).backward()
@@ -155,7 +150,7 @@ def test_gradients_of_different_batches_add_up(backend):
 
 
 def test_parts_of_a_batch_add_up_to_the_batch(backend):
-    """With the whole batch's counts; by their own counts the smaller part would weigh too much."""
+    """With the counts of the whole batch; with its own counts the smaller part would weigh too much."""
     tiny = TINY["plain"]
     whole = tiny.inputs()
     whole["labels"][0, 1:] = IGNORED  # one label in the first example, four in the second

@@ -14,9 +14,9 @@ from tests.support.wrong_backwards import WRONG
 
 
 class Mistake(NamedTuple):
-    """``wrong(right)`` takes the place of ``right``, the function called ``target``, or the backward
-    half of the loss of that problem type, in a case of HEADS; ``blames`` is a pattern of the
-    parameter that the report must name."""
+    """``wrong(right)`` replaces the function ``target``, or the backward function of the loss of
+    that problem type, in a case of HEADS; ``blames`` is a pattern for the parameter that the report
+    must name."""
 
     target: str
     wrong: Callable
@@ -25,7 +25,7 @@ class Mistake(NamedTuple):
 
 
 def of_op(op, mistake):
-    """The wrong op of the table."""
+    """The wrong backward function from the table."""
     return lambda right: WRONG[op][mistake]
 
 
@@ -53,7 +53,7 @@ def weight_learns_from_what_was_dropped(right):
 
 
 def choices_before_examples(dx):
-    """As a reshape of (C, B) leaves the rows, where (B, C) was meant."""
+    """Rows in the order (C, B) in place of (B, C)."""
     B, C, D = 2, 3, dx.shape[-1]
     return dx.reshape(B, C, D).swapaxes(0, 1).reshape(B * C, D)
 
@@ -77,9 +77,9 @@ def end_learns_from_the_start(right):
 
 
 def end_forgotten(dlogits):
-    kept = dlogits.copy()
-    kept[..., 1] = 0.0
-    return kept
+    start_alone = dlogits.copy()
+    start_alone[..., 1] = 0.0
+    return start_alone
 
 
 CROSS_ENTROPY = POSITIONS = "single_label_classification"

@@ -29,14 +29,17 @@ from tests.support.shape_lines import parse, shapes_line
 
 NETWORK = minizha.nezha
 PACKAGES = (minizha.ops, NETWORK)
-# axes of the operations: in each row pairwise different, but for K, whose 2K+1 is
+# axes of the operations: in each row pairwise different, with 2K+1 for K
 _NAMES = ("B", "T", "K", "C", "I", "O", "V", "D", "L", "N", "Lq", "Lk", "d", "offset")
 OP_SIZES = [TYPICAL] + [
     TYPICAL | {"lead": lead} | dict(zip(_NAMES, row, strict=True))
     for lead, row in (
         ((6,), (3, 11, 2, 7, 13, 9, 9, 8, 10, 2, 7, 12, 14, 0)),  # clipped on both sides
         ((7, 2, 3), (5, 14, 13, 4, 11, 6, 9, 10, 5, 6, 9, 4, 8, 2)),  # nothing is clipped
-        ((3, 13), (2, 17, 4, 8, 7, 10, 5, 4, 6, 3, 10, 5, 6, 30)),  # all keys come first
+        (
+            (3, 13),
+            (2, 17, 4, 8, 7, 10, 5, 4, 6, 3, 10, 5, 6, 30),
+        ),  # all keys are before the queries
         ((11,), (7, 19, 4, 5, 6, 4, 8, 3, 7, 5, 3, 13, 10, 0)),  # clipped on the right
         ((2, 9), (5, 23, 7, 6, 8, 12, 7, 5, 3, 6, 13, 8, 4, 5)),  # clipped on the left
     )
@@ -76,7 +79,7 @@ def noted(backend: str) -> list:
 
 
 def call_ops(sizes: dict, xp: ModuleType) -> None:
-    """Every operation once with everything, and once without what may be left out."""
+    """Every operation once with all its arguments, and once without the optional ones."""
     less = dict.fromkeys(("padded", "masked", "head_masked", "ignoring"), False)
     for axes in (sizes, sizes | less | {"rate": 0.0, "count": 3}):
         for op in CASES:
@@ -99,7 +102,7 @@ def keywords(case) -> dict:
 
 
 def inline_count(backend: str = "numpy") -> tuple[int, int]:
-    """How many shapes stand at ends of lines, and at how many sizes the least tried one was."""
+    """The number of shapes at ends of lines, and the fewest sizes at which one of them was tried."""
     done = noted(backend)
     shapes = [shape for w in done for shapes in comments_of(w).values() for shape in shapes]
     sizes = [
@@ -140,8 +143,8 @@ def test_the_axes_of_an_operation_differ(sizes):
 
 @pytest.mark.parametrize("sizes", SIZES)
 def test_the_axes_of_a_model_differ(sizes):
-    B, L, N, d, K, V, F, C, P, S, M, kept, types, _ = sizes
-    numbers = [B, L, N, d, N * d, 2 * K + 1, V, F, C, P, S, M, kept, kept * d, types]
+    B, L, N, d, K, V, F, C, P, S, M, unpruned, types, _ = sizes
+    numbers = [B, L, N, d, N * d, 2 * K + 1, V, F, C, P, S, M, unpruned, unpruned * d, types]
     numbers += [P + L, P + S, B * L]
     assert len(set(numbers)) == len(numbers)
 
@@ -150,7 +153,7 @@ def test_the_axes_of_a_model_differ(sizes):
 
 
 def test_no_axis_of_any_comment_could_be_another():
-    """Exchanged, left out, put twice, or another number: each is found, in every comment."""
+    """Axes exchanged, left out, repeated or replaced by a number: each is found, in every comment."""
     changed = 0
     for w in noted("numpy"):
         comments = comments_of(w)
@@ -176,7 +179,7 @@ def wrong_axes(axes):
 
 
 def test_every_symbol_is_in_the_legend():
-    """Of the docstrings and of the comments alike: letters are declared once."""
+    """In docstrings and in comments: letters are declared once."""
     legend = minizha.ops.__doc__.partition("Axes, here and everywhere:")[2]
     declared = set(re.findall(r"\b(?:[A-Z][a-z]?|d)\b", legend))
     for w in noted("numpy"):

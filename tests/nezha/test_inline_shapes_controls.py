@@ -30,7 +30,7 @@ def product(x, weight, twice=False):
 
 
 def faults_of(source, folder, cases=({}, {"twice": True}), sizes=((3, 5, 7), (2, 4, 9))):
-    """What is found where the function of this source is called."""
+    """The faults found when the function in this source is called."""
     file, names = folder / "product.py", {}
     file.write_text(source, encoding="utf-8")
     exec(compile(source, file, "exec"), names)
@@ -69,7 +69,7 @@ def test_right_comments(tmp_path):
         ("# (O), (O)", "# (O)", "1 shapes, but the arrays are: total, first"),
         ("# (B, O): one", "# (B, O), (O): one", "2 shapes, but the arrays are: y"),
         ("# (R, I)", "# (R, I), ()", "2 shapes, but the arrays are: half"),
-        # a symbol that is another one by another name
+        # a second name for a symbol
         ("# (B, O): one", "# (Q, O): one", "Q is B in every call"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The losses of the four heads, against the formulas as one writes them down, for labels of all kinds."""
+"""The losses of the four heads against their formulas, for labels of every form."""
 
 from dataclasses import replace
 
@@ -7,16 +7,16 @@ import pytest
 
 import minizha
 from minizha.backend import to_host
+from minizha.ops.cross_entropy import IGNORED
+from tests.support.assertions import assert_close
 from tests.support.tiny_heads import (
     ANSWER,
     CHOICE,
     FIELDS,
-    IGNORED,
     PLAIN,
     SEQUENCE,
     TOKENS,
     TinyHead,
-    close,
     loss_of,
     mean_nll,
 )
@@ -30,8 +30,8 @@ def head(request):
 # --- the loss of one or several labels, and of numbers --------------------------------------------
 
 
-def sequence(problem, labels, asks="single"):
-    return TinyHead(SEQUENCE, asks, {"problem_type": problem, "num_labels": labels})
+def sequence(problem_type, num_labels):
+    return TinyHead(SEQUENCE, "single", {"problem_type": problem_type, "num_labels": num_labels})
 
 
 @pytest.mark.parametrize("problem", [None, "single_label_classification"])
@@ -39,60 +39,62 @@ def sequence(problem, labels, asks="single"):
 def test_a_single_label_where_labels_are_integers(problem, dtype, backend):
     labels = [2, 0, 1] if dtype is list else np.asarray([2, 0, 1], dtype=dtype)
     loss, logits = loss_of(sequence(problem, 3), backend, labels=labels)
-    close(loss, mean_nll(logits, [2, 0, 1]))
+    assert_close(loss, mean_nll(logits, [2, 0, 1]))
 
 
 @pytest.mark.parametrize("problem", [None, "multi_label_classification"])
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", list])
 def test_several_labels_where_labels_are_floats(problem, dtype, backend):
-    asked = np.asarray([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 0.25, 0.5]])
-    labels = asked.tolist() if dtype is list else asked.astype(dtype)
+    targets = np.asarray([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0], [1.0, 0.25, 0.5]])
+    labels = targets.tolist() if dtype is list else targets.astype(dtype)
     loss, logits = loss_of(sequence(problem, 3), backend, labels=labels)
     p = 1.0 / (1.0 + np.exp(-logits))
-    close(loss, -(asked * np.log(p) + (1.0 - asked) * np.log(1.0 - p)).mean())
+    assert_close(loss, -(targets * np.log(p) + (1.0 - targets) * np.log(1.0 - p)).mean())
 
 
 @pytest.mark.parametrize("dtype", ["int64", "bool"])
 def test_several_labels_may_be_integers_where_the_problem_is_named(dtype, backend):
-    asked = np.asarray([[1, 0, 1], [0, 0, 0], [1, 1, 0]])
+    targets = np.asarray([[1, 0, 1], [0, 0, 0], [1, 1, 0]])
     head = sequence("multi_label_classification", 3)
-    found, _ = loss_of(head, backend, labels=asked.astype(dtype))
-    assert found == loss_of(head, backend, labels=asked.astype(float))[0]
+    found, _ = loss_of(head, backend, labels=targets.astype(dtype))
+    assert found == loss_of(head, backend, labels=targets.astype(float))[0]
 
 
 @pytest.mark.parametrize("problem", [None, "regression"])
 @pytest.mark.parametrize("shape", [(3,), (3, 1)])
 @pytest.mark.parametrize("dtype", ["float64", "int64", list])
 def test_one_number_is_a_regression(problem, shape, dtype, backend):
-    """Of labels (B,) and (B, 1) alike: neither is broadcast against the other."""
-    asked = np.asarray([2.0, -1.0, 4.0]).reshape(shape)
-    labels = asked.tolist() if dtype is list else asked.astype(dtype)
+    """For labels (B,) and (B, 1): neither is broadcast against the logits."""
+    targets = np.asarray([2.0, -1.0, 4.0]).reshape(shape)
+    labels = targets.tolist() if dtype is list else targets.astype(dtype)
     loss, logits = loss_of(sequence(problem, 1), backend, labels=labels)
-    close(loss, np.mean([(z - y) ** 2 for z, y in zip(logits[:, 0], asked.flat, strict=True)]))
-    broadcast = ((logits - asked.reshape(1, 3)) ** 2).mean()
+    assert_close(
+        loss, np.mean([(z - y) ** 2 for z, y in zip(logits[:, 0], targets.flat, strict=True)])
+    )
+    broadcast = ((logits - targets.reshape(1, 3)) ** 2).mean()
     assert abs(loss - broadcast) > 0.1, "the mistake would not show"
 
 
 def test_several_numbers_are_a_regression_where_the_problem_is_named(backend):
-    asked = np.random.default_rng(0).standard_normal((3, 3))
-    loss, logits = loss_of(sequence("regression", 3), backend, labels=asked)
-    close(loss, ((logits - asked) ** 2).mean())
-    # not named, the same floats are probabilities, which they aren't
+    targets = np.random.default_rng(0).standard_normal((3, 3))
+    loss, logits = loss_of(sequence("regression", 3), backend, labels=targets)
+    assert_close(loss, ((logits - targets) ** 2).mean())
+    # without problem_type, floats have to be probabilities
     with pytest.raises(minizha.MinizhaError, match=r"labels: expected numbers in \[0, 1\]"):
-        loss_of(sequence(None, 3), backend, labels=asked)
+        loss_of(sequence(None, 3), backend, labels=targets)
 
 
 @pytest.mark.parametrize("problem", ["single_label_classification", "multi_label_classification"])
 def test_a_problem_that_is_named_wins_over_what_labels_look_like(problem, backend):
-    """With one column, and not named, both would be a regression."""
+    """With one column and no problem_type, both would be a regression."""
     single = problem.startswith("single")
     labels = np.zeros(3, int) if single else np.ones((3, 1))
     loss, logits = loss_of(sequence(problem, 1), backend, labels=labels)
-    close(loss, 0.0 if single else np.log(1.0 + np.exp(-logits)).mean())
+    assert_close(loss, 0.0 if single else np.log(1.0 + np.exp(-logits)).mean())
 
 
 def test_the_first_call_does_not_settle_the_problem(backend):
-    """Transformers notes what the first labels looked like, and then takes no others."""
+    """Transformers sets problem_type by the first labels, and accepts no others afterwards."""
     model = sequence(None, 3).model(backend)
     ids = PLAIN[SEQUENCE].inputs()["input_ids"]
     before = model.config
@@ -109,12 +111,12 @@ def test_the_first_call_does_not_settle_the_problem(backend):
 def test_tokens(backend):
     labels = [[0, 2, IGNORED, 1], [IGNORED] * 4, [1, 1, 0, IGNORED]]
     loss, logits = loss_of(PLAIN[TOKENS], backend, labels=labels)
-    close(loss, mean_nll(logits.reshape(12, 3), np.ravel(labels)))
+    assert_close(loss, mean_nll(logits.reshape(12, 3), np.ravel(labels)))
 
 
 def test_choices(backend):
     loss, logits = loss_of(PLAIN[CHOICE], backend, labels=[4, 2])
-    close(loss, mean_nll(logits, [4, 2]))
+    assert_close(loss, mean_nll(logits, [4, 2]))
 
 
 def test_each_choice_is_read_alone(backend):
@@ -122,7 +124,7 @@ def test_each_choice_is_read_alone(backend):
     model, ids = head.model(backend), head.inputs()["input_ids"]
     together = to_host(model(ids).logits)
     for c in range(5):
-        close(model(ids[:, c : c + 1]).logits, together[:, c : c + 1])
+        assert_close(model(ids[:, c : c + 1]).logits, together[:, c : c + 1])
 
 
 def test_nested_lists_of_choices(backend):
@@ -136,7 +138,7 @@ def test_nested_lists_of_choices(backend):
 
 @pytest.mark.parametrize("embeds", [False, True])
 def test_arrays_of_any_layout(head, embeds, backend):
-    """Among them those of which Transformers' reshaping of choices says "use .reshape()"."""
+    """Some of them fail in Transformers, whose ``view`` of choices needs contiguous arrays."""
     head = replace(head, embeds=embeds, types=True, mask=True)
     model, inputs = head.model(backend), head.inputs()
     expected = model(**inputs)
@@ -148,8 +150,8 @@ def test_arrays_of_any_layout(head, embeds, backend):
     )
     for layout in layouts:
         found = model(**{name: layout(a) for name, a in inputs.items()})
-        for name in ("loss", *FIELDS[head.kind]):
-            close(found[name], to_host(expected[name]))
+        for name in ("loss", *FIELDS[head.class_name]):
+            assert_close(found[name], to_host(expected[name]))
 
 
 def test_the_gradient_of_embeds_has_their_shape(head, backend):
@@ -170,7 +172,7 @@ def test_an_answer_is_the_mean_of_two_cross_entropies(backend):
     out = model(ids)
     start, end = (to_host(out[name]) for name in FIELDS[ANSWER])
     expected = (mean_nll(start, [0, 3, 1]) + mean_nll(end, [2, 2, 3])) / 2
-    close(answer(model, ids, [0, 3, 1], [2, 2, 3]), expected)
+    assert_close(answer(model, ids, [0, 3, 1], [2, 2, 3]), expected)
 
 
 @pytest.mark.parametrize("outside", [4, 5, 1000, -1, -7, IGNORED])
@@ -180,6 +182,8 @@ def test_a_position_outside_of_the_text_is_not_taken_into_account(outside, backe
     out = model(ids)
     start, end = (to_host(out[name]) for name in FIELDS[ANSWER])
     left = mean_nll(start[:2], [0, 3])
-    close(answer(model, ids, [0, 3, outside], [2, 2, 3]), (left + mean_nll(end, [2, 2, 3])) / 2)
-    # not even an end alone, of which no start is left
-    close(answer(model, ids, [outside] * 3, [2, 2, 3]), mean_nll(end, [2, 2, 3]) / 2)
+    assert_close(
+        answer(model, ids, [0, 3, outside], [2, 2, 3]), (left + mean_nll(end, [2, 2, 3])) / 2
+    )
+    # with all starts ignored, the ends alone count
+    assert_close(answer(model, ids, [outside] * 3, [2, 2, 3]), mean_nll(end, [2, 2, 3]) / 2)

@@ -1,4 +1,4 @@
-"""Backward from any upstream gradients, and what it refuses."""
+"""The backward pass from any upstream gradients, and its errors."""
 
 import numpy as np
 import pytest
@@ -6,43 +6,34 @@ import pytest
 from minizha import MinizhaError, NezhaModel
 from minizha.backend import to_host
 from minizha.errors import ArgumentError
-from tests.support.tiny_models import (
-    MLM,
-    TINY,
-    TWO_LAYERS,
-    Tiny,
-    assert_close,
-    gradients_of,
-    host_gradients,
-)
+from tests.support.assertions import assert_close
+from tests.support.running import ALL_FIELDS, mapped, recorded
+from tests.support.tiny_models import MLM, TINY, TWO_LAYERS, Tiny, gradients_of, host_gradients
 
 FIELDS = ["loss", "prediction_logits", "seq_relationship_logits", "hidden_states", "attentions"]
 
 
 def output(tiny, backend):
     model = tiny.model(backend)
-    return model, model(
-        **tiny.inputs(), output_hidden_states=True, output_attentions=True, record=True
-    )
+    return model, recorded(model, tiny.inputs())
 
 
-def random_upstream(out, name, seed):
+def upstream_of(out, name, seed):
+    """A random upstream gradient of one field."""
     rng = np.random.default_rng(seed)
-    if isinstance(out[name], tuple):
-        return [rng.standard_normal(array.shape) for array in out[name]]
-    return np.asarray(rng.standard_normal(out[name].shape))
+    return mapped(out[name], lambda _, array: np.asarray(rng.standard_normal(array.shape)))
 
 
 def combination(a, x, y):
-    if isinstance(x, list):
-        return [combination(a, *pair) for pair in zip(x, y, strict=True)]
+    if isinstance(x, tuple):
+        return tuple(combination(a, *pair) for pair in zip(x, y, strict=True))
     return x + a * y
 
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_backward_is_linear_in_what_comes_from_above(name, backend):
     model, out = output(Tiny(config=TWO_LAYERS), backend)
-    x, y = (random_upstream(out, name, seed) for seed in (1, 2))
+    x, y = (upstream_of(out, name, seed) for seed in (1, 2))
     found = []
     for upstream in (x, y, combination(-3.0, x, y)):
         model.zero_grad()
@@ -55,7 +46,7 @@ def test_backward_is_linear_in_what_comes_from_above(name, backend):
 @pytest.mark.parametrize("labels", [("labels", "next_sentence_label"), ("labels",)])
 def test_several_fields_at_once_add_up(labels, backend):
     model, out = output(Tiny(config=TWO_LAYERS, labels=labels), backend)
-    upstream = {name: random_upstream(out, name, k) for k, name in enumerate(FIELDS)}
+    upstream = {name: upstream_of(out, name, k) for k, name in enumerate(FIELDS)}
     total = dict.fromkeys(model.gradients(), 0.0)
     for name in FIELDS:
         model.zero_grad()
@@ -71,14 +62,14 @@ def test_upstream_gradients_against_the_complex_step(name, backend):
     """⟨u, field⟩ along one random direction of all parameters at once."""
     tiny, step, rng = Tiny(config=TWO_LAYERS, mask="3d"), 1e-30, np.random.default_rng(5)
     model, out = output(tiny, backend)
-    u = random_upstream(out, name, 3)
+    u = upstream_of(out, name, 3)
     out.backward(**{name: u})
     stepped, along = model.astype("complex128"), {}
     for parameter, array in stepped.state_dict().items():
         along[parameter] = rng.standard_normal(array.shape)
         array += stepped.xp.asarray(1j * step * along[parameter])
-    field = stepped(**tiny.inputs(), output_hidden_states=True, output_attentions=True)[name]
-    pairs = zip(u, field, strict=True) if isinstance(u, list) else [(u, field)]
+    field = stepped(**tiny.inputs(), **ALL_FIELDS)[name]
+    pairs = zip(u, field, strict=True) if isinstance(u, tuple) else [(u, field)]
     expected = sum((d * to_host(array).imag).sum() / step for d, array in pairs)
     found = sum((d * along[n]).sum() for n, d in host_gradients(model).items())
     assert found == pytest.approx(expected, rel=1e-11)
@@ -97,14 +88,14 @@ def test_a_loss_of_weight_2_counts_double(backend):
 def test_none_in_a_sequence_asks_for_nothing(backend):
     model, out = output(Tiny(config=TWO_LAYERS), backend)
     zeros = np.zeros(out.hidden_states[0].shape)
-    u = random_upstream(out, "hidden_states", 1)[1]
+    u = upstream_of(out, "hidden_states", 1)[1]
     found = []
     for sequence in ([None, u, None], [zeros, u, zeros]):
         model.zero_grad()
         out.backward(hidden_states=sequence)
         found.append(host_gradients(model))
     assert_close(*found, 0.0)
-    # the layer above heard nothing, the one below did
+    # the layer above gets no gradient, the one below does
     above, below = (
         [np.abs(d).max() for n, d in found[0].items() if f"layer.{i}." in n] for i in (1, 0)
     )
@@ -157,7 +148,7 @@ def test_backward_refuses(labels, call, upstream, text, backend):
 
 
 def test_train_mode_records_without_labels(backend):
-    tiny = Tiny(kind=MLM, train=True)
+    tiny = Tiny(MLM, train=True)
     inputs = {"input_ids": tiny.inputs()["input_ids"]}
     model = tiny.model(backend)
     out = model(**inputs)

@@ -6,12 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minizha.backend import get_backend, to_host
+from tests.support.assertions import assert_close
+from tests.support.layouts import LAYOUTS, in_host_memory, read_only
 from tests.support.op_cases import (
     BACKWARDS,
     CASES,
     as_tuple,
     draw_case,
-    in_host_memory,
     leaves,
     typical_case,
     upstream,
@@ -34,11 +35,10 @@ def both_ways(case, dy=None):
     return y, cache, gradients
 
 
-def assert_equal(a, b, tolerance=0.0):
-    a, b = (list(leaves(x)) for x in (a, b))
-    assert len(a) == len(b)
-    for x, y in zip(a, b, strict=True):
-        np.testing.assert_allclose(to_host(x), to_host(y), rtol=tolerance, atol=tolerance)
+def assert_leaves_close(found, expected, tolerance=0.0):
+    """Each array of two nested tuples; a tolerance of 0 means equal."""
+    found, expected = (dict(enumerate(leaves(tree))) for tree in (found, expected))
+    assert_close(found, expected, tolerance)
 
 
 # --- shapes and dtypes ----------------------------------------------------------------------------
@@ -53,7 +53,7 @@ def test_dtype_in_is_dtype_out(op, dtype, backend):
     assert y.dtype == dtype
     assert {str(d.dtype) for d in gradients} == {dtype}
     floats = {str(array.dtype) for array in leaves(cache) if array.dtype.kind in "fc"}
-    # with complex numbers, what does not depend on them (table, mask, dropout) stays real
+    # with complex numbers, constants (table, mask, dropout) stay real
     assert floats <= ({dtype, "float64"} if dtype == "complex128" else {dtype})
 
 
@@ -61,7 +61,7 @@ def test_dtype_in_is_dtype_out(op, dtype, backend):
 @settings(max_examples=25)
 @given(data=st.data())
 def test_a_gradient_has_the_shape_of_what_it_is_the_gradient_of(op, backend, data):
-    """Any sizes: empty batches, one query, no relative positions but 0, offsets beyond the keys."""
+    """Any sizes: empty batches, one query, K = 0, offsets beyond the keys."""
     case = draw_case(data.draw, op).on(get_backend(backend), "float32")
     y, cache, gradients = both_ways(case)
     assert [d.shape for d in gradients] == [value.shape for value in case.values]
@@ -81,28 +81,28 @@ def test_empty_batches(op, backend):
         assert (to_host(d) == 0).all()
 
 
-# --- nothing is mutated, nothing remembered -------------------------------------------------------
+# --- nothing is mutated, there is no state  -------------------------------------------------------
 
 
 def test_inputs_upstream_gradient_and_cache_are_not_mutated(case):
     y, cache = case.run()
     dy = upstream(y)
-    things = (case.values, list(case.constants.values()), y, dy, cache)
-    before = [to_host(array).copy() for array in leaves(things)]
+    arrays = (case.values, list(case.constants.values()), y, dy, cache)
+    before = [to_host(array).copy() for array in leaves(arrays)]
     BACKWARDS[case.op](dy, cache)
     case.run()
-    assert_equal(before, things)
+    assert_leaves_close(before, arrays)
 
 
 def test_backward_may_be_called_twice(case):
     y, cache = case.run()
     dy = upstream(y)
     first = BACKWARDS[case.op](dy, cache)
-    assert_equal(first, BACKWARDS[case.op](dy, cache))
-    # and what was handed out does not change any more
-    kept = [to_host(d).copy() for d in as_tuple(first)]
+    assert_leaves_close(first, BACKWARDS[case.op](dy, cache))
+    # and arrays that were returned do not change
+    copies = [to_host(d).copy() for d in as_tuple(first)]
     BACKWARDS[case.op](upstream(y, seed=1), cache)
-    assert_equal(kept, first)
+    assert_leaves_close(copies, first)
 
 
 def test_backward_is_linear(case):
@@ -110,45 +110,18 @@ def test_backward_is_linear(case):
     a, b = upstream(y, seed=1), upstream(y, seed=2)
     of_sum = as_tuple(BACKWARDS[case.op](a + 2.0 * b, cache))
     of_a, of_b = (as_tuple(BACKWARDS[case.op](dy, cache)) for dy in (a, b))
-    assert_equal(of_sum, [x + 2.0 * z for x, z in zip(of_a, of_b, strict=True)], 1e-12)
+    assert_leaves_close(of_sum, [x + 2.0 * z for x, z in zip(of_a, of_b, strict=True)], 1e-12)
 
 
 # --- memory layout --------------------------------------------------------------------------------
 
 
-def every_other(x):
-    """The same numbers, two apart in memory."""
-    if x.ndim == 0:
-        return x
-    wide = x.repeat(2, axis=-1)
-    return wide[..., ::2]
-
-
-def backwards(x):
-    """The same numbers, stored from last to first."""
-    return x[::-1].copy()[::-1] if x.ndim else x
-
-
-def columns_first(x):
-    """The same numbers, stored column by column."""
-    return x.T.copy().T
-
-
-def read_only(x):
-    """A real GPU knows no such thing."""
-    if not in_host_memory(x):
-        return x
-    view = x[...]
-    getattr(view, "_host", view).flags.writeable = False
-    return view
-
-
-@pytest.mark.parametrize("layout", [every_other, backwards, columns_first, read_only])
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_any_memory_layout(case, layout):
     dy = upstream(case.run()[0])
     expected = both_ways(case, dy)
     found = both_ways(case.map(layout), layout(dy))
-    assert_equal(expected, found, 1e-14)
+    assert_leaves_close(expected, found, 1e-14)
 
 
 def test_read_only_is_read_only(backend):

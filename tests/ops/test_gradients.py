@@ -14,7 +14,7 @@ from tests.support.wrong_backwards import WRONG
 
 pytestmark = pytest.mark.usefixtures("plain_ops")
 
-# not half of a pair: constants, a choice of rows, and Φ and φ, which gelu differentiates itself
+# not half of a pair: constants, a selection of rows, and Φ and φ, whose slopes gelu_backward has
 WITHOUT_BACKWARD = {"relative_table", "relative_rows", "labelled_rows", "normal_cdf", "normal_pdf"}
 
 
@@ -56,7 +56,7 @@ def test_a_wrong_backward_fails(op, mistake, backend):
     case = typical_case(op).on(get_backend(backend))
     report = check_pair(case.forward, WRONG[op][mistake], case.values)
     assert not report.ok
-    assert report.error > 1e-5, "only by a hair"
+    assert report.error > 1e-5, "too small a difference to be sure"
     assert report.name.startswith("argument ")
     assert "DIFFER" in str(report)
 
@@ -124,7 +124,7 @@ def test_a_nan_in_a_gradient_fails(place, factors):
 
 
 def test_a_nan_that_is_not_the_last_fails_too(factors):
-    """Comparisons with NaN are False: a maximum taken carelessly would forget it."""
+    """Comparisons with NaN are False, so that a plain maximum may drop it."""
     trials = []
 
     def with_nan_once(dy, cache):

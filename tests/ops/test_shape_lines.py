@@ -1,4 +1,4 @@
-"""The documentation's shapes hold in real calls, and a wrong line would be found."""
+"""The shapes in docstrings hold in real calls, and a wrong line would be found."""
 
 import inspect
 from typing import NamedTuple
@@ -41,8 +41,8 @@ MODEL = {
 
 # pairwise different, and all but K, P and d odd (d must be even)
 SIZES = Sizes(
-    B=5, L=7, N=3, d=10, K=4, V=19, F=11, C=23, P=2, S=13, M=15, kept=2, types=17, chunk=3
-)  # fmt: skip
+    B=5, L=7, N=3, d=10, K=4, V=19, F=11, C=23, P=2, S=13, M=15, unpruned=2, types=17, chunk=3
+)
 LEGEND = SIZES.legend()
 B, L, C = SIZES.B, SIZES.L, SIZES.C
 
@@ -63,8 +63,8 @@ def calls_of(case):
     return (forward, arguments, result), (backward, *call(backward, random_upstream(y), cache))
 
 
-def calls_of_the_rest(xp):
-    """The functions of ops/ that are no pair."""
+def calls_without_backward(xp):
+    """Calls of the functions of ops/ that are no pair."""
     x = xp.ones((2, 3, 4))
     labels = xp.asarray([5, -100, 7, 0, -100])
     return [
@@ -91,7 +91,7 @@ def test_every_op_says_its_shapes(name):
 
 
 def required_arrays(function):
-    """The arguments that are always arrays; those that may be None are told about in prose."""
+    """The arguments that are always arrays, not those that may be None."""
     parameters = inspect.signature(function).parameters.values()
     return {p.name for p in parameters if p.annotation == "Array"}
 
@@ -102,9 +102,17 @@ def test_required_arrays():
 
 
 def test_the_functions_of_the_model_that_say_theirs():
-    """So that none is passed over without anybody noticing."""
-    pairs = {"multi_head_attention", "add_and_norm", "attention_block", "feed_forward", "layer",
-             "pooler", "predictions", "classifier"}  # fmt: skip
+    """Negative control: these functions of the network have a line."""
+    pairs = {
+        "multi_head_attention",
+        "add_and_norm",
+        "attention_block",
+        "feed_forward",
+        "layer",
+        "pooler",
+        "predictions",
+        "classifier",
+    }
     assert pairs | {f"{name}_backward" for name in pairs} <= MODEL.keys()
     for function in MODEL.values():
         parse(shapes_line(function))
@@ -116,18 +124,18 @@ def test_the_functions_of_the_model_that_say_theirs():
 def test_ops_of_any_size(op, backend, data):
     forward, backward = calls_of(draw_case(data.draw, op).on(get_backend(backend)))
     sizes = check(*forward)
-    check(*backward, known=sizes)  # a symbol means the same on the way back
+    check(*backward, known=sizes)  # a symbol means the same in the backward function
 
 
 def test_ops_that_are_no_pair(backend):
-    calls = calls_of_the_rest(get_backend(backend))
+    calls = calls_without_backward(get_backend(backend))
     for a_call in calls:
         check(*a_call)
     assert len(calls) + 2 * len(CASES) == len(FUNCTIONS), "a public op that no call exercises"
 
 
 PLAIN_ALONE = {"relative_rows", "normal_cdf", "normal_pdf"}
-"""What plain operations call and kernels do not."""
+"""Functions that plain operations call and kernels do not."""
 
 
 @pytest.mark.parametrize("plain", [False, True])
@@ -173,7 +181,7 @@ def with_line(function, line: Line):
 
 
 def variants(line, change):
-    """The line with one item changed, for each item that ``change`` says something about."""
+    """The line with one item changed, for each item for which ``change`` returns another."""
     for side in range(2):
         for k, item in enumerate(line[side]):
             changed = change(item)
@@ -204,7 +212,7 @@ def every_call():
         forward, backward = calls_of(typical_case(op))
         yield *forward, {}
         yield *backward, check(*forward)
-    for a_call in calls_of_the_rest(np):
+    for a_call in calls_without_backward(np):
         yield *a_call, {}
 
 
@@ -385,7 +393,7 @@ def test_another_dtype_is_found():
 
 
 def test_the_legend_of_the_model_binds(backend):
-    """Negative control: were B and L exchanged in the legend, the model's functions would say so."""
+    """Negative control: with B and L exchanged in the legend, the model's functions fail."""
     exchanged = LEGEND | {"B": L, "L": B}
     with watching(MODEL, exchanged), pytest.raises(ShapeError):
         pretraining_step(SIZES, backend)

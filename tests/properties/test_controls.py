@@ -1,8 +1,7 @@
-"""Negative controls: with a mistake built in, the property that is there to find it must fail."""
+"""Negative controls: each mistake must make the properties fail that should find it."""
 
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
 
 from minizha import NezhaModel
 from minizha.backend import namespace, to_backend
@@ -20,6 +19,8 @@ from tests.properties import test_outputs as of_outputs
 from tests.properties import test_parameters as of_parameters
 from tests.properties import test_relative as of_relative
 from tests.properties import test_training as of_training
+from tests.support.patching import changed_result
+from tests.support.strategies import fails
 
 MISTAKES = []
 PARENT = NezhaModel.__base__
@@ -35,25 +36,15 @@ def must_fail(*properties):
     return register
 
 
-def changed(monkeypatch, place, name, change):
-    """Replaces a function by one whose result goes through ``change(result, *arguments)``."""
-    original = getattr(place, name)
-
-    def wrong(*args, **kwargs):
-        return change(original(*args, **kwargs), *args, **kwargs)
-
-    monkeypatch.setattr(place, name, wrong)
-
-
 def changed_mask(monkeypatch, change):
     def apply(mask, *_):
         return None if mask is None else change(mask)
 
-    changed(monkeypatch, inputs, "_attention_mask", apply)
+    changed_result(monkeypatch, inputs, "_attention_mask", apply)
 
 
 def changed_table(monkeypatch, change):
-    changed(monkeypatch, PARENT, "_table", lambda table, *_: change(table))
+    changed_result(monkeypatch, PARENT, "_table", lambda table, *_: change(table))
 
 
 @must_fail(
@@ -126,13 +117,13 @@ def a_table_of_zeros(monkeypatch):
     of_relative.test_before_attention_no_token_knows_its_place,
     of_outputs.test_hidden_states_run_from_the_embeddings_to_the_last_one,
 )
-def an_embedding_of_the_absolute_place(monkeypatch):
-    def place(result, *_):
+def an_embedding_of_the_absolute_position(monkeypatch):
+    def scaled_by_position(result, *_):
         y, cache = result
         ramp = to_backend(np.arange(1.0, y.shape[1] + 1.0), namespace(y))
         return y * ramp[:, None], cache
 
-    changed(monkeypatch, body, "embeddings", place)
+    changed_result(monkeypatch, body, "embeddings", scaled_by_position)
 
 
 @must_fail(
@@ -141,7 +132,7 @@ def an_embedding_of_the_absolute_place(monkeypatch):
     of_heads.test_a_head_that_is_masked_gets_no_gradient,
 )
 def a_head_mask_that_is_not_read(monkeypatch):
-    changed(
+    changed_result(
         monkeypatch, arguments.ArgumentChecker, "head_masks", lambda masks, *_: (None,) * len(masks)
     )
 
@@ -164,7 +155,7 @@ def an_encoder_that_mixes_the_batch(monkeypatch):
         y, cache = result
         return y + y.mean(axis=0, keepdims=True), cache
 
-    changed(monkeypatch, encoder, "layer", mix)
+    changed_result(monkeypatch, encoder, "layer", mix)
 
 
 @must_fail(of_inputs.test_changing_an_input_after_the_call_does_not_change_the_gradients)
@@ -180,7 +171,7 @@ def an_embedding_gradient_in_another_order(monkeypatch):
     def turned(d, *_):
         return d._replace(x=d.x[:, ::-1])
 
-    changed(monkeypatch, call, "nezha_backward", turned)
+    changed_result(monkeypatch, call, "nezha_backward", turned)
 
 
 @must_fail(of_inputs.test_a_second_backward_adds_the_same_gradients_again)
@@ -197,9 +188,9 @@ def a_decoder_that_forgets_its_gradient(monkeypatch):
     original = heads.vocabulary_matrix
 
     def wrong(tree):
-        found = original(tree)  # in a tree of gradients, there is none yet
+        matrix = original(tree)  # None at first, in a tree of gradients
         tied = "decoder" not in tree.cls.predictions
-        return type(tree)(weight=None) if tied and found.weight is None else found
+        return type(tree)(weight=None) if tied and matrix.weight is None else matrix
 
     monkeypatch.setattr(heads, "vocabulary_matrix", wrong)
 
@@ -216,16 +207,18 @@ def a_mean_over_all_places(monkeypatch):
         share = (labels.values != -100).sum().item() / labels.values.size
         return scores._replace(loss=scores.loss * share), cache
 
-    changed(monkeypatch, pretraining, "masked_words", diluted)
+    changed_result(monkeypatch, pretraining, "masked_words", diluted)
 
 
 @must_fail(of_losses.test_the_gradient_of_the_loss_is_that_of_all_logits_by_hand)
 def a_loss_gradient_without_its_mean(monkeypatch):
-    changed(monkeypatch, losses, "task_loss_backward", lambda d, *_: None if d is None else d * 2.0)
+    changed_result(
+        monkeypatch, losses, "task_loss_backward", lambda d, *_: None if d is None else d * 2.0
+    )
 
 
 @must_fail(of_losses.test_logits_read_late_are_those_of_the_forward_pass)
-def logits_of_the_parameters_of_the_day(monkeypatch):
+def logits_of_the_current_parameters(monkeypatch):
     models = []
 
     def late(result, p, config, hidden, *_):
@@ -241,12 +234,14 @@ def logits_of_the_parameters_of_the_day(monkeypatch):
         "begin",
         lambda model, *a, **o: models.append(model) or original(model, *a, **o),
     )
-    changed(monkeypatch, pretraining, "masked_words", late)
+    changed_result(monkeypatch, pretraining, "masked_words", late)
 
 
 @must_fail(of_outputs.test_attention_is_a_distribution_over_the_keys)
 def a_softmax_of_another_sum(monkeypatch):
-    changed(monkeypatch, attention, "softmax", lambda result, _: (result[0] * 1.5, result[1]))
+    changed_result(
+        monkeypatch, attention, "softmax", lambda result, _: (result[0] * 1.5, result[1])
+    )
 
 
 @must_fail(of_outputs.test_each_float_dtype_stays_what_it_is)
@@ -274,7 +269,7 @@ def dropout_from_the_clock(monkeypatch):
 
 
 @must_fail(of_parameters.test_saving_and_loading_is_the_identity)
-def a_file_of_the_memory_as_it_lies(monkeypatch):
+def a_file_of_the_memory_in_its_layout(monkeypatch):
     # safetensors 0.8 writes the memory as it lies; 0.6 would put the array in order by itself
     def as_it_lies(array):
         return array.ravel(order="K").reshape(array.shape)
@@ -287,7 +282,7 @@ def parameters_that_are_not_copied(monkeypatch):
     def share(_, model, arrays, **__):
         model.parameters = unflatten({n: to_backend(a, model.xp) for n, a in arrays.items()})
 
-    changed(monkeypatch, PARENT, "load_state_dict", share)
+    changed_result(monkeypatch, PARENT, "load_state_dict", share)
 
 
 def identify(value):
@@ -296,19 +291,7 @@ def identify(value):
 
 @pytest.mark.parametrize(("mistake", "test"), MISTAKES, ids=identify)
 def test_a_mistake_is_seen(mistake, test, backend, monkeypatch):
-    if backend != "numpy" and mistake is a_file_of_the_memory_as_it_lies:
-        pytest.skip("what comes from the device to the host lies in the plain order")
+    if backend != "numpy" and mistake is a_file_of_the_memory_in_its_layout:
+        pytest.skip("arrays copied from the device are in plain order")
     mistake(monkeypatch)
-    failures = 0
-
-    @settings(max_examples=20, phases=[Phase.generate])
-    @given(case=test.strategy)
-    def search(case):
-        nonlocal failures
-        try:
-            test.hypothesis.inner_test(case, backend)
-        except AssertionError:
-            failures += 1
-
-    search()
-    assert failures > 0
+    assert fails(test, backend, examples=20)

@@ -4,9 +4,8 @@ import numpy as np
 
 from minizha import NezhaForPreTraining, NezhaModel
 from minizha.backend import to_host
+from tests.support.assertions import assert_close, assert_equal
 from tests.support.running import (
-    assert_close,
-    assert_equal,
     backward,
     fields,
     forward,
@@ -27,7 +26,7 @@ def without_attentions(found):
 
 
 def columns_scaled(model, factors):
-    """A copy of the weights in which what comes from each head is multiplied by its factor."""
+    """A copy of the parameters that multiplies each head's output by its factor."""
     d = model.config.head_size
     arrays = {name: array.copy() for name, array in on_host(model.state_dict()).items()}
     for i, of_layer in enumerate(factors):
@@ -36,15 +35,15 @@ def columns_scaled(model, factors):
 
 
 def check_head_mask(case, backend, factors):
-    """The same as columns of the output projection multiplied by the factors; and by the chain
-    rule those columns' gradient is the other's, multiplied by them too."""
+    """The outputs are those of an output projection whose columns are multiplied by the factors; by the
+    chain rule, the gradient of those columns is multiplied by them too."""
     model, inputs = case.model(NezhaModel, backend), case.inputs()
     plain = forward(model, inputs)
     out = recorded(model, inputs | {"head_mask": factors})
     upstream = random_upstream(out, case.rng("upstream"))
     del upstream["attentions"]
-    masked = on_host(fields(out)) | backward(model, out, upstream)
-    # in later layers the probabilities themselves are others
+    masked = fields(out) | backward(model, out, upstream)
+    # in later layers the probabilities differ
     first = np.broadcast_to(factors[0][:, None, None], plain["attentions.0"].shape)
     assert_close(masked["attentions.0"], plain["attentions.0"] * first)
     model.load_state_dict(columns_scaled(model, factors))
@@ -61,7 +60,7 @@ def shape_of(case):
 @holds_for(cases(**UNMASKED))
 def test_a_head_mask_of_ones_changes_nothing(case, backend):
     model, inputs = case.model(NezhaModel, backend), case.inputs()
-    expected, upstream = run_randomly(model, inputs, case)
+    expected, upstream = run_randomly(model, inputs, case.rng("upstream"))
     found = run(model, inputs | {"head_mask": np.ones(shape_of(case))}, upstream)
     assert_equal(found, expected)
 
@@ -95,7 +94,7 @@ def test_a_head_that_is_masked_gets_no_gradient(case, backend):
     layer, head = case.pick("layer", range(layers)), case.pick("head", range(N))
     inputs["head_mask"] = np.ones((layers, N))
     inputs["head_mask"][layer, head] = 0.0
-    found, _ = run_randomly(model, inputs, case)
+    found, _ = run_randomly(model, inputs, case.rng("upstream"))
     d = case.config.head_size
     own = slice(head * d, (head + 1) * d)
     for name in ("query", "key", "value"):

@@ -1,4 +1,4 @@
-"""Batches, lengths, and the many forms in which the same inputs can come."""
+"""Batches, lengths, and the many forms in which the same inputs can be passed."""
 
 import copy
 import warnings
@@ -9,9 +9,8 @@ from hypothesis import given, settings
 
 from minizha import NezhaConfig, NezhaForPreTraining, NezhaModel
 from minizha.backend import to_host
+from tests.support.assertions import assert_close, assert_equal
 from tests.support.running import (
-    assert_close,
-    assert_equal,
     backward,
     fields,
     forward,
@@ -46,7 +45,7 @@ def gradients_of(found):
 def test_permuting_the_batch_permutes_the_outputs_and_keeps_the_gradients(case, backend):
     model, inputs = case.model(NezhaModel, backend), case.inputs()
     order = case.rng("order").permutation(case.B)
-    found, upstream = run_randomly(model, inputs, case)
+    found, upstream = run_randomly(model, inputs, case.rng("upstream"))
     upstream = mapped(upstream, lambda _, array: array[order])
     permuted = run(model, rows_of(inputs, order), upstream)
     assert_close(gradients_of(permuted), gradients_of(found))
@@ -66,7 +65,7 @@ def test_a_row_of_the_batch_is_the_batch_of_that_row(case, backend):
 @holds_for(cases(batches=range(2, 4)))
 def test_gradients_of_the_rows_add_up_to_those_of_the_batch(case, backend):
     model, inputs = case.model(NezhaModel, backend), case.inputs()
-    found, upstream = run_randomly(model, inputs, case)
+    found, upstream = run_randomly(model, inputs, case.rng("upstream"))
     model.zero_grad()
     for row in range(case.B):
         out = recorded(model, rows_of(inputs, [row]))
@@ -134,9 +133,9 @@ def long_case(seed):
     return Case(config, 1, 513, "holes", "none", seed)
 
 
-def complete(case, kind=NezhaForPreTraining):
+def complete(case, model_class=NezhaForPreTraining):
     """Every argument that the class takes."""
-    return case.inputs() | case.labels(kind)
+    return case.inputs() | case.labels(model_class)
 
 
 @holds_for(cases())
@@ -153,12 +152,12 @@ def test_changing_an_input_after_the_call_does_not_change_the_gradients(case, ba
     model = case.model(NezhaForPreTraining, backend)
     inputs = complete(case)
     expected = run(model, inputs)
-    # arrays of the backend itself would be taken over without a copy, if any were
+    # arrays of the backend, which could be used without a copy
     given = {name: model.xp.asarray(array) for name, array in inputs.items()}
     out = recorded(model, given)
     for array in given.values():
         array[...] = 0
-    assert_equal(on_host(fields(out)) | backward(model, out), expected)
+    assert_equal(fields(out) | backward(model, out), expected)
 
 
 def strided(array):
@@ -212,10 +211,10 @@ def test_no_token_types_are_types_of_zero(case, backend):
 
 @holds_for(cases())
 def test_embeddings_may_come_in_place_of_ids(case, backend):
-    """The rows that the ids would have read: the same outputs, and the gradient of each row is
-    the sum of those of the places where it was read (of the pad row, none)."""
+    """The rows that the ids read give the same outputs. The gradient of each row is the sum over the
+    positions where it was read, and 0 for the padding row."""
     model, inputs = case.model(case.pick("class", CLASSES), backend), case.inputs()
-    by_ids, upstream = run_randomly(model, inputs, case)
+    by_ids, upstream = run_randomly(model, inputs, case.rng("upstream"))
     ids = inputs.pop("input_ids")
     body = getattr(model.parameters, "nezha", model.parameters)
     inputs["inputs_embeds"] = to_host(body.embeddings.word_embeddings.weight)[ids]
@@ -228,5 +227,5 @@ def test_embeddings_may_come_in_place_of_ids(case, backend):
     np.add.at(rows, ids, returned)
     if case.config.pad_token_id is not None:
         rows[case.config.pad_token_id] = 0.0
-    by_embeds[words] = by_embeds[words] + rows  # what came through a tied decoder is there already
+    by_embeds[words] = by_embeds[words] + rows  # the part from a tied decoder is included already
     assert_close(gradients_of(by_embeds), gradients_of(by_ids))

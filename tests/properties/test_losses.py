@@ -1,4 +1,4 @@
-"""What the labels ask for, what they leave out, and the gradients that follow."""
+"""Labelled and ignored entries, their loss, and the gradients of that loss."""
 
 import numpy as np
 import pytest
@@ -11,15 +11,8 @@ from minizha import (
 )
 from minizha.backend import to_host
 from minizha.model.pretraining import ItemsInBatch
-from tests.support.running import (
-    assert_close,
-    assert_equal,
-    backward,
-    fields,
-    on_host,
-    recorded,
-    run,
-)
+from tests.support.assertions import assert_close, assert_equal
+from tests.support.running import backward, fields, on_host, recorded, run
 from tests.support.strategies import cases, holds_for
 
 HEADED = (NezhaForPreTraining, NezhaForMaskedLM, NezhaForNextSentencePrediction)
@@ -38,9 +31,9 @@ def headed(case):
     return case.pick("class", HEADED)
 
 
-def set_up(case, backend, kind=None):
-    kind = kind or headed(case)
-    return kind, case.model(kind, backend), case.inputs(), case.labels(kind)
+def set_up(case, backend, model_class=None):
+    model_class = model_class or headed(case)
+    return model_class, case.model(model_class, backend), case.inputs(), case.labels(model_class)
 
 
 def loss_by_hand(logits, labels):
@@ -59,10 +52,11 @@ def loss_by_hand(logits, labels):
 
 @holds_for(cases())
 def test_the_loss_is_that_computed_by_hand_from_the_logits(case, backend):
-    kind, model, inputs, labels = set_up(case, backend)
+    model_class, model, inputs, labels = set_up(case, backend)
     out = model(**inputs, **labels)
     by_hand = [
-        loss_by_hand(to_host(out[field]), labels[name])[0] for name, field in LOGITS[kind].items()
+        loss_by_hand(to_host(out[field]), labels[name])[0]
+        for name, field in LOGITS[model_class].items()
     ]
     assert out.loss.shape == ()
     assert_close(to_host(out.loss), np.asarray(sum(by_hand)))
@@ -70,13 +64,13 @@ def test_the_loss_is_that_computed_by_hand_from_the_logits(case, backend):
 
 @holds_for(cases())
 def test_the_gradient_of_the_loss_is_that_of_all_logits_by_hand(case, backend):
-    """The labelled rows alone go through the vocabulary for the loss, all of them here."""
-    kind, model, inputs, labels = set_up(case, backend)
+    """For the loss, only labelled rows are multiplied with the vocabulary; here all are."""
+    model_class, model, inputs, labels = set_up(case, backend)
     out = recorded(model, inputs | labels)
     from_loss = backward(model, out)
     slopes = {
         field: loss_by_hand(to_host(out[field]), labels[name])[1]
-        for name, field in LOGITS[kind].items()
+        for name, field in LOGITS[model_class].items()
     }
     assert_close(from_loss, backward(model, out, slopes))
 
@@ -159,9 +153,9 @@ def test_reading_the_logits_changes_no_gradient(case, backend):
 
 @holds_for(cases())
 def test_logits_read_late_are_those_of_the_forward_pass(case, backend):
-    """As after a step of an optimizer: the parameters are others, the output is not."""
-    kind, model, inputs, labels = set_up(case, backend)
-    names = LOGITS[kind].values()
+    """As after a step of an optimizer, which changes the parameters but not the output."""
+    model_class, model, inputs, labels = set_up(case, backend)
+    names = LOGITS[model_class].values()
     before, out = model(**inputs, **labels), model(**inputs, **labels)
     expected = {name: to_host(before[name]) for name in names}
     moved = {name: to_host(array) + 1.0 for name, array in model.state_dict().items()}
@@ -201,7 +195,7 @@ def test_without_a_record_the_outputs_are_the_same_and_there_is_no_way_back(case
     with pytest.raises(MinizhaError, match="nothing was recorded"):
         out.backward()
     outputs = {name: array for name, array in kept.items() if not name.startswith("∂")}
-    assert_equal(on_host(fields(out)), outputs)
+    assert_equal(fields(out), outputs)
 
 
 @holds_for(cases(tie_word_embeddings=True))
@@ -220,8 +214,8 @@ def test_a_tied_gradient_is_the_sum_of_the_two_untied_ones(case, backend):
 
 @holds_for(cases(tie_word_embeddings=False))
 def test_gradients_that_are_0_in_theory(case, backend):
-    """Key biases (softmax ignores a shift), the sum over the vocabulary, rows that nobody read
-    and the pad row: the last two exactly."""
+    """Key biases (softmax ignores a shift), the sum over the vocabulary, rows that no id read
+    and the padding row; the last two exactly."""
     _, model, inputs, labels = set_up(case, backend, NezhaForPreTraining)
     found = run(model, inputs | labels)
     for i in range(case.config.num_hidden_layers):

@@ -6,33 +6,25 @@ import numpy as np
 
 from minizha import NezhaForMaskedLM, NezhaModel
 from minizha.backend import to_host
-from tests.support.running import (
-    assert_close,
-    assert_equal,
-    forward,
-    mapped,
-    random_upstream,
-    recorded,
-    run,
-    run_randomly,
-)
+from tests.support.assertions import assert_close, assert_equal
+from tests.support.running import forward, mapped, random_upstream, recorded, run, run_randomly
 from tests.support.strategies import MASKS, VISIBLE, cases, holds_for
 
-HIDING = tuple(kind for kind in VISIBLE if kind != "none")
+HIDING = tuple(mask for mask in VISIBLE if mask != "none")
 FLAT = ("right", "left", "holes")
 
 
 def dtype_of(case):
-    """The lowest number of float32 is another one, but has to do the same."""
+    """float32 has another lowest number, with the same effect."""
     return case.pick("dtype", ("float32", "float64"))
 
 
 def widened(inputs, case, before, after):
-    """The inputs with masked tokens put before and after them."""
+    """The inputs with masked tokens added before and after them."""
     rng, L = case.rng("padding"), case.L
     mask = inputs.get("attention_mask", np.ones((case.B, L), dtype=np.int64))
     square = mask.ndim == 3
-    if square:  # the new tokens may look wherever they like
+    if square:  # as queries, the new tokens may see any key
         rows = ((0, 0), (before, after), (0, 0))
         mask = np.pad(mask, rows, constant_values=1)
     keys = ((0, 0),) * (mask.ndim - 1) + ((before, after),)
@@ -50,7 +42,7 @@ def widened(inputs, case, before, after):
 
 
 def narrowed(found, case, before):
-    """The part of each output that belongs to the tokens that were there before the padding."""
+    """The entries of each output for the tokens without the padding."""
     real = slice(before, before + case.L)
     cut = {}
     for name, array in found.items():
@@ -64,12 +56,12 @@ def narrowed(found, case, before):
 
 
 def padded_upstream(upstream, case, before, after):
-    """Asks the same of the real tokens, nothing of the masked ones as queries, and of the
-    attention that real tokens pay to masked ones anything: it can't change."""
+    """The same upstream gradient for the real tokens, 0 for masked queries, and random numbers for the
+    attention of real tokens to masked keys, which cannot change."""
     rng = case.rng("keys")
 
     def pad(name, array):
-        if name == "attentions":
+        if name.startswith("attentions"):
             B, N, L, _ = array.shape
             wide = np.zeros((B, N, before + L + after, before + L + after))
             wide[:, :, before : before + L] = rng.standard_normal((B, N, L, before + L + after))
@@ -83,10 +75,10 @@ def padded_upstream(upstream, case, before, after):
 
 
 def check_padding(case, backend, before, after):
-    """The prefix moves the first token, which the pooler reads: then there is no pooler."""
+    """With a prefix there is no pooler, since that reads the first token."""
     model = case.model(NezhaModel, backend, add_pooling_layer=before == 0)
     inputs = case.inputs()
-    alone, upstream = run_randomly(model, inputs, case)
+    alone, upstream = run_randomly(model, inputs, case.rng("upstream"))
     padded = run(
         model,
         widened(inputs, case, before, after),
@@ -123,7 +115,7 @@ def test_the_ids_under_the_mask_do_not_matter(case, backend):
     labels = np.where(seen, case.labels(NezhaForMaskedLM)["labels"], -100)
     first = run(model, inputs | {"labels": labels})
     second = run(model, others_under_the_mask(inputs, case) | {"labels": labels})
-    # every query is asked: the hidden ones may differ, they see themselves through the residual
+    # masked queries may differ: their own input reaches them through the residual
     for found in (first, second):
         for name, array in found.items():
             if name == "logits" or name.startswith("hidden_states"):
@@ -146,7 +138,7 @@ def test_a_masked_key_gets_exactly_no_attention(case, backend):
 
 @holds_for(cases(masks=HIDING, head_masks=("none",)))
 def test_a_visible_key_gets_some_attention(case, backend):
-    """The other direction: the mask hides no more than it says."""
+    """The converse: a key that is not masked is seen."""
     inputs = case.inputs()
     found = forward(case.model(NezhaModel, backend), inputs)
     mask = inputs["attention_mask"]
@@ -167,9 +159,9 @@ def test_a_masked_token_gets_no_gradient_from_the_others(case, backend):
     upstream = random_upstream(out, case.rng("upstream"))
 
     def only_visible(name, array):
-        array = array.swapaxes(1, 2) if name == "attentions" else array
+        array = array.swapaxes(1, 2) if name.startswith("attentions") else array
         array[hidden] = 0.0
-        return array.swapaxes(1, 2) if name == "attentions" else array
+        return array.swapaxes(1, 2) if name.startswith("attentions") else array
 
     gradient = to_host(out.backward(**mapped(upstream, only_visible))["inputs_embeds"])
     assert (gradient[hidden] == 0).all()
@@ -200,12 +192,12 @@ def test_no_mask_is_a_mask_of_ones_in_either_shape(case, backend):
 @holds_for(cases(masks=("right", "left", "holes", "empty")))
 def test_a_flat_mask_is_a_square_one_with_equal_rows(case, backend):
     model, inputs = case.model(NezhaModel, backend), case.inputs()
-    flat, upstream = run_randomly(model, inputs, case)
+    flat, upstream = run_randomly(model, inputs, case.rng("upstream"))
     square = np.repeat(inputs["attention_mask"][:, None, :], case.L, axis=1)
     assert_equal(run(model, inputs | {"attention_mask": square}, upstream), flat)
 
 
-@holds_for(cases(masks=tuple(kind for kind in MASKS if kind != "none")))
+@holds_for(cases(masks=tuple(mask for mask in MASKS if mask != "none")))
 def test_a_mask_may_be_of_booleans_integers_or_floats(case, backend):
     model, inputs = case.model(NezhaModel, backend), case.inputs()
     mask = inputs["attention_mask"]

@@ -12,18 +12,9 @@ from minizha import (
     NezhaModel,
 )
 from minizha.backend import is_array, to_host
+from tests.support.assertions import assert_close, assert_equal
 from tests.support.plain_nezha import _norm
-from tests.support.running import (
-    assert_close,
-    assert_equal,
-    backward,
-    fields,
-    forward,
-    on_host,
-    recorded,
-    run,
-    run_randomly,
-)
+from tests.support.running import backward, fields, forward, on_host, recorded, run, run_randomly
 from tests.support.strategies import CLASSES, cases, holds_for
 
 FLAGS = st.fixed_dictionaries(
@@ -39,8 +30,8 @@ def kind_of(case):
     return case.pick("class", CLASSES)
 
 
-def documented(kind, case, labels, pooler, hidden_states, attentions):
-    """Names, order and shapes of the fields, from the documentation."""
+def documented(model_class, case, labels, pooler, hidden_states, attentions):
+    """Names, order and shapes of the fields, by the documentation."""
     config, B, L = case.config, case.B, case.L
     D, N, V = config.hidden_size, config.num_attention_heads, config.vocab_size
     shapes = {"loss": ()} if labels else {}
@@ -50,7 +41,7 @@ def documented(kind, case, labels, pooler, hidden_states, attentions):
         NezhaForPreTraining: {"prediction_logits": (B, L, V), "seq_relationship_logits": (B, 2)},
         NezhaForMaskedLM: {"logits": (B, L, V)},
         NezhaForNextSentencePrediction: {"logits": (B, 2)},
-    }[kind]
+    }[model_class]
     layers = config.num_hidden_layers
     if hidden_states:
         shapes |= {f"hidden_states.{i}": (B, L, D) for i in range(layers + 1)}
@@ -59,23 +50,25 @@ def documented(kind, case, labels, pooler, hidden_states, attentions):
     return shapes
 
 
-@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("model_class", CLASSES, ids=lambda model_class: model_class.__name__)
 @given(case=cases(), flags=FLAGS, defaults=st.tuples(st.booleans(), st.booleans()), data=st.data())
-def test_names_order_and_shapes_are_the_documented_ones(kind, case, flags, defaults, data, backend):
-    """For every combination of flags; a flag of None is the configuration's."""
+def test_names_order_and_shapes_are_the_documented_ones(
+    model_class, case, flags, defaults, data, backend
+):
+    """For every combination of flags; None stands for the configuration's flag."""
     case = case.with_config(output_attentions=defaults[0], output_hidden_states=defaults[1])
     options, pooler = {}, True
-    if kind is NezhaModel:
+    if model_class is NezhaModel:
         pooler = options["add_pooling_layer"] = data.draw(st.booleans())
-    labels = {n: a for n, a in case.labels(kind).items() if data.draw(st.booleans())}
-    out = kind(case.config, backend=backend, **options)(**case.inputs(), **labels, **flags)
+    labels = {n: a for n, a in case.labels(model_class).items() if data.draw(st.booleans())}
+    out = model_class(case.config, backend=backend, **options)(**case.inputs(), **labels, **flags)
     wanted = [
         default if flags[name] is None else flags[name]
         for name, default in zip(
             ("output_attentions", "output_hidden_states"), defaults, strict=True
         )
     ]
-    expected = documented(kind, case, labels, pooler, wanted[1], wanted[0])
+    expected = documented(model_class, case, labels, pooler, wanted[1], wanted[0])
     found = {name: tuple(array.shape) for name, array in fields(out).items()}
     assert list(found.items()) == list(expected.items())
     recorded_by_default = bool(labels)
@@ -85,16 +78,20 @@ def test_names_order_and_shapes_are_the_documented_ones(kind, case, flags, defau
 
 @holds_for(cases())
 def test_the_tuple_has_the_fields_in_order(case, backend):
-    kind = kind_of(case)
-    model = case.model(kind, backend)
-    inputs = case.inputs() | (case.labels(kind) if case.pick("labels", (True, True, False)) else {})
+    model_class = kind_of(case)
+    model = case.model(model_class, backend)
+    inputs = case.inputs() | (
+        case.labels(model_class) if case.pick("labels", (True, True, False)) else {}
+    )
     flags = {
         name: case.pick(name, (False, True))
         for name in ("output_attentions", "output_hidden_states")
     }
     out = model(**inputs, **flags)
     as_tuple = model(**inputs, **flags, return_dict=False)
-    configured = kind(case.config.replace(return_dict=False), dtype="float64", backend=backend)
+    configured = model_class(
+        case.config.replace(return_dict=False), dtype="float64", backend=backend
+    )
     configured.load_state_dict(model.state_dict())
     assert isinstance(as_tuple, tuple)
     for other in (as_tuple, configured(**inputs, **flags)):
@@ -102,7 +99,7 @@ def test_the_tuple_has_the_fields_in_order(case, backend):
 
 
 def flat(values):
-    """The arrays of a tuple in which some fields are tuples themselves."""
+    """The arrays of a nested tuple."""
     found = {}
     for i, value in enumerate(values):
         if isinstance(value, tuple):
@@ -114,9 +111,9 @@ def flat(values):
 
 @holds_for(cases())
 def test_a_field_is_the_same_by_name_key_and_place(case, backend):
-    kind = kind_of(case)
-    inputs = case.inputs() | case.labels(kind)
-    out = case.model(kind, backend)(
+    model_class = kind_of(case)
+    inputs = case.inputs() | case.labels(model_class)
+    out = case.model(model_class, backend)(
         **inputs, output_attentions=case.pick("attentions", (False, True))
     )
     names = out.keys()
@@ -136,10 +133,10 @@ def test_a_field_is_the_same_by_name_key_and_place(case, backend):
 
 @holds_for(cases())
 def test_asking_for_more_outputs_changes_none_of_the_others(case, backend):
-    kind = kind_of(case)
-    model, inputs = case.model(kind, backend), case.inputs() | case.labels(kind)
+    model_class = kind_of(case)
+    model, inputs = case.model(model_class, backend), case.inputs() | case.labels(model_class)
     everything = forward(model, inputs)
-    few = on_host(fields(model(**inputs)))
+    few = fields(model(**inputs))
     assert_equal(few, {name: everything[name] for name in few})
 
 
@@ -183,7 +180,7 @@ def test_attention_is_a_distribution_over_the_keys(case, backend):
 def test_a_class_with_one_head_is_that_half_of_the_class_with_both(case, backend):
     """One set of weights: the same logits, loss and gradients."""
     whole, inputs = case.model(NezhaForPreTraining, backend), case.inputs()
-    kind, field, label = case.pick(
+    model_class, field, label = case.pick(
         "half",
         (
             (NezhaForMaskedLM, "prediction_logits", "labels"),
@@ -191,7 +188,7 @@ def test_a_class_with_one_head_is_that_half_of_the_class_with_both(case, backend
         ),
     )
     labels = case.labels(NezhaForPreTraining)[label]
-    model = kind(case.config, dtype="float64", backend=backend)
+    model = model_class(case.config, dtype="float64", backend=backend)
     assert model.load_state_dict(whole.state_dict(), strict=False).missing == ()
     expected = run(whole, inputs | {label: labels})
     expected["logits"] = expected[field]
@@ -203,18 +200,18 @@ def test_a_class_with_one_head_is_that_half_of_the_class_with_both(case, backend
 
 @holds_for(cases())
 def test_the_model_without_head_is_the_body_of_those_with_one(case, backend):
-    kind = case.pick("headed", CLASSES[1:])
-    headed, inputs = case.model(kind, backend), case.inputs()
-    pooler = kind is not NezhaForMaskedLM
+    model_class = case.pick("headed", CLASSES[1:])
+    headed, inputs = case.model(model_class, backend), case.inputs()
+    pooler = model_class is not NezhaForMaskedLM
     body = NezhaModel(case.config, dtype="float64", backend=backend, add_pooling_layer=pooler)
     assert body.load_state_dict(headed.state_dict(), strict=False).missing == ()
     found, expected = forward(body, inputs), forward(headed, inputs)
-    common = [name for name in found if "." in name]
-    assert_equal({n: found[n] for n in common}, {n: expected[n] for n in common})
+    indexed = [name for name in found if "." in name]
+    assert_equal({n: found[n] for n in indexed}, {n: expected[n] for n in indexed})
 
 
 def arrays_of(record):
-    """Every array in a record, however deep."""
+    """Every array in a record, at any depth."""
     if is_array(record):
         yield record
     elif isinstance(record, tuple):
@@ -226,9 +223,9 @@ def arrays_of(record):
 def test_each_float_dtype_stays_what_it_is(case, backend):
     """Outputs, the whole record and the gradients."""
     dtype = case.pick("dtype", ("float32", "float64"))
-    kind = kind_of(case)
-    model = case.model(kind, backend, dtype)
-    inputs = case.inputs() | case.labels(kind)
+    model_class = kind_of(case)
+    model = case.model(model_class, backend, dtype)
+    inputs = case.inputs() | case.labels(model_class)
     embeds = case.rng("embeds").standard_normal((case.B, case.L, case.config.hidden_size))
     if case.pick("embeds", (True, False, False)):
         del inputs["input_ids"]
@@ -236,7 +233,7 @@ def test_each_float_dtype_stays_what_it_is(case, backend):
     if case.pick("train", (True, False)):
         model.train(seed=1)
     out = recorded(model, inputs)
-    found, _ = run_randomly(model, inputs, case)
+    found, _ = run_randomly(model, inputs, case.rng("upstream"))
     found |= backward(model, out) if "loss" in out else {}
     found |= {f"record {i}": a for i, a in enumerate(arrays_of(out.record)) if a.dtype.kind == "f"}
     assert len(found) > 20

@@ -1,4 +1,4 @@
-"""The functional relative positions, as they show from outside."""
+"""The functional relative positions, seen in the outputs of a model."""
 
 import numpy as np
 from hypothesis import settings
@@ -6,7 +6,8 @@ from hypothesis import settings
 from minizha import NezhaModel
 from minizha.backend import to_host
 from tests.support import plain_nezha
-from tests.support.running import assert_close, assert_equal, differs, forward, on_host
+from tests.support.assertions import assert_close, assert_equal, differs
+from tests.support.running import forward, on_host
 from tests.support.strategies import HEAD_MASKS, cases, holds_for
 
 PLAIN = {"masks": ("none",), "head_masks": ("none",)}
@@ -54,7 +55,7 @@ def test_long_rows_too_are_those_of_the_plain_reference(case, backend):
 
 @holds_for(cases(max_relative_position=0, lengths=range(2, 8), masks=("none", "holes")))
 def test_where_k_is_0_permuted_tokens_give_permuted_outputs(case, backend):
-    """All distances are clipped to 0, and nothing else knows of places."""
+    """All distances are clipped to 0, and nothing else depends on positions."""
     model, inputs = case.model(NezhaModel, backend), case.inputs()
     order = case.rng("order").permutation(case.L)
     moved = {n: a if n == "head_mask" else a[:, order] for n, a in inputs.items()}
@@ -77,7 +78,7 @@ def test_where_k_is_not_0_order_matters(case, backend):
 
 @holds_for(cases(lengths=range(4, 10), head_masks=HEAD_MASKS, masks=("none",)))
 def test_keys_beyond_k_on_one_side_can_change_places(case, backend):
-    """The last two tokens swapped: a query more than K before both can't tell, in layer 1."""
+    """The last two tokens swapped: the first layer is the same for queries more than K before both."""
     case = case.with_config(max_relative_position=case.pick("K", range(case.L - 2)))
     model, inputs = case.model(NezhaModel, backend), case.inputs()
     order = np.array([*range(case.L - 2), case.L - 1, case.L - 2])

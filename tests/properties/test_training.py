@@ -1,9 +1,10 @@
-"""Seeds, dropout, dtypes: what is the same twice, and what must not be."""
+"""Seeds, dropout, dtypes: what repeats exactly, and what must differ."""
 
 import numpy as np
 
 from minizha import NezhaForPreTraining, NezhaModel
-from tests.support.running import assert_close, assert_equal, differs, forward, on_host, run
+from tests.support.assertions import assert_close, assert_equal, differs
+from tests.support.running import forward, on_host, run
 from tests.support.strategies import CLASSES, cases, holds_for
 
 QUIET = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -39,7 +40,7 @@ def test_a_seed_repeats_the_dropout_and_another_does_not(case, backend):
     model, inputs = case.model(NezhaModel, backend), case.inputs()
     first = forward(model.train(seed=case.seed), inputs)
     second = forward(model, inputs)
-    assert differs(first, second)  # each call draws on
+    assert differs(first, second)  # each call draws new factors
     assert_equal(forward(model.train(seed=case.seed), inputs), first)
     assert differs(forward(model.train(seed=case.seed + 1), inputs), first)
 
@@ -74,11 +75,11 @@ def test_attention_is_dropped_whole_or_scaled_up(case, backend):
 
 @holds_for(cases())
 def test_a_seed_makes_the_same_parameters_in_every_dtype(case, backend):
-    kind = case.pick("class", CLASSES)
-    wide = kind(case.config, seed=case.seed, dtype="float64", backend=backend)
-    again = kind(case.config, seed=case.seed, dtype="float64", backend=backend)
-    narrow = kind(case.config, seed=case.seed, dtype="float32", backend=backend)
-    other = kind(case.config, seed=case.seed + 1, dtype="float64", backend=backend)
+    model_class = case.pick("class", CLASSES)
+    wide = model_class(case.config, seed=case.seed, dtype="float64", backend=backend)
+    again = model_class(case.config, seed=case.seed, dtype="float64", backend=backend)
+    narrow = model_class(case.config, seed=case.seed, dtype="float32", backend=backend)
+    other = model_class(case.config, seed=case.seed + 1, dtype="float64", backend=backend)
     arrays = on_host(wide.state_dict())
     assert_equal(on_host(again.state_dict()), arrays)
     rounded = {name: array.astype(np.float32) for name, array in arrays.items()}
@@ -108,7 +109,7 @@ def test_fresh_parameters_are_normal_one_or_zero(case, backend):
 
 @holds_for(cases(layer_norm_eps=1e-5))
 def test_single_precision_is_close_to_double(case, backend):
-    """A bound that rounding keeps and no wrong formula does."""
+    """Within a bound for rounding that a wrong formula exceeds."""
     model, inputs = case.model(NezhaModel, backend), case.inputs()
     wide = forward(model, inputs)
     narrow = forward(model.astype("float32"), inputs)

@@ -1,11 +1,11 @@
-"""A port in torch that nobody wrote an adapter for: one head, one block, names of its own."""
+"""A port in torch without an adapter, with names of its own."""
 
 import torch
 from torch import nn
 
 
 class Attention(nn.Module):
-    """Scores and mask meet in one of the ways that ports have."""
+    """The mask is applied to the scores in one of the ways found in ports."""
 
     def __init__(self, D, N, mask_by):
         super().__init__()
@@ -52,7 +52,7 @@ class Block(nn.Module):
 
 
 class Port(nn.Module):
-    """Dropout, in its place so that rows are written over, is off: ``eval`` is what is compared."""
+    """Without dropout: models are compared in evaluation mode."""
 
     def __init__(self, V=13, D=8, N=2, layers=2, mask_by="sum"):
         super().__init__()
@@ -80,7 +80,7 @@ UNMASKED = ("none", "two terms, no mask")
 
 
 def our_names(port):
-    """{name of a parameter: a name of a trace}, as an adapter's author writes it down."""
+    """{name of a parameter: name in a trace}, as the author of an adapter writes it."""
     table = {"words": "embeddings.word_embeddings", "normalise": "embeddings.LayerNorm"}
     for i, _ in enumerate(port.blocks):
         layer = f"encoder.layer.{i}.attention."

@@ -1,4 +1,4 @@
-"""Arguments of a call that are bad in one place each, and what the error must say about it."""
+"""Calls with one bad argument each, and what the error message must say."""
 
 import re
 
@@ -28,14 +28,14 @@ GOOD = {
 
 
 class Unreadable:
-    """What a tensor of torch does while it waits for a gradient."""
+    """Like a tensor of torch that requires a gradient."""
 
     def __array__(self, *_, **__):
         raise RuntimeError("call detach() first")
 
 
 def with_value(name, value, dtype=None):
-    """The good argument, one of whose entries is another."""
+    """The good argument with one entry replaced."""
     array = np.array(GOOD[name], dtype=dtype)
     array.flat[1] = value
     return {name: array}
@@ -61,14 +61,14 @@ OBJECTS = {
 INTEGERS = ("input_ids", "token_type_ids", "labels", "next_sentence_label")
 FLOATS = ("attention_mask", "head_mask")
 CASES = {
-    f"{name}: {kind}": ({name: value}, f"^{name}: expected .*{found}")
+    f"{name}: {what}": ({name: value}, f"^{name}: expected .*{found}")
     for name in (*INTEGERS, *FLOATS)
-    for kind, (value, found) in OBJECTS.items()
+    for what, (value, found) in OBJECTS.items()
 }
 CASES |= {
-    f"{name}: {kind}": (change, f"^{name}: expected integers, found {found}$")
+    f"{name}: {what}": (change, f"^{name}: expected integers, found {found}$")
     for name in INTEGERS
-    for kind, change, found in (
+    for what, change, found in (
         ("floats", with_value(name, 1, float), "float64"),
         ("booleans", with_value(name, 1, bool), "bool"),
         ("complex", with_value(name, 1, complex), "complex128"),
@@ -89,7 +89,7 @@ CASES |= {
     for value in values
 }
 CASES |= {
-    # in int64 the first would be -100, which asks for nothing, in silence
+    # converted to int64 this would be -100, and the entry would be ignored without an error
     "labels: 2**64 - 100": (
         with_value("labels", 2**64 - 100, np.uint64),
         r"^labels: expected values in .*, found 18446744073709551516 at \[0, 1\]$",
@@ -143,11 +143,11 @@ CASES |= {
     "an empty row": ({"input_ids": [[]]}, "at least one token, found L = 0"),
 }
 CASES |= {
-    f"inputs_embeds: {kind}": (
+    f"inputs_embeds: {what}": (
         {"input_ids": None, "inputs_embeds": value},
         f"^inputs_embeds: expected {found}",
     )
-    for kind, value, found in (
+    for what, value, found in (
         ("rank 2", EMBEDS[0], r"shape \(B, L, 8\), found \(5, 8\)$"),
         ("width", EMBEDS[..., :-1], r"shape \(B, L, 8\), found \(2, 5, 7\)$"),
         ("booleans", EMBEDS > 0, "numbers, found bool$"),

@@ -1,4 +1,4 @@
-"""Decoders for the properties: all that one reads, cut into calls, and the calls put together."""
+"""Decoders for the properties: a text in one call, or cut into several whose results are joined."""
 
 import itertools
 from dataclasses import dataclass
@@ -6,21 +6,21 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
-from minizha.backend import to_host
+from tests.support.running import fields, mapped, random_upstream, recorded
 from tests.support.strategies import HEAD_MASKS, SEED, Case, attention_mask, configs, one_of_all
 
 SEEING = ("none", "right", "left", "holes", "square")
 CROSSING = (
     "none",  # no cross-attention at all
-    "unused",  # there is one, and nothing for it to look at
-    "once",  # the states are given to the first call; the others go by what it handed on
-    "again",  # they are given to each call, and nothing becomes of them after the first
-    "two arrays",  # the encoder's keys and values are thrown away, and made again in each call
+    "unused",  # there is one, but no states of an encoder
+    "once",  # the first call gets the states, the others its cached keys and values
+    "again",  # every call gets them; after the first, the cached keys and values are used
+    "two arrays",  # the encoder's keys and values are not passed on, but made again in each call
 )
 LOOKING = ("once", "again", "two arrays")
 S = (1, 2, 3, 5, 9)
 ENCODER_MASKS = ("none", "right", "holes", "empty", "square", "empty square")
-MORE = (False, False, True)  # pruned heads, embeddings in place of ids
+RARELY = (False, False, True)  # for pruned heads, and for embeddings in place of ids
 CHUNKS = (0, 0, 1, 3)
 
 
@@ -35,7 +35,7 @@ class DecoderCase(Case):
     embeds: bool = False
 
     def inputs(self):
-        """What one call that reads everything is given."""
+        """The arguments of one call that reads the whole text."""
         inputs, rng = super().inputs(), self.rng("decoder")
         if "square" in self.mask:
             inputs["attention_mask"] = _causal(inputs["attention_mask"], self.mask, rng)
@@ -52,7 +52,7 @@ class DecoderCase(Case):
     def _encoder_mask(self, rng):
         if "square" not in self.encoder_mask:
             return attention_mask(self.encoder_mask, self.B, self.S, rng)
-        # of the rows and columns of a square one as many as there are queries and keys
+        # a square mask cut to as many rows and columns as there are queries and keys
         mask = attention_mask("square", self.B, max(self.L, self.S), rng)
         mask = mask[:, : self.L, : self.S].copy()
         if "empty" not in self.encoder_mask:
@@ -60,8 +60,8 @@ class DecoderCase(Case):
         return mask
 
     def seen(self, inputs):
-        """(B, L): whether the query sees any key. If not, it takes the mean of all there are, and in
-        another call there are others."""
+        """(B, L): whether the query sees any key. If not, it takes the mean over all keys of its call,
+        and another call has others."""
         mask = inputs.get("attention_mask", np.ones((self.B, self.L)))
         causal = mask[:, None] * np.tri(self.L) if mask.ndim == 2 else mask
         return causal.astype(bool).any(axis=-1)
@@ -72,7 +72,7 @@ class DecoderCase(Case):
         return list(itertools.pairwise([0, *cuts, self.L]))
 
     def part(self, inputs, start, stop):
-        """What the call that reads the tokens start … stop − 1 is given, besides the past."""
+        """The arguments, but for the past, of the call that reads the tokens start … stop − 1."""
         part = {}
         for name, array in inputs.items():
             if name == "encoder_hidden_states" and self.crossing == "once" and start > 0:
@@ -80,21 +80,21 @@ class DecoderCase(Case):
             if name == "attention_mask":
                 array = array[..., :stop]
             square = array.ndim == 3 and name.endswith("attention_mask")
-            own = name in ("input_ids", "inputs_embeds", "token_type_ids")
-            part[name] = array[:, start:stop] if square or own else array
+            by_token = name in ("input_ids", "inputs_embeds", "token_type_ids")
+            part[name] = array[:, start:stop] if square or by_token else array
         return part
 
-    def handed_on(self, past):
-        """What the next call gets of the ``past_key_values`` of this one."""
+    def passed_on(self, past):
+        """The ``past_key_values`` of one call as the next one gets them."""
         return [layer[:2] for layer in past] if self.crossing == "two arrays" else past
 
 
 def _causal(mask, kind, rng):
     mask = mask * np.tri(mask.shape[-1], dtype=np.int64)
     if "empty" not in kind:
-        for row, place in itertools.product(mask, range(mask.shape[-1])):
-            if not row[place].any():
-                row[place, rng.integers(place + 1)] = 1
+        for rows, i in itertools.product(mask, range(mask.shape[-1])):
+            if not rows[i].any():
+                rows[i, rng.integers(i + 1)] = 1
     return mask
 
 
@@ -102,21 +102,21 @@ def decoder_cases(
     masks=SEEING,
     lengths=range(1, 8),
     crossing=CROSSING,
-    embeds=MORE,
+    embeds=RARELY,
     head_masks=HEAD_MASKS,
     **fixed,
 ):
     """A :class:`DecoderCase`; the keywords narrow it, those left over are the configuration's."""
     inputs = one_of_all(range(1, 4), lengths, masks, head_masks)
     decoder = one_of_all(crossing, S, ENCODER_MASKS, embeds)
-    more = one_of_all(CHUNKS, MORE, range(9))
+    options = one_of_all(CHUNKS, RARELY, range(9))
     cuts = st.sampled_from(range(2 ** (max(lengths) - 1)))
     config = configs(max_relative_position=0, **fixed)
-    return st.builds(_decoder_case, config, inputs, decoder, more, cuts, SEED)
+    return st.builds(_decoder_case, config, inputs, decoder, options, cuts, SEED)
 
 
-def _decoder_case(config, inputs, decoder, more, cuts, seed):
-    chunk, pruned, K = more
+def _decoder_case(config, inputs, decoder, options, cuts, seed):
+    chunk, pruned, K = options
     changes = {"is_decoder": True, "add_cross_attention": decoder[0] != "none"}
     if pruned:
         rng, N = np.random.default_rng(seed), config.num_attention_heads
@@ -132,47 +132,22 @@ def _decoder_case(config, inputs, decoder, more, cuts, seed):
 # --- running --------------------------------------------------------------------------------------
 
 
-def called(model, inputs, **more):
-    """One call that gives every field and can be walked back from."""
-    return model(
-        **inputs, **more, use_cache=True, output_hidden_states=True, output_attentions=True,
-        record=True,
-    )  # fmt: skip
+def called(model, inputs, **options):
+    """An output with every field, keys and values included, and the record of its forward pass."""
+    return recorded(model, inputs, use_cache=True, **options)
 
 
 def called_in_parts(model, case, inputs):
-    """The output of each call; each is given the past that the one before handed on."""
+    """The output of each call; each gets the past of the one before."""
     past, outs = None, []
     for start, stop in case.calls():
         outs.append(called(model, case.part(inputs, start, stop), past_key_values=past))
-        past = case.handed_on(outs[-1].past_key_values)
+        past = case.passed_on(outs[-1].past_key_values)
     return outs
 
 
-def mapped(function, node, name=""):
-    """``function(name, array)`` of each array of a tree: x of ``{"a": (y, (x,))}`` is ``a.1.0``."""
-    below = f"{name}." if name else ""
-    if isinstance(node, dict):
-        return {key: mapped(function, part, f"{below}{key}") for key, part in node.items()}
-    if isinstance(node, (tuple, list)):
-        return tuple(mapped(function, part, f"{below}{i}") for i, part in enumerate(node))
-    return function(name, node)
-
-
-def leaves(tree):
-    """Every array of a tree under its name, on the host."""
-    found = {}
-    mapped(lambda name, array: found.update({name: to_host(array)}), tree)
-    return found
-
-
-def fields(out):
-    """Every array of an output."""
-    return leaves(dict(out.items()))
-
-
 def token_axis(name):
-    """Which axis of a field the tokens lie along; None for the encoder's keys and values."""
+    """The axis of a field that counts tokens; None for the encoder's keys and values."""
     field, *place = name.split(".")
     if field == "past_key_values":
         return 2 if int(place[1]) < 2 else None
@@ -180,23 +155,23 @@ def token_axis(name):
 
 
 def tokens(name, array, start, stop):
-    """What belongs to the tokens start … stop − 1 of a field, or of its gradient."""
+    """The entries of a field, or of its gradient, for the tokens start … stop − 1."""
     axis = token_axis(name)
     part = array if axis is None else array[(slice(None),) * axis + (slice(start, stop),)]
     return part[..., :stop] if name.startswith("attentions") else part
 
 
 def joined(case, outs):
-    """The fields of the one call that the calls make up."""
+    """The fields of several calls, joined to those of one call."""
     parts = [fields(out) for out in outs]
-    found = dict(parts[-1])
-    for name in found:
+    whole = dict(parts[-1])
+    for name in whole:
         arrays = [part[name] for part in parts]
         if name.startswith("attentions"):
             arrays = [np.pad(a, ((0, 0),) * 3 + ((0, case.L - a.shape[-1]),)) for a in arrays]
         if not name.startswith("past_key_values"):
-            found[name] = np.concatenate(arrays, axis=token_axis(name))
-    return found
+            whole[name] = np.concatenate(arrays, axis=token_axis(name))
+    return whole
 
 
 def scaled(tree, factors):
@@ -209,11 +184,10 @@ def scaled(tree, factors):
         B, L = factors.shape
         return array * factors.reshape((B, L, 1) if axis == 1 else (B, 1, L, 1))
 
-    return mapped(change, tree)
+    return mapped(tree, change)
 
 
-def random_upstream(case, out, inputs=None):
-    """A gradient for every field; with ``inputs``, nothing is asked of tokens that see no key."""
-    rng = case.rng("upstream")
-    upstream = mapped(lambda _, array: rng.standard_normal(array.shape), dict(out.items()))
+def upstream_of(case, out, inputs=None):
+    """An upstream gradient for every field; with ``inputs``, 0 for tokens that see no key."""
+    upstream = random_upstream(out, case.rng("upstream"))
     return upstream if inputs is None else scaled(upstream, case.seen(inputs))

@@ -1,15 +1,15 @@
-"""All eight classes in one size, their inputs and labels: what the test_common_… files run on.
+"""All eight classes in one size, their inputs and labels: what tests of every class run on.
 
-B, L, C, D, N, F and V are pairwise different, so that no two axes can change places unseen.
+B, L, C, D, N, F and V are pairwise different, so that exchanged axes do not go unseen.
 """
 
 import numpy as np
 
 import minizha
 from minizha import NezhaConfig
-from minizha.backend import to_host
+from tests.support.running import copied, perturb
 
-KINDS = (
+CLASS_NAMES = (
     "NezhaModel",
     "NezhaForPreTraining",
     "NezhaForMaskedLM",
@@ -21,9 +21,9 @@ KINDS = (
 )
 WITH_DECODER = ("NezhaForPreTraining", "NezhaForMaskedLM")
 WITH_POOLER = tuple(
-    kind
-    for kind in KINDS
-    if kind not in ("NezhaForMaskedLM", "NezhaForTokenClassification", "NezhaForQuestionAnswering")
+    name
+    for name in CLASS_NAMES
+    if name not in ("NezhaForMaskedLM", "NezhaForTokenClassification", "NezhaForQuestionAnswering")
 )
 B, L, C, D, N, F, V, LABELS = 3, 7, 2, 12, 3, 10, 13, 5
 CHOICE = "NezhaForMultipleChoice"
@@ -32,37 +32,37 @@ TOLERANCE = 1e-10
 
 def configuration(**changes):
     sizes = {
-        "vocab_size": V, "hidden_size": D, "num_hidden_layers": 2, "num_attention_heads": N,
-        "intermediate_size": F, "max_relative_position": 3, "type_vocab_size": 2,
+        "vocab_size": V,
+        "hidden_size": D,
+        "num_hidden_layers": 2,
+        "num_attention_heads": N,
+        "intermediate_size": F,
+        "max_relative_position": 3,
+        "type_vocab_size": 2,
         "num_labels": LABELS,
-    }  # fmt: skip
+    }
     return NezhaConfig(**(sizes | changes))
 
 
-def class_of(kind):
-    return getattr(minizha, kind)
+def class_of(class_name):
+    return getattr(minizha, class_name)
 
 
-def fresh(kind, backend, seed=0, dtype="float64", **changes):
+def fresh(class_name, backend, seed=0, dtype="float64", **changes):
     """A new model as it is initialised."""
-    return class_of(kind)(configuration(**changes), seed=seed, dtype=dtype, backend=backend)
+    return class_of(class_name)(configuration(**changes), seed=seed, dtype=dtype, backend=backend)
 
 
-def make(kind, backend, dtype="float64", **changes):
+def perturbed(class_name, backend, dtype="float64", **changes):
     """A model whose parameters are large enough for mistakes to show."""
-    model, rng = fresh(kind, backend, **changes), np.random.default_rng(1)
-    model.load_state_dict(
-        {
-            name: to_host(array) + 0.3 * rng.standard_normal(array.shape)
-            for name, array in model.state_dict().items()
-        }
-    )
+    model = fresh(class_name, backend, **changes)
+    perturb(model)
     return model.astype(dtype)
 
 
-def inputs_of(kind, seed=2):
+def inputs_of(class_name, seed=2):
     """Ids, types and a padding mask; without labels."""
-    rng, shape = np.random.default_rng(seed), (B, C, L) if kind == CHOICE else (B, L)
+    rng, shape = np.random.default_rng(seed), (B, C, L) if class_name == CHOICE else (B, L)
     mask = np.ones(shape, int)
     mask[1, ..., L - 2 :] = 0
     return {
@@ -72,8 +72,8 @@ def inputs_of(kind, seed=2):
     }
 
 
-def labels_of(kind, seed=3):
-    """What the class's loss compares with; nothing for the bare model."""
+def labels_of(class_name, seed=3):
+    """The labels of the class; none for the bare model."""
     rng = np.random.default_rng(seed)
     words, pairs = rng.integers(0, V, (B, L)), rng.integers(0, 2, B)
     return {
@@ -88,30 +88,18 @@ def labels_of(kind, seed=3):
             "start_positions": rng.integers(0, L, B),
             "end_positions": rng.integers(0, L, B),
         },
-    }[kind]
+    }[class_name]
 
 
-def everything_of(kind):
-    return inputs_of(kind) | labels_of(kind)
+def inputs_and_labels_of(class_name):
+    return inputs_of(class_name) | labels_of(class_name)
 
 
-def arrays_of(model):
+def parameters_of(model):
     """The parameters, copied to the host."""
-    return {name: to_host(array).copy() for name, array in model.state_dict().items()}
+    return copied(model.state_dict())
 
 
-def upstream_of(out, seed=4):
-    """A random gradient of every float field but the loss."""
-    rng = np.random.default_rng(seed)
-    return {
-        name: tuple(rng.standard_normal(a.shape) for a in value)
-        if isinstance(value, tuple)
-        else rng.standard_normal(value.shape)
-        for name, value in out.items()
-        if name != "loss"
-    }
-
-
-def body_of(model):
-    """What stands before the names of the body's parameters."""
+def body_prefix(model):
+    """What the names of the body's parameters begin with."""
     return "" if type(model).__name__ == "NezhaModel" else "nezha."

@@ -1,4 +1,4 @@
-"""A small decoder that says more than one word, for the tests of ``generate``."""
+"""A small decoder that generates varied words, for the tests of ``generate``."""
 
 import numpy as np
 
@@ -7,11 +7,19 @@ from minizha.backend import to_host
 from tests.support.strategies import weights
 
 V, B, L, S, D, NEW = 17, 6, 4, 5, 16, 9
-# an odd activation, since with gelu some word is the likeliest whatever was said before
+# tanh, since with gelu one word is often the likeliest after any text
 CONFIG = NezhaConfig(
-    vocab_size=V, hidden_size=D, num_hidden_layers=2, num_attention_heads=4, intermediate_size=6,
-    max_relative_position=3, is_decoder=True, pad_token_id=0, eos_token_id=None, hidden_act="tanh",
-)  # fmt: skip
+    vocab_size=V,
+    hidden_size=D,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    intermediate_size=6,
+    max_relative_position=3,
+    is_decoder=True,
+    pad_token_id=0,
+    eos_token_id=None,
+    hidden_act="tanh",
+)
 IDS = np.random.default_rng(1).integers(1, V, (B, L))
 ENCODER = {"encoder_hidden_states": np.random.default_rng(2).standard_normal((B, S, D))}
 CROSS = {"add_cross_attention": True}
@@ -34,12 +42,12 @@ def generated(model, ids=IDS, *arguments, **options):
 
 
 def by_hand(model, ids, new=NEW, **encoder):
-    """The likeliest token, row by row, by a full pass for each."""
+    """The likeliest token, row by row, by a pass over the whole text for each."""
     rows = []
     for i, row in enumerate(ids):
         row = list(row)
         for _ in range(new):
-            given = {name: array[i : i + 1] for name, array in encoder.items()}
-            row.append(int(to_host(model([row], **given).logits)[0, -1].argmax()))
+            states = {name: array[i : i + 1] for name, array in encoder.items()}
+            row.append(int(to_host(model([row], **states).logits)[0, -1].argmax()))
         rows.append(row)
     return np.array(rows)

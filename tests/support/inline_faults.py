@@ -1,4 +1,4 @@
-"""What is wrong with the shapes at the ends of a function's lines, after its calls were noted."""
+"""The faults of the shapes at the ends of a function's lines, found from its recorded calls."""
 
 import re
 from collections.abc import Iterator
@@ -11,9 +11,9 @@ LEAST = 5  # sizes
 
 
 class Fit(NamedTuple):
-    """What a function's comments say against its calls, by line: the first misfit, and the sizes at
-    which the axes of a comment were different. ``same`` has each symbol that only comments have, and
-    the axes of the docstring that it was equal to in every call."""
+    """A function's comments compared with its calls. By line: the first misfit, and the sizes at which
+    all axes of the comment differed. ``same`` maps each symbol that only comments have to the axes
+    of the docstring that it was equal to in every call."""
 
     misfits: dict[int, str]
     sizes: dict[int, set]
@@ -21,7 +21,7 @@ class Fit(NamedTuple):
 
 
 def faults(watched: Watched, least: int = LEAST) -> list[str]:
-    """A sentence for each thing that is wrong, with the place where it is."""
+    """A sentence for each fault, with its location."""
     found, comments = [], {}
     for assignment in watched.assignments.values():
         try:
@@ -72,13 +72,13 @@ def _notes(watched: Watched, line: int) -> list[tuple]:
 
 
 def _arrays(watched: Watched, line: int) -> list[int]:
-    """The places of those targets that hold an array in any call."""
+    """The indices of the targets that are arrays in any call."""
     columns = enumerate(zip(*_notes(watched, line), strict=True))
     return [k for k, shapes in columns if set(shapes) != {None}]
 
 
 def _not_missing(watched: Watched, assignment: Assignment) -> None:
-    """An error where some call has a shape on this line that it did not have before."""
+    """An error where the line makes a shape that the call did not have before."""
     for call in watched.calls:
         seen = set(call.given)
         for line, shapes in call.notes:
@@ -90,7 +90,7 @@ def _not_missing(watched: Watched, assignment: Assignment) -> None:
 
 
 def _in_symbols(watched: Watched, call: Call, shape: tuple[int, ...]) -> str:
-    """The shape as a comment would say it; numbers where no symbol of the docstring fits."""
+    """The shape as a comment would have it; numbers where no symbol of the docstring fits."""
     sizes, axes = dict(call.sizes), []
     lead = sizes.get("…", ())
     if lead and shape[: len(lead)] == lead:
@@ -130,7 +130,7 @@ def fitted(watched: Watched, comments: dict[int, tuple[Axes, ...]]) -> Fit:
 
 
 def _fit_line(line: int, comment: tuple[Axes, ...], shapes: list, sizes: dict, fit: Fit) -> None:
-    """One line in one call; what is no array this time is passed over."""
+    """One line in one call; targets that are no arrays in this call are skipped."""
     pairs = [pair for pair in zip(comment, shapes, strict=True) if pair[1] is not None]
     for axes, shape in pairs:
         what = f"({', '.join(axes)}), found {shape} where {sizes}"

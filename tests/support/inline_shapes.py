@@ -4,14 +4,14 @@
     x, weight = cache  # (…, I), (O, I): a comment of the usual kind may follow
 
 Such a comment ends an assignment in a function whose docstring has a "Shapes:" line. It has one
-shape for each target that holds an array, in their order; axes are written as in docstrings and mean
-the same numbers. A symbol that the docstring does not have is what the first comment in the call
-makes it. Comments that do not start with ``(`` are not read, and targets of loops are no assignments.
+shape for each target that is an array, in order; axes are written as in docstrings and mean the same
+numbers. The first comment with a symbol that the docstring does not have defines it for the call.
+Comments that do not start with ``(`` are not read, and targets of loops are no assignments.
 
-A function is watched by putting other code in its place: its own, with a note behind each
-assignment and around each result. So it does not matter by which name it is called. Of an array in
-a note only the shape is kept. A named tuple of arrays of one shape counts as an array, as it does in
-docstrings; caches, lists and other tuples do not.
+A function is watched by replacing its code by the same code with a note after each assignment and
+around each result; so every name of the function works. A note has the shapes of arrays, not the
+arrays. A named tuple of arrays of one shape counts as an array, as it does in docstrings; caches,
+lists and other tuples do not.
 """
 
 import ast
@@ -38,7 +38,7 @@ Axes = tuple[str, ...]
 
 
 class Assignment(NamedTuple):
-    """The line that it ends on, the names it binds, and the comment there, if it has shapes."""
+    """The line where it ends, the names it binds, and the comment there, if it has shapes."""
 
     line: int
     targets: tuple[str, ...]
@@ -46,8 +46,8 @@ class Assignment(NamedTuple):
 
 
 class Call(NamedTuple):
-    """What the symbols stood for, the shapes of the arguments, and in the order of the assignments
-    line and shapes of each; the shape of what is no array is None."""
+    """The sizes of the symbols, the shapes of the arguments, and for each assignment, in order, its
+    line and shapes; None for what is no array."""
 
     sizes: tuple[tuple[str, Any], ...]
     given: frozenset[tuple[int, ...]]
@@ -55,7 +55,7 @@ class Call(NamedTuple):
 
 
 class Watched(NamedTuple):
-    """A function's assignments by line, and the calls of it that differ in anything."""
+    """A function's assignments by line, and its calls, each distinct one once."""
 
     function: Callable
     assignments: dict[int, Assignment]
@@ -76,7 +76,7 @@ def plain(function: Callable) -> Callable:
 
 @functools.cache
 def _read(file: str) -> tuple[ast.Module, dict[int, str]]:
-    """The file's tree, and its comments behind code that start with a bracket, by line."""
+    """The file's tree, and, by line, the comments after code that start with ``(``."""
     text, comments = Path(file).read_text(encoding="utf-8"), {}
     lines = text.split("\n")
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
@@ -114,7 +114,7 @@ def read(function: Callable) -> Watched:
 
 
 def loose_comments(files: Iterable[str], watched: Iterable[Watched]) -> list[str]:
-    """Shapes in the files at whose place no assignment of these functions ends."""
+    """Shapes in the files on lines where no assignment of these functions ends."""
     known = {(w.function.__code__.co_filename, line) for w in watched for line in w.assignments}
     return [
         f"{Path(file).name}:{line}: {comment}: no assignment in a function with Shapes ends here"
@@ -164,7 +164,7 @@ class _Walk(ast.NodeTransformer):
 
 
 def _names(target: ast.expr) -> Iterator[str]:
-    """The names among the targets; ``x[i] = …`` and ``x.y = …`` bind none, and nobody reads ``_``."""
+    """The names among the targets, without ``_``; ``x[i] = …`` and ``x.y = …`` bind none."""
     if isinstance(target, ast.Name) and target.id != "_":
         yield target.id
     elif isinstance(target, (ast.Tuple, ast.List)):
@@ -173,7 +173,7 @@ def _names(target: ast.expr) -> Iterator[str]:
 
 
 class _Noting(_Walk):
-    """Puts ``call.assigned(line, x, …)`` behind assignments, and ``call.returned(…)`` around results."""
+    """Adds ``call.assigned(line, x, …)`` after assignments, and ``call.returned(…)`` around results."""
 
     def assigned(self, node, names):
         values = [ast.Name(name, ast.Load()) for name in names]
@@ -190,7 +190,7 @@ def _method(name: str, *arguments: ast.expr) -> ast.expr:
 
 
 def _noting_code(function: Callable, key: int) -> Any:
-    """The function's code with notes; ``key`` says to the hook whose they are."""
+    """The function's code with notes; ``key`` identifies the function to the hook."""
     definition = copy.deepcopy(_definition(function))
     start = ast.parse(f"{CALL} = {HOOK}({key}, locals())").body
     definition.decorator_list, definition.body = [], start + _Noting().body_of(definition)
@@ -200,7 +200,7 @@ def _noting_code(function: Callable, key: int) -> Any:
 
 
 class _Notes:
-    """One call on its way."""
+    """A call in progress."""
 
     def __init__(self, watched: Watched, arguments: dict[str, Any], known: dict | None):
         self.watched, self.arguments, self.known = watched, arguments, known
@@ -213,8 +213,8 @@ class _Notes:
         function, arguments = self.watched.function, self.arguments
         sizes = check(function, arguments, result, self.known)
         items = parse(shapes_line(function)).arguments
-        told = (argument(function, item.name, arguments) for item in items)
-        given = {shape_of(value) for value in (*arguments.values(), *told)} - {None}
+        declared = (argument(function, item.name, arguments) for item in items)
+        given = {shape_of(value) for value in (*arguments.values(), *declared)} - {None}
         call = Call(tuple(sizes.items()), frozenset(given), tuple(self.notes))
         self.watched.calls[call] = None
         return result
@@ -232,8 +232,8 @@ def shape_of(value: Any) -> tuple[int, ...] | None:
 
 @contextmanager
 def watching_lines(watched: Iterable[Watched]) -> Iterator[Callable[[dict | None], None]]:
-    """Calls of these functions are noted; gives a function that says what the symbols stand for
-    from here on in all of them."""
+    """Record calls of these functions; yields a function that sets the sizes of symbols for the calls
+    that follow."""
     watched, known = list(watched), {}
 
     def hook(key: int, arguments: dict[str, Any]) -> _Notes:

@@ -1,12 +1,17 @@
-"""As much of JSON Schema (draft 2020-12) as the schema of the test vectors uses; anything else is an
-error, so that no rule is passed over in silence."""
+"""The rules of JSON Schema (draft 2020-12) that the schema of the test vectors uses; any other rule is
+an error, so that none is ignored."""
 
 import re
 
 TYPES = {
-    "object": dict, "array": list, "string": str, "integer": int, "number": (int, float),
-    "boolean": bool, "null": type(None),
-}  # fmt: skip
+    "object": dict,
+    "array": list,
+    "string": str,
+    "integer": int,
+    "number": (int, float),
+    "boolean": bool,
+    "null": type(None),
+}
 IGNORED = {"$schema", "$defs", "title", "description"}
 
 
@@ -58,10 +63,10 @@ def _properties(value, rule, schema, root, path):
 def _additional(value, rule, schema, root, path):
     if not isinstance(value, dict):
         return []
-    more = [name for name in value if name not in schema.get("properties", {})]
+    unlisted = [name for name in value if name not in schema.get("properties", {})]
     if rule is False:
-        return [f"{path}: unknown {name}" for name in more]
-    return [line for n in more for line in faults(value[n], rule, root, f"{path}.{n}")]
+        return [f"{path}: unknown {name}" for name in unlisted]
+    return [line for n in unlisted for line in faults(value[n], rule, root, f"{path}.{n}")]
 
 
 def _items(value, rule, schema, root, path):
@@ -81,11 +86,11 @@ def _dependent(value, rule, schema, root, path):
     ]
 
 
-def _check(kinds, holds):
-    """A rule that looks at values of some kinds alone."""
+def _check(types, holds):
+    """A rule for values of some types alone."""
 
     def check(value, rule, schema, root, path):
-        if not isinstance(value, kinds) or isinstance(value, bool) or holds(value, rule):
+        if not isinstance(value, types) or isinstance(value, bool) or holds(value, rule):
             return []
         return [f"{path}: {value!r:.50} does not fit {rule!r}"]
 

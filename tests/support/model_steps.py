@@ -21,9 +21,9 @@ from minizha.ops.activation import ACTIVATIONS
 
 
 class Sizes(NamedTuple):
-    """The axes' sizes, and some that are no axis on their own: ``kept`` heads are left in the first
-    layer of a pruned model, ``types`` is the number of token types, ``chunk`` that of the tokens
-    that the feed-forward network takes at a time."""
+    """The axes' sizes, and some that are no axis: ``unpruned`` heads are left in the first layer of
+    a pruned model, ``types`` is the number of token types, ``chunk`` the number of tokens that the
+    feed-forward network takes at a time."""
 
     B: int
     L: int
@@ -36,7 +36,7 @@ class Sizes(NamedTuple):
     P: int
     S: int
     M: int
-    kept: int
+    unpruned: int
     types: int
     chunk: int
 
@@ -45,7 +45,7 @@ class Sizes(NamedTuple):
         return self.N * self.d
 
     def legend(self, *without: str, **changes: int) -> dict[str, int]:
-        """What the symbols stand for in every function of a step, but for those ``without``."""
+        """The symbols that mean the same in every function of a step, but for those ``without``."""
         found = {
             name: getattr(self, name) for name in ("B", "L", "N", "d", "K", "V", "F", "D", "C")
         }
@@ -54,10 +54,15 @@ class Sizes(NamedTuple):
     def config(self, **changes: Any) -> NezhaConfig:
         """Two layers of these sizes."""
         sizes = {
-            "vocab_size": self.V, "hidden_size": self.D, "num_hidden_layers": 2,
-            "num_attention_heads": self.N, "intermediate_size": self.F,
-            "max_relative_position": self.K, "type_vocab_size": self.types, "num_labels": self.C,
-        }  # fmt: skip
+            "vocab_size": self.V,
+            "hidden_size": self.D,
+            "num_hidden_layers": 2,
+            "num_attention_heads": self.N,
+            "intermediate_size": self.F,
+            "max_relative_position": self.K,
+            "type_vocab_size": self.types,
+            "num_labels": self.C,
+        }
         return NezhaConfig(**(sizes | changes))
 
     def decoder(self, **changes: Any) -> NezhaConfig:
@@ -65,23 +70,31 @@ class Sizes(NamedTuple):
         return self.config(is_decoder=True, add_cross_attention=True, **changes)
 
     def pruned(self) -> dict[int, list[int]]:
-        """The first layer's heads that ``kept`` leaves out."""
-        return {0: list(range(self.N - self.kept))}
+        """The first layer's heads that ``unpruned`` leaves out."""
+        return {0: list(range(self.N - self.unpruned))}
 
 
-# in each row all axes differ, and so do the sums and products that arrays are wide, P+L, P+S, N·d,
-# 2K+1 and B·L; K reaches beyond the text, ends within it, and ends at its first token
+# in each row all axes differ, and so do the sums and products among shapes: P+L, P+S, N·d, 2K+1
+# and B·L; K is above L, below it, and 1
 SIZES = (
-    Sizes(B=7, L=10, N=5, d=6, K=9, V=34, F=22, C=4, P=3, S=11, M=15, kept=2, types=9, chunk=4),
-    Sizes(B=10, L=9, N=4, d=8, K=14, V=23, F=25, C=11, P=5, S=16, M=13, kept=3, types=7, chunk=2),
-    Sizes(B=5, L=11, N=3, d=8, K=4, V=27, F=30, C=23, P=4, S=13, M=12, kept=2, types=7, chunk=3),
-    Sizes(B=6, L=7, N=5, d=8, K=1, V=30, F=24, C=19, P=2, S=10, M=20, kept=4, types=14, chunk=4),
-    Sizes(B=4, L=8, N=5, d=10, K=6, V=29, F=28, C=17, P=11, S=15, M=16, kept=3, types=9, chunk=3),
+    Sizes(B=7, L=10, N=5, d=6, K=9, V=34, F=22, C=4, P=3, S=11, M=15, unpruned=2, types=9, chunk=4),
+    Sizes(
+        B=10, L=9, N=4, d=8, K=14, V=23, F=25, C=11, P=5, S=16, M=13, unpruned=3, types=7, chunk=2
+    ),
+    Sizes(
+        B=5, L=11, N=3, d=8, K=4, V=27, F=30, C=23, P=4, S=13, M=12, unpruned=2, types=7, chunk=3
+    ),
+    Sizes(
+        B=6, L=7, N=5, d=8, K=1, V=30, F=24, C=19, P=2, S=10, M=20, unpruned=4, types=14, chunk=4
+    ),
+    Sizes(
+        B=4, L=8, N=5, d=10, K=6, V=29, F=28, C=17, P=11, S=15, M=16, unpruned=3, types=9, chunk=3
+    ),
 )
 
 
 def pretraining_step(sizes: Sizes, backend: str, **changes: Any) -> None:
-    """In train mode, with everything that a call may be given; ``changes`` are the configuration's."""
+    """In train mode, with every argument of a call; ``changes`` are the configuration's."""
     model = NezhaForPreTraining(sizes.config(**changes), backend=backend).train()
     rng, shape = np.random.default_rng(0), (sizes.B, sizes.L)
     labels = np.full(sizes.B * sizes.L, -100)
@@ -106,7 +119,7 @@ def classifying_step(sizes: Sizes, backend: str, problem: str, labels: Any) -> N
 
 
 def tagging_step(sizes: Sizes, backend: str) -> None:
-    """A class for each token, from word vectors that the caller brings."""
+    """A class for each token, from word vectors that are passed in."""
     rng, shape = np.random.default_rng(0), (sizes.B, sizes.L)
     model = NezhaForTokenClassification(sizes.config(), backend=backend).train()
     words = rng.standard_normal((*shape, sizes.D))
@@ -114,7 +127,7 @@ def tagging_step(sizes: Sizes, backend: str) -> None:
 
 
 def answering_step(sizes: Sizes, backend: str) -> None:
-    """Where the answer starts and ends; one of the ends is outside of the text."""
+    """Where the answer starts and ends; one of the ends is beyond the text."""
     model = NezhaForQuestionAnswering(sizes.config(), backend=backend)
     ends = np.arange(sizes.B) + sizes.L - sizes.B // 2
     out = model(np.ones((sizes.B, sizes.L), int), start_positions=ends - 1, end_positions=ends)
@@ -142,7 +155,7 @@ def decoding_step(sizes: Sizes, backend: str, arrays: int, **changes: Any) -> No
     past = [
         [rng.standard_normal((B, heads, P, d)) for _ in range(2)]
         + [rng.standard_normal((B, N, S, d)) for _ in range(arrays - 2)]
-        for heads in (sizes.kept if changes.get("pruned_heads") else N, N)
+        for heads in (sizes.unpruned if changes.get("pruned_heads") else N, N)
     ]
     out = model(
         rng.integers(1, sizes.V, (B, L)),
@@ -153,8 +166,8 @@ def decoding_step(sizes: Sizes, backend: str, arrays: int, **changes: Any) -> No
         record=True,
     )
     out.backward(last_hidden_state=rng.standard_normal((B, L, sizes.D)))
-    asked = ("hidden_states", "attentions", "cross_attentions", "past_key_values")
-    out.backward(**{name: _ones_like(out[name]) for name in asked})
+    names = ("hidden_states", "attentions", "cross_attentions", "past_key_values")
+    out.backward(**{name: _ones_like(out[name]) for name in names})
 
 
 def _ones_like(tree: Any) -> Any:

@@ -1,7 +1,7 @@
 """Random arguments for every pair of minizha/ops: what the tests of gradients, dtypes and shapes share.
 
-Hypothesis strategies are named after axes: a case is a function of ``rng`` and of axes, and
-its parameters' names say what to draw. Arrays are then filled from a seed.
+A case is a function of ``rng`` and of axes; its parameters' names say which axes to draw. The
+arrays are then filled from a seed.
 """
 
 import importlib
@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 import minizha.ops
 from minizha.backend import is_array, to_backend, to_host
 
-LOWEST = float(np.finfo("float32").min)  # for float64 too: next to it no score counts
+LOWEST = float(np.finfo("float32").min)  # for float64 too: any score added to it vanishes
 
 
 def public_functions(package) -> dict[str, Callable]:
-    """Every public function that a module of the package defines, under its name; of those that a
-    kernel may replace, the plain one."""
+    """Every public function of the package's modules, by name; the plain one where a kernel may
+    replace it."""
     found = {}
     for info in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
         for name, value in vars(importlib.import_module(info.name)).items():
@@ -32,7 +32,7 @@ def public_functions(package) -> dict[str, Callable]:
 
 
 FUNCTIONS = public_functions(minizha.ops)
-del FUNCTIONS["replaceable"]  # no operation: what marks them
+del FUNCTIONS["replaceable"]  # a decorator, not an operation
 FORWARDS = {
     name.removesuffix("_backward"): FUNCTIONS.get(name.removesuffix("_backward"))
     for name in FUNCTIONS
@@ -43,7 +43,7 @@ BACKWARDS = {name: FUNCTIONS[f"{name}_backward"] for name in FORWARDS}
 
 class Case(NamedTuple):
     """One call of an op: ``variables`` get a gradient, in this order; ``constants`` get none.
-    ``seed`` is that of the generator that dropout draws from."""
+    ``seed`` is the seed of dropout's generator."""
 
     op: str
     variables: dict[str, Any]
@@ -55,11 +55,11 @@ class Case(NamedTuple):
         return list(self.variables.values())
 
     def forward(self, *values):
-        """``(y, cache)`` of these values of the variables, everything else as it is."""
-        given = dict(zip(self.variables, values, strict=True)) | self.constants
+        """``(y, cache)`` for these values of the variables and the case's constants."""
+        arguments = dict(zip(self.variables, values, strict=True)) | self.constants
         if self.seed is not None:
-            given["rng"] = np.random.default_rng(self.seed)
-        return FORWARDS[self.op](**given)
+            arguments["rng"] = np.random.default_rng(self.seed)
+        return FORWARDS[self.op](**arguments)
 
     def run(self):
         return self.forward(*self.values)
@@ -88,7 +88,7 @@ class Case(NamedTuple):
 
 
 def leaves(tree):
-    """Every array in nested tuples, caches among them."""
+    """Every array in nested tuples, caches included."""
     if is_array(tree):
         yield tree
     elif isinstance(tree, (tuple, list)):
@@ -96,20 +96,30 @@ def leaves(tree):
             yield from leaves(node)
 
 
-def in_host_memory(x) -> bool:
-    """Whether NumPy's memory is behind it: NumPy itself, or the stand-in for CuPy."""
-    return isinstance(getattr(x, "_host", x), np.ndarray)
-
-
 def as_tuple(gradients) -> tuple:
     return gradients if type(gradients) is tuple else (gradients,)
 
 
 def upstream(y, seed=0):
-    """A random gradient of y, of y's library and dtype."""
+    """A random upstream gradient in y's library and dtype."""
     values = np.random.default_rng(seed).standard_normal(to_host(y).shape)
     xp = np if isinstance(y, np.ndarray | np.generic) else importlib.import_module("cupy")
     return to_backend(values, xp, y.dtype)
+
+
+def rows_of(x):
+    """The last axis of x, one vector after another."""
+    return x.reshape(-1, x.shape[-1])
+
+
+def relation(table, length_q, length_k, offset=0):
+    """The full array R (Lq, Lk, d): R[i, j] = table row of j − (offset + i), clipped to ±K."""
+    K = len(table) // 2
+    R = np.empty((length_q, length_k, table.shape[1]))
+    for i in range(length_q):
+        for j in range(length_k):
+            R[i, j] = table[max(-K, min(K, j - (offset + i))) + K]
+    return R
 
 
 # --- one case an op -------------------------------------------------------------------------------
@@ -125,7 +135,7 @@ def _linear(rng, lead, I, O):  # noqa: E741
 
 
 def _embedding(rng, lead, V, D, padded):
-    # the padding row is left unread: what it gets by convention is not its derivative
+    # no id reads the padding row: its gradient is 0 by convention, not by differentiation
     ids = np.asarray(rng.integers(0, V, lead))
     padding = {"padding_idx": V} if padded else {}
     weight = rng.standard_normal((V + padded, D))
@@ -134,7 +144,7 @@ def _embedding(rng, lead, V, D, padded):
 
 def _layer_norm(rng, lead, D):
     x, weight, bias = (rng.standard_normal(shape) for shape in ((*lead, D), (D,), (D,)))
-    # with one or two features 1/σ may be huge, and eps is what keeps it smooth
+    # with one or two features 1/σ may be huge; a large eps keeps it smooth
     return Case("layer_norm", {"x": x, "weight": weight, "bias": bias}, {"eps": 1e-2})
 
 
@@ -164,7 +174,7 @@ def _attention(rng, B, N, Lq, Lk, d, K, offset, masked, head_masked, rate):
         for name, length in (("query", Lq), ("key", Lk), ("value", Lk))
     }
     constants = {"table": rng.standard_normal((2 * K + 1, d)), "offset": offset}
-    if masked:  # half of the keys, at random: now and then all keys of a query
+    if masked:  # half of the keys, at random; sometimes all keys of a query
         constants["mask"] = LOWEST * rng.integers(0, 2, (B, 1, Lq, Lk))
     if head_masked:
         constants["head_mask"] = rng.random((1, N, 1, 1))
@@ -185,7 +195,7 @@ def _squared_error(rng, T, C):
 
 
 def _binary_cross_entropy(rng, T, C):
-    # half of the targets are sure, as labels are
+    # half of the targets are 0 or 1, as labels are
     targets = np.where(rng.random((T, C)) < 0.5, rng.integers(0, 2, (T, C)), rng.random((T, C)))
     logits = 2.0 * rng.standard_normal((T, C))
     return Case("binary_cross_entropy", {"logits": logits}, {"targets": targets})
@@ -222,7 +232,7 @@ AXES = {
     **dict.fromkeys(("padded", "masked", "head_masked", "ignoring"), st.booleans()),
     **dict.fromkeys(("C", "I", "O", "V", "D", "L", "N", "Lq", "Lk", "d"), _few),
 }
-# pairwise different, so that no transpose can hide; distances reach beyond K on both sides
+# pairwise different, so that a transpose shows; distances reach beyond K on both sides
 TYPICAL = {
     "lead": (2, 3), "B": 2, "T": 13, "K": 2, "offset": 1, "rate": 0.4, "count": None,
     "padded": True, "masked": True, "head_masked": True, "ignoring": True,
@@ -242,6 +252,6 @@ def draw_case(draw, op: str) -> Case:
 
 
 def typical_case(op: str, **axes) -> Case:
-    """The case of the typical sizes, but for ``axes`` (those that the op doesn't have are left)."""
+    """The case of the typical sizes, but for ``axes``; those that the op does not have are ignored."""
     sizes = {name: axes.get(name, TYPICAL[name]) for name in _axes(op)}
     return CASES[op](np.random.default_rng(7), **sizes)

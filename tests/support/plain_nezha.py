@@ -1,7 +1,7 @@
-"""NEZHA a second time, as slowly as the formulas read: R is an array (L, L, d), every sum an einsum.
+"""The formulas of NEZHA, written down directly: R is an array (L, L, d), every sum an einsum.
 
-An independent reference for the properties: it shares no code with the package, knows no blocks
-and no shifts, and takes its parameters by their checkpoint names.
+An independent reference for the properties. It shares no code with the package, and takes its
+parameters by their checkpoint names.
 """
 
 import math
@@ -31,8 +31,8 @@ def sinusoid(position, d):
 
 
 def relations(L, K, d, clip=True, S=None, P=0):
-    """R (L, S, d): the sinusoid of the distance from query i, whose place is P + i, to key j, clipped
-    to ±K or not, and shifted by K. S None: as many keys as places, P + L."""
+    """R (L, S, d): the sinusoid of the distance from query i, at position P + i, to key j, clipped to
+    ±K or not, and shifted by K. S is P + L where it is None."""
     S = P + L if S is None else S
 
     def distance(i, j):
@@ -43,11 +43,11 @@ def relations(L, K, d, clip=True, S=None, P=0):
 
 def hidden_states(p, config, inputs, clip=True):
     """The embeddings and the output of each layer; ``p`` maps names to arrays, as in NezhaModel."""
-    return read_on(p, config, inputs, clip=clip)[0]
+    return continued(p, config, inputs, clip=clip)[0]
 
 
-def read_on(p, config, inputs, past=None, clip=True):
-    """The same of tokens that others went before, and what the next ones need: of each layer the
+def continued(p, config, inputs, past=None, clip=True):
+    """The same of tokens that follow ``past``, and the past for the next call: for each layer the
     keys and values of all tokens so far, a list with one array (B, L, N, d) for each call."""
     x = inputs.get("inputs_embeds")
     x = p["embeddings.word_embeddings.weight"][inputs["input_ids"]] if x is None else x
@@ -63,27 +63,42 @@ def read_on(p, config, inputs, past=None, clip=True):
     source = inputs.get("encoder_hidden_states")
     states, read = [x], []
     for i in range(layers):
-        name, gone = f"encoder.layer.{i}.", config.pruned_heads.get(i, [])
+        name, pruned = f"encoder.layer.{i}.", config.pruned_heads.get(i, [])
         own = name + "attention.self."
         keys = [*past[i][0], _heads(p, own + "key", x, d)]
         values = [*past[i][1], _heads(p, own + "value", x, d)]
         read.append((keys, values))
         context = _attention(
-            _heads(p, own + "query", x, d), np.concatenate(keys, 1), np.concatenate(values, 1),
-            relations(L, K, d, clip, P=P), mask, np.delete(heads[i], gone),
-        )  # fmt: skip
-        h = _norm(p, name + "attention.output.", config,
-                  _dense(p, name + "attention.output.dense", context) + x)  # fmt: skip
+            _heads(p, own + "query", x, d),
+            np.concatenate(keys, 1),
+            np.concatenate(values, 1),
+            relations(L, K, d, clip, P=P),
+            mask,
+            np.delete(heads[i], pruned),
+        )
+        h = _norm(
+            p,
+            name + "attention.output.",
+            config,
+            _dense(p, name + "attention.output.dense", context) + x,
+        )
         if source is not None:
             own, S = name + "crossattention.self.", source.shape[1]
             seen = inputs.get("encoder_attention_mask", np.ones((B, S)))
             context = _attention(
-                _heads(p, own + "query", h, d), _heads(p, own + "key", source, d),
-                _heads(p, own + "value", source, d), relations(L, K, d, clip, S, P),
-                np.broadcast_to(seen if seen.ndim == 3 else seen[:, None], (B, L, S)), heads[i],
-            )  # fmt: skip
-            h = _norm(p, name + "crossattention.output.", config,
-                      _dense(p, name + "crossattention.output.dense", context) + h)  # fmt: skip
+                _heads(p, own + "query", h, d),
+                _heads(p, own + "key", source, d),
+                _heads(p, own + "value", source, d),
+                relations(L, K, d, clip, S, P),
+                np.broadcast_to(seen if seen.ndim == 3 else seen[:, None], (B, L, S)),
+                heads[i],
+            )
+            h = _norm(
+                p,
+                name + "crossattention.output.",
+                config,
+                _dense(p, name + "crossattention.output.dense", context) + h,
+            )
         inner = ACTIVATIONS[config.hidden_act](_dense(p, name + "intermediate.dense", h))
         x = _norm(p, name + "output.", config, _dense(p, name + "output.dense", inner) + h)
         states.append(x)
@@ -91,7 +106,7 @@ def read_on(p, config, inputs, past=None, clip=True):
 
 
 def _mask(config, mask, B, P, L):
-    """What query i may see, (B, L, P + L): of a flat mask, a decoder nothing beyond its place."""
+    """The mask (B, L, P + L); in a decoder, a flat mask hides what comes after each query too."""
     if mask is not None and mask.ndim == 3:
         return mask
     seen = np.ones((B, L, P + L)) if mask is None else np.repeat(mask[:, None], L, axis=1)

@@ -1,6 +1,6 @@
-"""A model's parameters under the names and in the orientation of other ports.
+"""A model's parameters under the names and in the weight layout of other ports.
 
-Written out from the ports' sources, apart from the tables in minizha that they test.
+Written from the ports' sources, independently of the tables in minizha that they test.
 """
 
 import numpy as np
@@ -17,20 +17,20 @@ CONFIG = NezhaConfig(
     max_relative_position=3,
     initializer_range=0.3,
 )
-# of the optimizers in Huawei's TensorFlow code, and of TensorFlow's own Adam
+# of the optimizers in Huawei's TensorFlow code, and of TensorFlow's Adam
 SLOTS = ("adam_m", "adam_v", "lamb_m", "lamb_v", "shadow", "Adam", "Adam_1")
 WORDS = "nezha.embeddings.word_embeddings.weight"
 
 
 def parameters(seed=5):
-    """Random parameters of the pre-training class, all different, so that a mix-up shows."""
+    """Random parameters of the pre-training class, all different."""
     rng = np.random.default_rng(seed)
     shapes = {n: a.shape for n, a in NezhaForPreTraining(CONFIG).state_dict().items()}
     return {name: rng.standard_normal(shape) for name, shape in shapes.items()}
 
 
 def pytorch(p):
-    """Huawei's NEZHA-PyTorch has BERT's names; lonePatient's has a decoder.bias and buffers besides."""
+    """Huawei's NEZHA-PyTorch has BERT's names; lonePatient's adds a decoder.bias and buffers."""
     found = {name.replace("nezha.", "bert."): array for name, array in p.items()}
     found["cls.predictions.decoder.weight"] = p[WORDS]
     found["cls.predictions.decoder.bias"] = p["cls.predictions.bias"]
@@ -84,7 +84,7 @@ def tensorflow(p, end="", slots=SLOTS):
 
 
 def keras(p, name=lambda layer, rest: f"{layer}/{rest}:0", first=0, running=False):
-    """bert4keras: dense layers are numbered anew in each layer, or through the whole program."""
+    """bert4keras: dense layers are numbered from ``first`` in each layer, or through the whole model."""
     found, number = {}, first
 
     def put(layer, **weights):

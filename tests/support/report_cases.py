@@ -1,4 +1,4 @@
-"""Comparisons' results, made by hand: equal, different, broken, huge, and with hostile names."""
+"""Hand-made reports of comparisons: equal, different, with NaN, huge, and with hostile names."""
 
 import math
 from dataclasses import replace
@@ -24,16 +24,26 @@ HOSTILE = (
 
 
 def array(name, ratio=0.3, ok=True, **changes):
-    """One whose error is ``ratio`` times what rounding explains."""
+    """A difference whose error is ``ratio`` times what rounding explains."""
     expected = 1e-7
     return Difference(
         **{
-            "name": name, "their_name": name, "shape": (2, 4, 16, 16), "dtype": "float32", "ok": ok,
-            "max_abs": 8 * ratio * expected, "error": ratio * expected, "expected": expected,
-            "tolerance": 10 * expected, "ulp": 3.0, "index": (1, 3, 0, 12), "ours": 0.125,
-            "theirs": 1.0, **changes,
+            "name": name,
+            "their_name": name,
+            "shape": (2, 4, 16, 16),
+            "dtype": "float32",
+            "ok": ok,
+            "max_abs": 8 * ratio * expected,
+            "error": ratio * expected,
+            "expected": expected,
+            "tolerance": 10 * expected,
+            "ulp": 3.0,
+            "index": (1, 3, 0, 12),
+            "ours": 0.125,
+            "theirs": 1.0,
+            **changes,
         }
-    )  # fmt: skip
+    )
 
 
 def names(layers):
@@ -69,9 +79,16 @@ def different(layers=2, first=SCORES):
 def with_nan():
     report = different()
     broken = array(
-        SCORES, ok=False, error=math.nan, max_abs=math.inf, ulp=math.nan, theirs=math.nan,
-        ours=-math.inf, tolerance=math.nan, reason="NaN where ours is finite",
-    )  # fmt: skip
+        SCORES,
+        ok=False,
+        error=math.nan,
+        max_abs=math.inf,
+        ulp=math.nan,
+        theirs=math.nan,
+        ours=-math.inf,
+        tolerance=math.nan,
+        reason="NaN where ours is finite",
+    )
     return replace(report, differences=(report.differences[0], broken, *report.differences[4:]))
 
 
@@ -96,7 +113,7 @@ def thousand():
 
 
 def scalar_and_exact():
-    """A loss without axes, exactly equal arrays, a bias of nine axes, nothing expected."""
+    """A loss without axes, exactly equal arrays, an array of nine axes with an expected error of 0."""
     same = array("embeddings", 0.0)
     loss = array("loss", 1e5, False, shape=(), index=())
     return Report((same, loss, array("x", shape=(1,) * 9, index=(0,) * 9, ok=False, expected=0.0)))

@@ -1,25 +1,36 @@
-"""Running a model and comparing what came out, for the property tests.
+"""Running a model: what comes out as one flat dictionary of NumPy arrays.
 
-A run is a flat dictionary of host arrays: the fields of the output under their names
-(``hidden_states.0`` for the entries of a tuple), gradients under ``∂`` and the parameter's name.
+An entry of a tuple has the name of its field and its place (``hidden_states.0``,
+``past_key_values.1.0``), the gradient of a parameter or of an input ``∂`` and its name.
 """
 
 import numpy as np
 
 from minizha.backend import to_host
 
-TOLERANCE = 1e-12
+ALL_FIELDS = {"output_hidden_states": True, "output_attentions": True}
+
+
+def mapped(tree, function, name=""):
+    """``function(name, array)`` of each array of a tree: x of ``{"a": (y, (x,))}`` is ``a.1.0``."""
+    prefix = f"{name}." if name else ""
+    if isinstance(tree, dict):
+        return {key: mapped(node, function, f"{prefix}{key}") for key, node in tree.items()}
+    if isinstance(tree, (tuple, list)):
+        return tuple(mapped(node, function, f"{prefix}{i}") for i, node in enumerate(tree))
+    return function(name, tree)
+
+
+def flattened(tree):
+    """Every array of a tree under its name, on the host."""
+    arrays = {}
+    mapped(tree, lambda name, array: arrays.update({name: to_host(array)}))
+    return arrays
 
 
 def fields(out):
-    """The fields of an output, as they are."""
-    found = {}
-    for name, value in out.items():
-        if isinstance(value, tuple):
-            found |= {f"{name}.{i}": array for i, array in enumerate(value)}
-        else:
-            found[name] = value
-    return found
+    """Every array of an output, on the host."""
+    return flattened(dict(out.items()))
 
 
 def on_host(arrays):
@@ -27,83 +38,54 @@ def on_host(arrays):
     return {name: to_host(array) for name, array in arrays.items()}
 
 
+def copied(arrays):
+    """The same dictionary with NumPy arrays of its own."""
+    return {name: to_host(array).copy() for name, array in arrays.items()}
+
+
+def perturb(model, seed=1):
+    """Moves the parameters off 0 and 1, where a mistake might not show."""
+    rng = np.random.default_rng(seed)
+    model.load_state_dict(
+        {
+            name: to_host(array) + 0.3 * rng.standard_normal(array.shape)
+            for name, array in model.state_dict().items()
+        }
+    )
+
+
 def forward(model, inputs, **options):
-    """Every field that the model can give, hidden states and attentions too."""
-    options = {"output_hidden_states": True, "output_attentions": True} | options
-    return on_host(fields(model(**inputs, **options)))
+    """Every field that the model can return, hidden states and attentions included."""
+    return fields(model(**inputs, **(ALL_FIELDS | options)))
 
 
 def backward(model, out, upstream=None):
-    """Fresh gradients of every parameter and float input, from ``upstream`` or the loss."""
+    """The gradients of one backward pass, from ``upstream`` or the loss: parameters and inputs."""
     model.zero_grad()
-    given = out.backward(**(upstream or {}))
-    return {f"∂{name}": array for name, array in on_host(model.gradients() | given).items()}
+    of_inputs = out.backward(**(upstream or {}))
+    return {f"∂{name}": array for name, array in on_host(model.gradients() | of_inputs).items()}
 
 
-def recorded(model, inputs):
-    """An output with every field that can be walked back from."""
-    return model(**inputs, output_hidden_states=True, output_attentions=True, record=True)
+def recorded(model, inputs, **options):
+    """An output with every field and the record of its forward pass."""
+    return model(**inputs, **(ALL_FIELDS | options), record=True)
 
 
 def run(model, inputs, upstream=None):
-    """Outputs, and the gradients from ``upstream`` or the loss."""
+    """Fields, and gradients from ``upstream`` or the loss."""
     out = recorded(model, inputs)
-    return on_host(fields(out)) | backward(model, out, upstream)
+    return fields(out) | backward(model, out, upstream)
 
 
-def random_upstream(out, rng):
-    """A gradient for every field but the loss."""
-    return {
-        name: tuple(rng.standard_normal(a.shape) for a in value)
-        if isinstance(value, tuple)
-        else rng.standard_normal(value.shape)
-        for name, value in out.items()
-        if name != "loss"
-    }
+def random_upstream(out, rng=4):
+    """An upstream gradient for every field but the loss; ``rng`` is a generator or a seed."""
+    rng = np.random.default_rng(rng)
+    values = {name: value for name, value in out.items() if name != "loss"}
+    return mapped(values, lambda _, array: rng.standard_normal(array.shape))
 
 
-def run_randomly(model, inputs, case):
-    """Outputs and gradients from a random upstream, and that upstream."""
+def run_randomly(model, inputs, rng=4):
+    """Fields and gradients from a random upstream gradient, and that upstream gradient."""
     out = recorded(model, inputs)
-    upstream = random_upstream(out, case.rng("upstream"))
-    return on_host(fields(out)) | backward(model, out, upstream), upstream
-
-
-def mapped(upstream, function):
-    """``function(field, array)`` of each array of an upstream dictionary."""
-    return {
-        name: tuple(function(name, a) for a in value)
-        if isinstance(value, tuple)
-        else function(name, value)
-        for name, value in upstream.items()
-    }
-
-
-def assert_close(found, expected, tolerance=TOLERANCE):
-    """Equal but for rounding: absolute below 1, relative to the largest entry above."""
-    for name, a, b in _pairs(found, expected):
-        assert a.shape == b.shape, f"{name}: shape {a.shape}, expected {b.shape}"
-        if a.size == 0:
-            continue
-        difference = np.abs(a - b).max() / max(1.0, np.abs(b).max())
-        assert difference <= tolerance, f"{name}: differs by {difference:.1e}"
-
-
-def assert_equal(found, expected):
-    """The same numbers, shapes and dtypes."""
-    for name, a, b in _pairs(found, expected):
-        assert a.dtype == b.dtype, f"{name}: {a.dtype}, expected {b.dtype}"
-        assert a.shape == b.shape, f"{name}: shape {a.shape}, expected {b.shape}"
-        assert np.array_equal(a, b), f"{name}: differs by {np.abs(a - b).max():.1e}"
-
-
-def differs(found, expected, least=1e-9):
-    """Whether some number is clearly another."""
-    return any(np.abs(a - b).max() > least for _, a, b in _pairs(found, expected))
-
-
-def _pairs(found, expected):
-    if not isinstance(found, dict):
-        found, expected = {"array": found}, {"array": expected}
-    assert found.keys() == expected.keys(), f"{list(found)}, expected {list(expected)}"
-    return [(name, to_host(found[name]), to_host(expected[name])) for name in expected]
+    upstream = random_upstream(out, rng)
+    return fields(out) | backward(model, out, upstream), upstream

@@ -2,12 +2,12 @@
 
     Shapes: x (…, I), weight (O, I), bias (O) → y (…, O)
 
-Left of the arrow stand arguments, right of it results, in order (a cache is no result). An axis
-is a symbol that means the same number throughout one call, an expression like ``2K+1``, ``P+L``,
-``N·d`` or ``d/2``, a choice like ``D or F``, or ``…`` for any number of axes. Of the words behind an item
-three are read: ``integers``, ``of x's dtype``, and ``or None`` for a result that may be missing.
-An item may be a named tuple of arrays that all have its shape; where the result as a whole is a
-named tuple, the line names its fields. A dotted name is a field of a named tuple, ``inputs.past
+Left of the arrow are the arguments, right of it the results, in order (a cache is no result). An
+axis is a symbol that means the same number throughout one call, an expression like ``2K+1``, ``P+L``,
+``N·d`` or ``d/2``, a choice like ``D or F``, or ``…`` for any number of axes. Of the words after an
+item three are read: ``integers``, ``of x's dtype``, and ``or None`` for a result that may be missing.
+An item may be a named tuple of arrays that all have its shape; where the whole result is a named
+tuple, the line names its fields. A dotted name is a field of a named tuple, ``inputs.past
 (B, N, P, d)``; a field that is None has no shape.
 """
 
@@ -25,7 +25,7 @@ import pytest
 from minizha.nezha import losses
 from minizha.ops import activation
 
-# whole numbers among the arguments that are sizes
+# integer arguments that are sizes
 SIZES = {"length_q": "Lq", "length_k": "Lk", "max_relative_position": "K", "head_size": "d"}
 
 ITEM = re.compile(
@@ -37,11 +37,11 @@ TERM = re.compile(
 
 
 class ShapeError(AssertionError):
-    """Documentation and call differ, or the line can't be read."""
+    """Docstring and call differ, or the line can't be read."""
 
 
 class TwoUnknownsError(ShapeError):
-    """A sum or product of symbols of which two have no size yet."""
+    """A sum or product of symbols, two of which have no size yet."""
 
 
 class Item(NamedTuple):
@@ -66,7 +66,7 @@ def shapes_line(function: Callable) -> str | None:
 
 
 def parse(text: str) -> Line:
-    """The items on both sides of the arrow; a bracket that belongs to none is an error."""
+    """The items on both sides of the arrow; a bracket that follows no name is an error."""
     sides = text.split("→")
     if len(sides) != 2:
         raise ShapeError(f"expected one arrow: {text}")
@@ -92,7 +92,7 @@ def axes_of(text: str) -> tuple[str, ...]:
 
 
 def check(function: Callable, arguments: dict, result: Any, known: dict | None = None) -> dict:
-    """Compare a call with the docstring; return what each symbol stands for, ``known`` included."""
+    """Compare a call with the docstring; return the size of each symbol, ``known`` included."""
     line, sizes = parse(shapes_line(function)), dict(known or {})
     for name, value in arguments.items():
         if name in SIZES:
@@ -112,18 +112,18 @@ def check(function: Callable, arguments: dict, result: Any, known: dict | None =
 
 
 def argument(function: Callable, name: str, arguments: dict) -> Any:
-    """The argument, or with a dotted name its field."""
+    """The argument, or for a dotted name its field."""
     if _head(name) not in arguments:
         raise ShapeError(f"{function.__name__} has no argument {_head(name)}")
     return _field(function, name, arguments[_head(name)])
 
 
 def _results(function: Callable, line: Line, result: Any) -> list:
-    """What the items of the results stand for."""
+    """The values of the items of the results."""
     names = list(dict.fromkeys(_head(item.name) for item in line.results))
     fields = getattr(result, "_fields", ())
     if fields and line.results[0].name != names[0] not in fields:
-        fields = ()  # the result has a name of its own, and the line names fields of it
+        fields = ()  # the line names the result, and fields of it
     if fields and set(names) != set(fields):
         raise ShapeError(f"{function.__name__}: expected the results {fields}")
     if fields:
@@ -143,7 +143,7 @@ def _head(name: str) -> str:
 
 
 def _field(function: Callable, name: str, value: Any) -> Any:
-    """``value`` itself, or what the fields behind the first dot of ``name`` lead to."""
+    """``value``, or its field that the rest of a dotted ``name`` leads to."""
     for field in name.split(".")[1:]:
         if value is None:
             return None
@@ -170,14 +170,14 @@ def _fit(function: Callable, item: Item, value: Any, sizes: dict, arguments: dic
 
 
 def fit_shape(axes: tuple[str, ...], shape: tuple[int, ...], sizes: dict, what: str) -> None:
-    """Compare a shape with axes; a symbol that ``sizes`` does not have yet is put there."""
+    """Compare a shape with axes; a symbol that is not in ``sizes`` yet is added."""
     axes = list(axes)
     if "…" in axes:
-        place, rest = axes.index("…"), len(axes) - 1
-        lead = shape[place : len(shape) - (rest - place)]
+        first, rest = axes.index("…"), len(axes) - 1
+        lead = shape[first : len(shape) - (rest - first)]
         if len(shape) < rest or sizes.setdefault("…", lead) != lead:
             raise ShapeError(what)
-        axes[place : place + 1] = [str(n) for n in lead]
+        axes[first : first + 1] = [str(n) for n in lead]
     if len(axes) != len(shape):
         raise ShapeError(what)
     for axis, size in zip(axes, shape, strict=True):
@@ -207,7 +207,7 @@ class Term(NamedTuple):
 
 
 def _unknown_last(axis: str, sizes: dict, what: str) -> list[Term]:
-    """The terms of a sum; the one symbol that may be unknown is the last."""
+    """The terms of a sum; a symbol of unknown size, at most one, comes last."""
     found = [TERM.fullmatch(term) if term else None for term in axis.split("+")]
     if None in found:
         raise ShapeError(f"{what}: can't read the axis {axis!r}")
@@ -234,7 +234,7 @@ def _fit_dtype(words: str, value: Any, arguments: dict, what: str) -> None:
 
 
 def checked(function: Callable, called: set, known: dict | None = None) -> Callable:
-    """The same function; each call is compared with the docstring and its name put in ``called``."""
+    """The same function; each call is compared with the docstring, and the name added to ``called``."""
     signature = inspect.signature(function)
 
     @functools.wraps(function)
@@ -251,10 +251,10 @@ def checked(function: Callable, called: set, known: dict | None = None) -> Calla
 
 @contextmanager
 def watching(functions: dict[str, Callable], known: dict | None = None) -> Iterator[set]:
-    """Every module of minizha calls the checked twins; gives the set of names called."""
+    """Every module of minizha calls the checked functions; yields the set of names called."""
     called: set = set()
     watched = set(functions.values())
-    twin = functools.cache(lambda function: checked(function, called, known))
+    checked_once = functools.cache(lambda function: checked(function, called, known))
 
     def is_watched(value) -> bool:
         return inspect.isfunction(value) and getattr(value, "plain", value) in watched
@@ -264,9 +264,9 @@ def watching(functions: dict[str, Callable], known: dict | None = None) -> Itera
         for module in modules:
             for name, value in list(vars(module).items()):
                 if is_watched(value):
-                    patch.setattr(module, name, twin(value))
+                    patch.setattr(module, name, checked_once(value))
         for table in (activation.ACTIVATIONS, losses.LOSSES):
             for name, pair in table.items():
                 if is_watched(pair.forward):
-                    patch.setitem(table, name, type(pair)(*map(twin, pair)))
+                    patch.setitem(table, name, type(pair)(*map(checked_once, pair)))
         yield called

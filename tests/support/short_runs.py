@@ -1,4 +1,4 @@
-"""A pre-training run that takes a moment, and the command line as a process of its own."""
+"""A pre-training run of a second, and the command line as a process of its own."""
 
 import subprocess
 import sys

@@ -1,33 +1,28 @@
-"""The four heads of fine-tuning on models of some hundred parameters: a case for each head and loss."""
+"""The four heads of fine-tuning on tiny models: a case for each head and loss."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-import minizha
-from minizha import NezhaConfig
 from minizha.backend import to_host
+from minizha.ops.cross_entropy import IGNORED
+from tests.support import tiny_models
+from tests.support.tiny_models import tiny_model
 
-SIZES = {
-    "vocab_size": 7, "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2,
-    "intermediate_size": 5, "max_relative_position": 1, "type_vocab_size": 2,
-    "initializer_range": 0.3, "hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.3,
-    "classifier_dropout": 0.4, "num_labels": 3,
-}  # fmt: skip
-IGNORED = -100
+SIZES = tiny_models.SIZES | {"vocab_size": 7, "classifier_dropout": 0.4, "num_labels": 3}
 
 
 @dataclass(frozen=True)
 class TinyHead:
     """A case: what differs from SIZES, what the inputs hold, and what the labels look like.
 
-    asks: "single", "multi", "regression" (B, C), "flat regression" (B,), "choice", "tokens",
+    label_type: "single", "multi", "regression" (B, C), "flat regression" (B,), "choice", "tokens",
     "positions", or None for no labels; ``choices`` is C of multiple choice, 0 elsewhere.
     """
 
-    kind: str
-    asks: str | None
+    class_name: str
+    label_type: str | None
     config: dict[str, Any] = field(default_factory=dict)
     B: int = 3
     L: int = 4
@@ -43,23 +38,8 @@ class TinyHead:
     def shape(self):
         return (self.B, self.choices, self.L) if self.choices else (self.B, self.L)
 
-    @property
-    def labels(self):
-        return (SIZES | self.config)["num_labels"]
-
     def model(self, backend="numpy", dtype="float64"):
-        """Its parameters are moved off 0 and 1, where a mistake might not show."""
-        config = NezhaConfig(**(SIZES | self.config))
-        model = getattr(minizha, self.kind)(config, dtype="float64", backend=backend)
-        rng = np.random.default_rng(1)
-        model.load_state_dict(
-            {
-                name: to_host(array) + 0.3 * rng.standard_normal(array.shape)
-                for name, array in model.state_dict().items()
-            }
-        )
-        model = model.astype(dtype)
-        return model.train(seed=0) if self.train else model
+        return tiny_model(self.class_name, SIZES | self.config, backend, dtype, self.train)
 
     def inputs(self):
         """The keyword arguments of its call."""
@@ -75,14 +55,13 @@ class TinyHead:
             inputs["attention_mask"][-1, ..., self.L // 2 :] = 0
         if self.head_mask:
             inputs["head_mask"] = rng.random(sizes["num_attention_heads"])
-        return inputs | self.asked(rng)
+        return inputs | self._labels(rng, sizes)
 
-    def asked(self, rng):
-        """The labels alone."""
-        B, L, C = self.B, self.L, self.labels
-        if self.asks is None:
+    def _labels(self, rng, sizes):
+        B, L, C = self.B, self.L, sizes["num_labels"]
+        if self.label_type is None:
             return {}
-        if self.asks == "positions":
+        if self.label_type == "positions":
             # the last start is beyond the text, the first end before it
             start, end = rng.integers(0, L, B), rng.integers(0, L, B)
             if self.ignoring:
@@ -95,7 +74,7 @@ class TinyHead:
             "flat regression": lambda: rng.standard_normal(B),
             "choice": lambda: rng.integers(0, self.choices, B),
             "tokens": lambda: rng.integers(0, C, (B, L)),
-        }[self.asks]()
+        }[self.label_type]()
         if self.ignoring:
             labels[..., -1] = IGNORED
         return {"labels": labels}
@@ -142,21 +121,17 @@ PLAIN = {
     TOKENS: TinyHead(TOKENS, "tokens"),
     ANSWER: TinyHead(ANSWER, "positions"),
 }
-FIELDS = {kind: ["logits"] for kind in PLAIN} | {ANSWER: ["start_logits", "end_logits"]}
-
-
-def close(found, expected, tolerance=1e-13):
-    np.testing.assert_allclose(to_host(found), expected, rtol=tolerance, atol=tolerance)
+FIELDS = {class_name: ["logits"] for class_name in PLAIN} | {ANSWER: ["start_logits", "end_logits"]}
 
 
 def loss_of(head, backend, **changes):
-    """The loss of other labels than the case's own, as a number; and the logits."""
+    """The loss, as a number, and the logits, of inputs of which some are changed."""
     model, inputs = head.model(backend), head.inputs() | changes
     out = model(**inputs)
-    return float(out.loss), to_host(out[FIELDS[head.kind][0]])
+    return float(out.loss), to_host(out[FIELDS[head.class_name][0]])
 
 
 def mean_nll(logits, labels):
-    """Cross-entropy as one writes it down: the rows asked for, one at a time."""
-    rows = [(z, y) for z, y in zip(logits, labels, strict=True) if y != IGNORED]
-    return np.mean([-np.log(np.exp(z[y]) / np.exp(z).sum()) for z, y in rows])
+    """Cross-entropy by its definition, one labelled row at a time."""
+    labelled = [(z, y) for z, y in zip(logits, labels, strict=True) if y != IGNORED]
+    return np.mean([-np.log(np.exp(z[y]) / np.exp(z).sum()) for z, y in labelled])

@@ -1,4 +1,4 @@
-"""Models of a few hundred parameters, none of them tiny, and inputs for them."""
+"""Models of a few hundred parameters, all far from 0, and inputs for them."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,14 +7,30 @@ import numpy as np
 
 import minizha
 from minizha import NezhaConfig
-from minizha.backend import to_host
+from minizha.ops.cross_entropy import IGNORED
+from tests.support.running import copied, perturb
 
 SIZES = {
-    "vocab_size": 11, "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2,
-    "intermediate_size": 5, "max_relative_position": 1, "type_vocab_size": 2,
-    "initializer_range": 0.3, "hidden_dropout_prob": 0.2, "attention_probs_dropout_prob": 0.3,
-}  # fmt: skip
-IGNORED = -100
+    "vocab_size": 11,
+    "hidden_size": 4,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 5,
+    "max_relative_position": 1,
+    "type_vocab_size": 2,
+    "initializer_range": 0.3,
+    "hidden_dropout_prob": 0.2,
+    "attention_probs_dropout_prob": 0.3,
+}
+
+
+def tiny_model(class_name, sizes, backend, dtype, train):
+    """A model of these sizes, its parameters perturbed; in train mode with a fixed seed."""
+    config = NezhaConfig(**sizes)
+    model = getattr(minizha, class_name)(config, dtype="float64", backend=backend)
+    perturb(model)
+    model = model.astype(dtype)
+    return model.train(seed=0) if train else model
 
 
 @dataclass(frozen=True)
@@ -25,11 +41,11 @@ class Tiny:
     "example" (2-D, one example sees nothing); head_mask: "heads" or "layers"; pad: whether the ids
     hold the padding token.
 
-    Of decoders: past: how many arrays a layer keeps of P tokens; S: how many tokens of an encoder
-    are given; encoder_mask: "2d", "3d" or "row".
+    Of decoders: past: the number of cached arrays a layer, of P tokens; S: the number of tokens of an
+    encoder; encoder_mask: "2d", "3d" or "row".
     """
 
-    kind: str = "NezhaForPreTraining"
+    class_name: str = "NezhaForPreTraining"
     config: dict[str, Any] = field(default_factory=dict)
     B: int = 2
     L: int = 4
@@ -50,18 +66,7 @@ class Tiny:
         return 2 if self.past else 0
 
     def model(self, backend, dtype="float64"):
-        """Its parameters are moved off 0 and 1, where a mistake might not show."""
-        config = NezhaConfig(**(SIZES | self.config))
-        model = getattr(minizha, self.kind)(config, dtype="float64", backend=backend)
-        rng = np.random.default_rng(1)
-        model.load_state_dict(
-            {
-                name: to_host(array) + 0.3 * rng.standard_normal(array.shape)
-                for name, array in model.state_dict().items()
-            }
-        )
-        model = model.astype(dtype)
-        return model.train(seed=0) if self.train else model
+        return tiny_model(self.class_name, SIZES | self.config, backend, dtype, self.train)
 
     def inputs(self):
         config, rng, shape = SIZES | self.config, np.random.default_rng(2), (self.B, self.L)
@@ -70,7 +75,7 @@ class Tiny:
             inputs["inputs_embeds"] = rng.standard_normal((*shape, config["hidden_size"]))
         else:
             ids = rng.integers(1, config["vocab_size"], shape)
-            ids[0, :2] = 7  # a word that stands there twice
+            ids[0, :2] = 7  # one word twice
             if self.pad:
                 ids[-1, -2:] = 0
             inputs["input_ids"] = ids
@@ -89,9 +94,9 @@ class Tiny:
             mask[-1, 0 if kind == "example" else keys // 2 :] = 0
             mask = mask[:, ::-1].copy() if kind == "left" else mask
         else:
-            # each query sees at least the key that stands where it does
-            own = np.eye(self.L, keys, first, dtype=int)
-            mask = rng.integers(0, 2, (self.B, self.L, keys)) | own
+            # each query sees at least its own token
+            diagonal = np.eye(self.L, keys, first, dtype=int)
+            mask = rng.integers(0, 2, (self.B, self.L, keys)) | diagonal
             if kind == "row":
                 mask[0, 1] = 0
         return mask
@@ -126,10 +131,10 @@ class Tiny:
         if self.ignoring:
             words[:, 1::2] = IGNORED
             pairs[-1] = IGNORED
-        if self.kind == "NezhaForNextSentencePrediction":
+        if self.class_name == "NezhaForNextSentencePrediction":
             return {"labels": pairs}
         every = {"labels": words, "next_sentence_label": pairs}
-        names = ("labels",) if self.kind == "NezhaForMaskedLM" else self.labels
+        names = ("labels",) if self.class_name == "NezhaForMaskedLM" else self.labels
         return {name: every[name] for name in names}
 
 
@@ -213,17 +218,11 @@ TINY |= DECODERS
 
 
 def gradients_of(tiny, backend, **changes):
-    """Of the loss."""
+    """The gradients of the loss, of inputs of which some are changed."""
     model = tiny.model(backend)
     model(**(tiny.inputs() | changes)).backward()
     return host_gradients(model)
 
 
 def host_gradients(model):
-    return {name: to_host(d).copy() for name, d in model.gradients().items()}
-
-
-def assert_close(found, expected, tolerance=1e-13):
-    assert found.keys() == expected.keys()
-    for name in expected:
-        np.testing.assert_allclose(found[name], expected[name], rtol=tolerance, atol=tolerance)
+    return copied(model.gradients())

@@ -1,8 +1,8 @@
-"""Wrong ways back, most of them mistakes that were really made: no check may let one pass.
+"""Wrong backward functions, most of them mistakes that people made: no check may let one pass.
 
 ``WRONG[op][what is wrong]`` has the signature of ``op_backward``, and reads the cache of the plain
-``op``. Where a mistake is the right formula of a wrong number, it is the right function of a
-changed cache.
+``op``. Some call the right function
+with a changed cache.
 """
 
 import math
@@ -83,7 +83,7 @@ def _other_rows(backward):
 
 
 def _no_offset(backward):
-    """Right for a query at the start."""
+    """Right only for offset 0."""
 
     def wrong(dy, cache):
         K = cache.table.shape[0] // 2
@@ -94,7 +94,7 @@ def _no_offset(backward):
 
 
 def clipped_keys_lost(dy, cache):
-    """Distances beyond ±K have no column of their own, so one forgets that they fall into the last."""
+    """Keys beyond ±K share one column, and are averaged there, not summed."""
     xp, (table, rows) = namespace(dy), cache
     columns = _keys_to_columns(dy, rows, table.shape[0])
     keys = _keys_to_columns(xp.ones_like(dy), rows, table.shape[0])
@@ -209,7 +209,7 @@ def sigmoid_differentiated_once_more(dloss, cache):
 
 
 def columns_compete(dloss, cache):
-    """The softmax's probabilities: right where one answer of several is asked for."""
+    """The probabilities of a softmax, right only where exactly one label of several holds."""
     total = cache.probs.sum(axis=-1, keepdims=True)
     return binary_cross_entropy_backward(dloss, cache._replace(probs=cache.probs / total))
 

@@ -1,6 +1,6 @@
 """Mistakes that only a decoder can have; each is a function of ``monkeypatch`` that makes it.
 
-Those of the first half compute something else, those of the second walk back wrongly.
+The first half change the forward pass, the second half the backward pass alone.
 """
 
 from types import SimpleNamespace
@@ -14,24 +14,17 @@ from minizha.nezha import body, encoder, feed_forward
 from minizha.nezha.attention import KeysAndValues
 from minizha.ops import attention
 from minizha.ops.softmax import SoftmaxCache
-
-
-def replaced(monkeypatch, place, name, wrong):
-    """``wrong(right)`` takes the place of the function."""
-    monkeypatch.setattr(place, name, wrong(getattr(place, name)))
-
-
-def changed(monkeypatch, place, name, change):
-    """The function's result goes through ``change(result, *arguments)``."""
-    replaced(monkeypatch, place, name, lambda right: lambda *a: change(right(*a), *a))
+from tests.support.patching import changed_result, replaced
 
 
 def changed_layers(monkeypatch, change):
-    """``change(layer)`` of what each layer reads."""
-    changed(
-        monkeypatch, call, "read_inputs",
+    """What each layer reads goes through ``change(layer)``."""
+    changed_result(
+        monkeypatch,
+        call,
+        "read_inputs",
         lambda found, *_: found._replace(layers=tuple(map(change, found.layers))),
-    )  # fmt: skip
+    )
 
 
 def in_both(layer, **changes):
@@ -44,7 +37,7 @@ def changed_cross(layer, **changes):
     return layer if cross is None else layer._replace(crossattention=cross._replace(**changes))
 
 
-def nothing(arrays):
+def zeros_like_all(arrays):
     return None if arrays is None else KeysAndValues(*(0.0 * a for a in arrays))
 
 
@@ -67,7 +60,7 @@ def cross_attention_from_the_start_in_each_call(monkeypatch):
 
 
 def with_triangle(monkeypatch, tri):
-    monkeypatch.setattr(inputs, "np", SimpleNamespace(tri=tri))
+    monkeypatch.setattr(inputs, "np", SimpleNamespace(**(vars(np) | {"tri": tri})))
 
 
 def a_triangle_that_forgets_the_past(monkeypatch):
@@ -90,14 +83,14 @@ def a_mask_that_is_not_low_enough(monkeypatch):
     def clipped(mask, *_):
         return None if mask is None else mask.clip(-3.0, 0.0)
 
-    changed(monkeypatch, inputs.ArgumentChecker, "added", clipped)
+    changed_result(monkeypatch, inputs.ArgumentChecker, "added", clipped)
 
 
 def the_encoders_mask_forgotten(monkeypatch):
     changed_layers(monkeypatch, lambda layer: changed_cross(layer, mask=None))
 
 
-def the_encoders_mask_forgotten_once_its_keys_are_kept(monkeypatch):
+def the_encoders_mask_forgotten_once_its_keys_are_cached(monkeypatch):
     def change(layer):
         cross = layer.crossattention
         return changed_cross(layer, mask=None) if cross and cross.past is not None else layer
@@ -105,28 +98,28 @@ def the_encoders_mask_forgotten_once_its_keys_are_kept(monkeypatch):
     changed_layers(monkeypatch, change)
 
 
-def the_new_alone_handed_on(monkeypatch):
-    def cut(kept, cache):
+def a_cache_of_the_new_tokens_alone(monkeypatch):
+    def cut(keys_and_values, cache):
         past = cache.attention.self.past_length or 0
-        return (*(array[:, :, past:] for array in kept[:2]), *kept[2:])
+        return (*(array[:, :, past:] for array in keys_and_values[:2]), *keys_and_values[2:])
 
-    changed(monkeypatch, encoder, "keys_and_values", cut)
+    changed_result(monkeypatch, encoder, "keys_and_values", cut)
 
 
 def the_head_mask_of_the_wrong_heads(monkeypatch):
-    """Of those that were not pruned: as many of the mask's, from the first on."""
+    """The first columns of the mask, as many as heads are left, not those of the unpruned heads."""
 
     def first(left, checker, head_mask, layer):
         return head_mask[:, : left.shape[1]]
 
-    changed(monkeypatch, inputs, "_unpruned", first)
+    changed_result(monkeypatch, inputs, "_unpruned", first)
 
 
-def values_handed_on_as_keys(monkeypatch):
-    changed(monkeypatch, encoder, "keys_and_values", lambda kept, _: (kept[1], kept[0], *kept[2:]))
+def values_cached_as_keys(monkeypatch):
+    changed_result(monkeypatch, encoder, "keys_and_values", lambda kv, _: (kv[1], kv[0], *kv[2:]))
 
 
-def the_new_before_the_past(monkeypatch):
+def new_keys_before_the_past(monkeypatch):
     def reversed_(arrays, axis):
         return namespace(arrays[0]).concatenate(arrays[::-1], axis=axis)
 
@@ -137,24 +130,28 @@ def the_new_before_the_past(monkeypatch):
 
 
 def changed_gradients(monkeypatch, change):
-    """``change(gradients, layer's cache)`` of what a layer asks of what it read."""
-    changed(monkeypatch, encoder, "layer_backward", lambda d, dy, cache, *_: change(d, cache))
+    """The gradients that a layer returns go through ``change(gradients, cache)``."""
+    changed_result(
+        monkeypatch, encoder, "layer_backward", lambda d, dy, cache, *_: change(d, cache)
+    )
 
 
 def changed_block(monkeypatch, change):
-    """``change((dx, dsource, dpast), cache)`` of what an attention asks."""
-    changed(
-        monkeypatch, encoder, "attention_block_backward",
+    """Those of an attention block go through ``change((dx, dsource, dpast), cache)``."""
+    changed_result(
+        monkeypatch,
+        encoder,
+        "attention_block_backward",
         lambda found, dy, cache, *_: change(found, cache),
-    )  # fmt: skip
+    )
 
 
-def the_past_hears_nothing(monkeypatch):
-    changed_gradients(monkeypatch, lambda d, _: d._replace(past=nothing(d.past)))
+def the_past_gets_no_gradient(monkeypatch):
+    changed_gradients(monkeypatch, lambda d, _: d._replace(past=zeros_like_all(d.past)))
 
 
-def the_encoders_keys_hear_nothing(monkeypatch):
-    changed_gradients(monkeypatch, lambda d, _: d._replace(cross_past=nothing(d.cross_past)))
+def the_encoders_keys_get_no_gradient(monkeypatch):
+    changed_gradients(monkeypatch, lambda d, _: d._replace(cross_past=zeros_like_all(d.cross_past)))
 
 
 def past_and_present_cut_on_the_wrong_side(monkeypatch):
@@ -179,7 +176,7 @@ def the_pasts_keys_and_values_exchanged(monkeypatch):
 
 
 def an_empty_past_taken_for_none(monkeypatch):
-    """Then the gradients of the encoder's keys stand in the place of one's own."""
+    """Then the gradients of the encoder's keys take the place of self-attention's."""
     replaced(
         monkeypatch,
         blocks,
@@ -188,14 +185,14 @@ def an_empty_past_taken_for_none(monkeypatch):
     )
 
 
-def a_source_that_hears_nothing(monkeypatch):
+def a_source_without_gradient(monkeypatch):
     changed_block(
         monkeypatch,
         lambda found, cache: found if found[1] is None else (found[0], found[1] * 0.0, found[2]),
     )
 
 
-def the_last_layer_alone_asks_the_encoder(monkeypatch):
+def only_the_last_layer_reaches_the_encoder(monkeypatch):
     layers = []
 
     def counting(right):
@@ -206,61 +203,63 @@ def the_last_layer_alone_asks_the_encoder(monkeypatch):
         return encoder_backward
 
     def silent(d, *_):
-        last = layers.pop(0) == 0  # the backward pass meets it first
+        last = layers.pop(0) == 0  # the backward pass begins with it
         if last or d.encoder_hidden_states is None:
             return d
         return d._replace(encoder_hidden_states=0.0 * d.encoder_hidden_states)
 
     replaced(monkeypatch, body, "encoder_backward", counting)
-    changed(monkeypatch, encoder, "layer_backward", silent)
+    changed_result(monkeypatch, encoder, "layer_backward", silent)
 
 
-def forgetting_the_offset(monkeypatch, op, place):
-    """The cache is that of a query at the start; the result is right."""
+def forgetting_the_offset(monkeypatch, op, position):
+    """The result is right, but the cache has offset 0."""
 
     def wrong(right):
         def relative(*arguments):
             y, _ = right(*arguments)
-            anew = list(arguments)
-            anew[place] = 0
-            return y, right(*anew)[1]
+            without_offset = list(arguments)
+            without_offset[position] = 0
+            return y, right(*without_offset)[1]
 
         return relative
 
     replaced(monkeypatch, attention, op, wrong)
 
 
-def the_offset_forgotten_on_the_way_back_from_the_keys(monkeypatch):
+def the_offset_forgotten_in_the_backward_of_the_key_term(monkeypatch):
     forgetting_the_offset(monkeypatch, "relative_key", 3)
 
 
-def the_offset_forgotten_on_the_way_back_from_the_values(monkeypatch):
+def the_offset_forgotten_in_the_backward_of_the_value_term(monkeypatch):
     forgetting_the_offset(monkeypatch, "relative_value", 2)
 
 
-def a_hidden_key_that_hears_something(monkeypatch):
-    """As if the mask had been forgotten on the way back."""
-    changed(
-        monkeypatch, attention, "softmax",
+def a_masked_key_that_gets_a_gradient(monkeypatch):
+    """As if the backward pass had no mask."""
+    changed_result(
+        monkeypatch,
+        attention,
+        "softmax",
         lambda found, _: (found[0], SoftmaxCache(found[0] + 0.1 * (found[0] == 0.0))),
-    )  # fmt: skip
+    )
 
 
-def what_is_asked_of_keys_and_values_forgotten(monkeypatch):
+def upstream_gradients_of_keys_and_values_forgotten(monkeypatch):
     changed_upstream(monkeypatch, lambda u: u._replace(present=KeysAndValues()))
 
 
-def what_is_asked_of_cross_attentions_forgotten(monkeypatch):
+def upstream_gradients_of_cross_attentions_forgotten(monkeypatch):
     changed_upstream(monkeypatch, lambda u: u, lambda u: u._replace(weights=None))
 
 
 def changed_upstream(monkeypatch, change, change_cross=None):
-    """Of self-attention and of cross-attention."""
+    """The upstream gradients of self-attention and of cross-attention go through the functions."""
 
     def wrong(right):
         def layer_backward(dy, cache, g, upstream):
-            own, cross = upstream
-            changed = change(own), (change_cross or change)(cross)
+            self_attention, cross = upstream
+            changed = change(self_attention), (change_cross or change)(cross)
             return right(dy, cache, g, type(upstream)(*changed))
 
         return layer_backward
@@ -268,7 +267,7 @@ def changed_upstream(monkeypatch, change, change_cross=None):
     replaced(monkeypatch, encoder, "layer_backward", wrong)
 
 
-def the_last_piece_of_the_feed_forward_network_alone_learns(monkeypatch):
+def only_the_last_chunk_of_the_feed_forward_network_learns(monkeypatch):
     def overwrite(gradients, **contributions):
         gradients.update(contributions)
 

@@ -8,7 +8,7 @@ from minizha import NezhaConfig, crosscheck
 from minizha.crosscheck.comparison.noise import LOCAL, MARGIN, Noise
 from minizha.crosscheck.names import GRADIENT, made_with
 from minizha.crosscheck.tracing import trace
-from tests.support.eight_models import KINDS, everything_of, make
+from tests.support.eight_models import CLASS_NAMES, inputs_and_labels_of, perturbed
 from tests.support.tiny_models import DECODERS, TINY
 
 LEAST_MARGIN = 3.0
@@ -33,7 +33,7 @@ def is_zero(array):
 def random_case(seed):
     """A model of any class, depth and width, whose weights are small, large or too large."""
     rng = np.random.default_rng(seed)
-    model_class = KINDS[seed % len(KINDS)]
+    model_class = CLASS_NAMES[seed % len(CLASS_NAMES)]
     D, N = ((16, 4), (32, 2), (48, 6), (96, 6))[rng.integers(4)]
     config = NezhaConfig(
         vocab_size=60,
@@ -53,7 +53,7 @@ def random_case(seed):
         for name, a in model.state_dict().items()
     }
     model.load_state_dict(arrays)
-    inputs = everything_of(model_class)
+    inputs = inputs_and_labels_of(model_class)
     return model, inputs | ({"labels": inputs["labels"] % 3} if "labels" in inputs else {})
 
 
@@ -93,10 +93,10 @@ def test_a_part_of_a_trace_in_float32_passes(seed, selected):
         assert found.ok, found.divergence
 
 
-@pytest.mark.parametrize("model_class", KINDS)
+@pytest.mark.parametrize("model_class", CLASS_NAMES)
 def test_tolerances_are_small(model_class):
     """The negative control: the tests above do not pass because tolerances are large."""
-    ours, theirs = pair(make(model_class, "numpy"), everything_of(model_class))
+    ours, theirs = pair(perturbed(model_class, "numpy"), inputs_and_labels_of(model_class))
     exact = crosscheck.compare(ours, ours)
     assert max(d.tolerance for d in exact if "layer.0" in d.name and GRADIENT not in d.name) < 1e-12
     assert max(d.tolerance for d in exact) < 1e-9
@@ -111,7 +111,7 @@ def test_tolerances_are_small(model_class):
 
 
 def test_a_mistake_excuses_nothing_behind_it():
-    ours, theirs = pair(make("NezhaModel", "numpy"), everything_of("NezhaModel"))
+    ours, theirs = pair(perturbed("NezhaModel", "numpy"), inputs_and_labels_of("NezhaModel"))
     names = list(ours)
     wrong = {n: a * 1.01 if k >= 10 else a for k, (n, a) in enumerate(theirs.items())}
     found = crosscheck.compare(ours, wrong, diagnose=False)
@@ -120,10 +120,10 @@ def test_a_mistake_excuses_nothing_behind_it():
     assert [d.name for d in alike] == names[:10]
 
 
-@pytest.mark.parametrize("model_class", KINDS)
+@pytest.mark.parametrize("model_class", CLASS_NAMES)
 def test_each_parameter_has_an_activation_that_its_step_makes(model_class):
-    model = make(model_class, "numpy", tie_word_embeddings=False)
-    found = trace(model, everything_of(model_class))
+    model = perturbed(model_class, "numpy", tie_word_embeddings=False)
+    found = trace(model, inputs_and_labels_of(model_class))
     for name in found:
         if name.endswith(("weight.grad", "bias.grad")):
             made = made_with(name.removesuffix(GRADIENT))

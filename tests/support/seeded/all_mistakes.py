@@ -1,4 +1,4 @@
-"""All mistakes that the cross-check has to find, each in a model in which it changes something."""
+"""All seeded mistakes that the cross-check must find, each with a model in which it has an effect."""
 
 from tests.support.seeded import blocks as seeded_blocks
 from tests.support.seeded import decoders as seeded_decoders
@@ -11,11 +11,17 @@ from tests.support.seeded import sums as seeded_sums
 from tests.support.seeded import weights as seeded_weights
 
 FORWARD = [
-    *seeded_parts.SEEDS, *seeded_scores.SEEDS, *seeded_weights.SEEDS, *seeded_blocks.SEEDS,
-    *seeded_losses.SEEDS, *seeded_decoders.FORWARD,
-]  # fmt: skip
+    *seeded_parts.SEEDS,
+    *seeded_scores.SEEDS,
+    *seeded_weights.SEEDS,
+    *seeded_blocks.SEEDS,
+    *seeded_losses.SEEDS,
+    *seeded_decoders.FORWARD,
+]
 BACKWARD = [
-    *seeded_gradients.SEEDS, *seeded_sums.SEEDS, *seeded_operations.SEEDS,
+    *seeded_gradients.SEEDS,
+    *seeded_sums.SEEDS,
+    *seeded_operations.SEEDS,
     *seeded_decoders.BACKWARD,
-]  # fmt: skip
+]
 SEEDS = FORWARD + BACKWARD

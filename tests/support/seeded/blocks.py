@@ -20,16 +20,8 @@ from minizha.ops.activation import (
 from minizha.ops.dropout import DropoutCache, dropout
 from minizha.ops.layer_norm import LayerNormCache, layer_norm
 from minizha.ops.linear import linear
-from tests.support.seeded.seeding import (
-    ATTENTION,
-    NORMS,
-    QUERY,
-    Seed,
-    changed,
-    fed,
-    replaced,
-    stash,
-)
+from tests.support.patching import changed_arguments, changed_y, remembering, replaced
+from tests.support.seeded.seeding import ATTENTION, NORMS, QUERY, Seed
 
 # --- activations ----------------------------------------------------------------------------------
 
@@ -54,8 +46,8 @@ def identity(x):
 # --- LayerNorm ------------------------------------------------------------------------------------
 
 
-def another_norm(name, formula, places=NORMS):
-    """``formula(c, v, x, eps)``, c the centred x and v its variance, gives the normalised x."""
+def another_norm(name, formula, modules=NORMS):
+    """``formula(c, v, x, eps)`` gives the normalised x; c is x − μ, and v the variance."""
 
     def make(monkeypatch):
         def norm(x, weight, bias, eps):
@@ -65,7 +57,7 @@ def another_norm(name, formula, places=NORMS):
             _, cache = layer_norm(x, weight, bias, eps)
             return n * weight + bias, LayerNormCache(n, cache.inverse_std, weight)
 
-        replaced(monkeypatch, places, "layer_norm", lambda right: norm)
+        replaced(monkeypatch, modules, "layer_norm", lambda right: norm)
 
     make.__name__ = name
     return make
@@ -92,32 +84,38 @@ OF_LARGE_EPS = {
 
 
 def layer_norm_no_weight(monkeypatch):
-    fed(monkeypatch, NORMS, "layer_norm", lambda x, w, b, eps: (x, 0.0 * w + 1.0, b, eps))
+    changed_arguments(
+        monkeypatch, NORMS, "layer_norm", lambda x, w, b, eps: (x, 0.0 * w + 1.0, b, eps)
+    )
 
 
 def layer_norm_no_bias(monkeypatch):
-    fed(monkeypatch, NORMS, "layer_norm", lambda x, w, b, eps: (x, w, 0.0 * b, eps))
+    changed_arguments(monkeypatch, NORMS, "layer_norm", lambda x, w, b, eps: (x, w, 0.0 * b, eps))
 
 
 # --- residuals ------------------------------------------------------------------------------------
 
 
 def no_residual(monkeypatch):
-    fed(
-        monkeypatch, (blocks, encoder), "add_and_norm",
+    changed_arguments(
+        monkeypatch,
+        (blocks, encoder),
+        "add_and_norm",
         lambda p, config, y, residual, rng: (p, config, y, 0.0 * residual, rng),
-    )  # fmt: skip
+    )
 
 
 def residual_of_input(monkeypatch):
-    """The feed-forward network's sum takes what the layer read, not what attention made of it."""
+    """The residual of the feed-forward network is the layer's input, not attention's output."""
     read = {}
-    replaced(monkeypatch, encoder, "layer", stash(read, "x", 2))
-    fed(monkeypatch, encoder, "add_and_norm", lambda p, c, y, h, rng: (p, c, y, read["x"], rng))
+    replaced(monkeypatch, encoder, "layer", remembering(read, "x", 2))
+    changed_arguments(
+        monkeypatch, encoder, "add_and_norm", lambda p, c, y, h, rng: (p, c, y, read["x"], rng)
+    )
 
 
 def no_output_norm(monkeypatch):
-    changed(monkeypatch, blocks, "layer_norm", lambda y, x, *_: x)
+    changed_y(monkeypatch, blocks, "layer_norm", lambda y, x, *_: x)
 
 
 def pre_norm(monkeypatch):
@@ -142,8 +140,8 @@ def dropout_after_residual(monkeypatch):
         z, norm_cache = layer_norm(dropped, norm.weight, norm.bias, config.layer_norm_eps)
         return z, AddAndNormCache(dropout_cache, norm_cache)
 
-    for place in (blocks, encoder):
-        monkeypatch.setattr(place, "add_and_norm", add_and_norm)
+    for module in (blocks, encoder):
+        monkeypatch.setattr(module, "add_and_norm", add_and_norm)
 
 
 def dropout_before_norm(monkeypatch):
@@ -161,7 +159,7 @@ def dropout_before_norm(monkeypatch):
         return (x, *rest)
 
     replaced(monkeypatch, body, "embeddings", wrong)
-    fed(monkeypatch, embeddings, "layer_norm", dropped)
+    changed_arguments(monkeypatch, embeddings, "layer_norm", dropped)
     monkeypatch.setattr(embeddings, "dropout", lambda x, *_: (x, drawn["cache"]))
 
 
@@ -177,12 +175,14 @@ def dropout_unscaled(monkeypatch):
     replaced(monkeypatch, (*NORMS, ops), "dropout", wrong)
 
 
-def dropout_unscaled_in_secret(monkeypatch):
-    """The factors in the trace are right; they are not what x was multiplied with."""
-    changed(
-        monkeypatch, (*NORMS, ops), "dropout",
+def dropout_unscaled_with_right_factors(monkeypatch):
+    """The factors in the trace are right, but x was multiplied with others."""
+    changed_y(
+        monkeypatch,
+        (*NORMS, ops),
+        "dropout",
         lambda y, x, rate, rng: y * (1.0 - rate),
-    )  # fmt: skip
+    )
 
 
 def dropout_ignored(monkeypatch):
@@ -216,6 +216,6 @@ SEEDS = [
     Seed(dropout_after_residual, OUTPUT, "dropout_after_residual", "dropout"),
     Seed(dropout_before_norm, NORM, "dropout_before_norm", "dropout"),
     Seed(dropout_unscaled, "embeddings.dropout", "dropout_factor_unscaled", "dropout"),
-    Seed(dropout_unscaled_in_secret, "embeddings", "dropout_unscaled", "dropout"),
+    Seed(dropout_unscaled_with_right_factors, "embeddings", "dropout_unscaled", "dropout"),
     Seed(dropout_ignored, "embeddings", "dropout_ignored", "dropout"),
 ]  # fmt: skip

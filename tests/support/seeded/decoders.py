@@ -1,4 +1,4 @@
-"""The mistakes that only a decoder can have, in decoders in which a trace can see them."""
+"""The mistakes that only a decoder can have, in decoders whose traces show them."""
 
 from tests.support import wrong_decoders as wrong
 from tests.support.seeded.seeding import SCORES, Seed
@@ -19,20 +19,20 @@ FORWARD = [
     Seed(wrong.the_encoders_mask_forgotten, CROSS + "probs", "mask_ignored",
          "cross-attention to more than L"),
     Seed(wrong.the_head_mask_of_the_wrong_heads, ATTENTION + "weights", None, "past, pruned"),
-    Seed(wrong.the_new_before_the_past, SCORES, None, PADDED),
+    Seed(wrong.new_keys_before_the_past, SCORES, None, PADDED),
 ]  # fmt: skip
 PAST = "past_key_values.0."
 BACKWARD = [
-    Seed(wrong.the_past_hears_nothing, PAST + "0.grad", None, PADDED),
-    Seed(wrong.the_encoders_keys_hear_nothing, PAST + "2.grad", None, BOTH),
+    Seed(wrong.the_past_gets_no_gradient, PAST + "0.grad", None, PADDED),
+    Seed(wrong.the_encoders_keys_get_no_gradient, PAST + "2.grad", None, BOTH),
     Seed(wrong.past_and_present_cut_on_the_wrong_side, ATTENTION + "self.value.grad", None, PADDED),
     Seed(wrong.the_pasts_keys_and_values_exchanged, PAST + "0.grad", None, PADDED),
-    Seed(wrong.a_source_that_hears_nothing, "embeddings.grad", None, PADDED),
-    Seed(wrong.the_last_layer_alone_asks_the_encoder, "encoder_hidden_states.grad", None,
+    Seed(wrong.a_source_without_gradient, "embeddings.grad", None, PADDED),
+    Seed(wrong.only_the_last_layer_reaches_the_encoder, "encoder_hidden_states.grad", None,
          "cross-attention, dropout"),
-    Seed(wrong.the_offset_forgotten_on_the_way_back_from_the_keys,
+    Seed(wrong.the_offset_forgotten_in_the_backward_of_the_key_term,
          ATTENTION + "self.query.grad", None, PADDED),
-    Seed(wrong.the_offset_forgotten_on_the_way_back_from_the_values, ATTENTION + "probs.grad",
+    Seed(wrong.the_offset_forgotten_in_the_backward_of_the_value_term, ATTENTION + "probs.grad",
          None, PADDED),
-    Seed(wrong.a_hidden_key_that_hears_something, ATTENTION + "scores.grad", None, PADDED),
+    Seed(wrong.a_masked_key_that_gets_a_gradient, ATTENTION + "scores.grad", None, PADDED),
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Mistakes on the way back through one operation; the forward pass is right, and so is the loss."""
+"""Mistakes in the backward function of one operation; the forward pass and the loss are right."""
 
 import math
 
@@ -11,7 +11,8 @@ from minizha.ops import attention as ops
 from minizha.ops.activation import ACTIVATIONS
 from minizha.ops.gelu import gelu_new, gelu_new_backward
 from minizha.ops.layer_norm import layer_norm_backward
-from tests.support.seeded.seeding import NORMS, Seed, changed_back, fed, replaced
+from tests.support.patching import changed_arguments, changed_gradient, replaced
+from tests.support.seeded.seeding import NORMS, Seed
 
 EVERYWHERE = (embeddings, blocks, feed_forward, encoder, body, heads, losses)
 
@@ -24,28 +25,30 @@ def root(d):
 
 
 def softmax_backward_no_mean(monkeypatch):
-    changed_back(monkeypatch, ops, "softmax_backward", lambda d, dy, cache: dy * cache.probs)
+    changed_gradient(monkeypatch, ops, "softmax_backward", lambda d, dy, cache: dy * cache.probs)
 
 
-def another_norm(name, formula, places=NORMS):
-    """``formula(dn, n, along n)`` before the division by σ."""
+def another_norm(name, formula, modules=NORMS):
+    """dx is ``formula(dn, n)`` divided by σ."""
 
     def make(monkeypatch):
         def norm_backward(d, dy, cache):
             n, dn = cache.normalised, dy * cache.weight
             return formula(dn, n) * cache.inverse_std, *d[1:]
 
-        changed_back(monkeypatch, places, "layer_norm_backward", norm_backward)
+        changed_gradient(monkeypatch, modules, "layer_norm_backward", norm_backward)
 
     make.__name__ = name
     return make
 
 
 def weight_left_out(monkeypatch):
-    changed_back(
-        monkeypatch, blocks, "layer_norm_backward",
+    changed_gradient(
+        monkeypatch,
+        blocks,
+        "layer_norm_backward",
         lambda d, dy, c: (layer_norm_backward(dy / c.weight, c)[0], *d[1:]),
-    )  # fmt: skip
+    )
 
 
 def mean(x):
@@ -60,7 +63,7 @@ def gelu_slope_tanh(monkeypatch):
 
 
 def gelu_slope_without_density(monkeypatch):
-    """dy · Φ(x): Φ taken as constant."""
+    """dy · Φ(x), as if Φ were constant."""
 
     def backward(dy, cache):
         x = np.where(cache.x == 0.0, 1.0, cache.x)
@@ -70,10 +73,10 @@ def gelu_slope_without_density(monkeypatch):
 
 
 def another_linear(name, change):
-    """``change(dx, dweight, dbias, dy)``"""
+    """The gradients are ``change(dx, dweight, dbias, dy)``."""
 
     def make(monkeypatch):
-        changed_back(
+        changed_gradient(
             monkeypatch, EVERYWHERE, "linear_backward", lambda d, dy, cache: change(*d, dy)
         )
 
@@ -86,11 +89,11 @@ def linear_backward_transposed(monkeypatch):
         square = cache.weight.shape[0] == cache.weight.shape[1]
         return dy @ cache.weight.T if square else d[0], *d[1:]
 
-    changed_back(monkeypatch, blocks, "linear_backward", turned)
+    changed_gradient(monkeypatch, blocks, "linear_backward", turned)
 
 
 def tanh_gradient_lost(monkeypatch):
-    changed_back(monkeypatch, heads, "tanh_backward", lambda d, dy, cache: dy)
+    changed_gradient(monkeypatch, heads, "tanh_backward", lambda d, dy, cache: dy)
 
 
 def bias_mean(dx, dweight, dbias, dy):
@@ -110,36 +113,36 @@ def bias_lost(dx, dweight, dbias, dy):
 
 
 def no_relative_key_gradient(monkeypatch):
-    changed_back(monkeypatch, ops, "relative_key_backward", lambda d, *_: 0.0 * d)
+    changed_gradient(monkeypatch, ops, "relative_key_backward", lambda d, *_: 0.0 * d)
 
 
 def no_relative_value_gradient(monkeypatch):
-    changed_back(monkeypatch, ops, "relative_value_backward", lambda d, *_: 0.0 * d)
+    changed_gradient(monkeypatch, ops, "relative_value_backward", lambda d, *_: 0.0 * d)
 
 
 def no_scale_gradient(monkeypatch):
-    changed_back(
+    changed_gradient(
         monkeypatch, blocks, "attention_backward", lambda d, *_: (d[0] * root(d[0]), *d[1:])
     )
 
 
 def no_scale_key_gradient(monkeypatch):
-    changed_back(
+    changed_gradient(
         monkeypatch, blocks, "attention_backward", lambda d, *_: (d[0], d[1] * root(d[1]), d[2])
     )
 
 
 def key_value_gradients_swapped(monkeypatch):
-    changed_back(monkeypatch, blocks, "attention_backward", lambda d, *_: (d[0], d[2], d[1]))
+    changed_gradient(monkeypatch, blocks, "attention_backward", lambda d, *_: (d[0], d[2], d[1]))
 
 
 def query_key_gradients_swapped(monkeypatch):
-    """Of the parameters; what goes down to x is right."""
+    """Of the parameters; dx is right."""
 
     def exchanged(dy, cache, g, *rest):
         return dy, cache, Tree(g, query=g.key, key=g.query), *rest
 
-    fed(monkeypatch, blocks, "multi_head_attention_backward", exchanged)
+    changed_arguments(monkeypatch, blocks, "multi_head_attention_backward", exchanged)
 
 
 def head_mask_gradient_lost(monkeypatch):
@@ -152,15 +155,15 @@ def head_mask_gradient_lost(monkeypatch):
     replaced(monkeypatch, blocks, "attention_backward", wrong)
 
 
-def dropout_lost(name, places):
+def dropout_lost(name, modules):
     def make(monkeypatch):
-        changed_back(monkeypatch, places, "dropout_backward", lambda d, dy, cache: dy)
+        changed_gradient(monkeypatch, modules, "dropout_backward", lambda d, dy, cache: dy)
 
     make.__name__ = name
     return make
 
 
-LAYER = "encoder.layer.1."  # the one that the way back meets first
+LAYER = "encoder.layer.1."  # the first layer of the backward pass
 OF_ATTENTION = LAYER + "attention."
 QUERY, KEY = (f"{OF_ATTENTION}self.{name}" for name in ("query", "key"))
 SEEDS = [

@@ -7,9 +7,10 @@ import numpy as np
 from minizha.model import call, fine_tuning, pretraining
 from minizha.nezha import heads, losses
 from minizha.ops.activation import relu_backward
+from minizha.ops.cross_entropy import IGNORED
+from tests.support.patching import changed_arguments, changed_y, replaced
 from tests.support.seeded.blocks import identity
-from tests.support.seeded.seeding import Seed, at, changed, changed_loss, fed, grafted, replaced
-from tests.support.tiny_models import IGNORED
+from tests.support.seeded.seeding import Seed, at, changed_loss, grafted
 
 HEAD, SINGLE = "cls.predictions.", "single_label_classification"
 
@@ -17,7 +18,7 @@ HEAD, SINGLE = "cls.predictions.", "single_label_classification"
 
 
 def mlm_no_norm(monkeypatch):
-    changed(monkeypatch, heads, "layer_norm", lambda y, x, *_: x)
+    changed_y(monkeypatch, heads, "layer_norm", lambda y, x, *_: x)
 
 
 def mlm_no_activation(monkeypatch):
@@ -28,7 +29,7 @@ def mlm_no_activation(monkeypatch):
 
 def in_predictions(name, change):
     def make(monkeypatch):
-        fed(monkeypatch, losses, "predictions", lambda p, *rest: (change(p), *rest))
+        changed_arguments(monkeypatch, losses, "predictions", lambda p, *rest: (change(p), *rest))
 
     make.__name__ = name
     return make
@@ -43,20 +44,20 @@ def turned(name):
 
 
 def another_loss(name, change):
-    """``change(labels, V)`` gives the labels and what the sum is divided by."""
+    """``change(labels, V)`` gives the labels, and the count that divides the sum."""
 
     def make(monkeypatch):
         def arguments(p, config, hidden, labels, rng):
             wrong = losses.Labels(*change(labels.values, config.vocab_size))
             return p, config, hidden, wrong, rng
 
-        fed(monkeypatch, pretraining, "masked_words", arguments)
+        changed_arguments(monkeypatch, pretraining, "masked_words", arguments)
 
     make.__name__ = name
     return make
 
 
-def asked(labels):
+def labelled(labels):
     return int((labels != IGNORED).sum())
 
 
@@ -71,7 +72,7 @@ def shifted(labels):
 LOSSES = {
     "loss_mean_all_tokens": lambda y, V: (y, y.size),
     "loss_sum": lambda y, V: (y, 1),
-    "loss_count_epsilon": lambda y, V: (y, asked(y) + 1e-5),
+    "loss_count_epsilon": lambda y, V: (y, labelled(y) + 1e-5),
     "ignored_label_zero": lambda y, V: (np.maximum(y, 0), None),
     "ignored_label_wraps": lambda y, V: (y % V, None),
     "labels_shifted": lambda y, V: (shifted(y), None),
@@ -79,7 +80,7 @@ LOSSES = {
 
 
 def loss_mean_of_rows(monkeypatch):
-    """The mean over the examples of the mean over their tokens, which are not equally many."""
+    """The mean over the examples of the means over their tokens, whose counts differ."""
 
     def wrong(right):
         def masked_words(p, config, hidden, labels, rng):
@@ -94,15 +95,15 @@ def loss_mean_of_rows(monkeypatch):
 
 
 def loss_log_epsilon(monkeypatch):
-    def surprise(loss, logits, labels, *_):
+    def nll(loss, logits, labels, *_):
         probs = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
         return -np.log(probs[np.arange(len(labels)), labels] + 1e-8).mean()
 
-    changed(monkeypatch, losses, "cross_entropy", surprise)
+    changed_y(monkeypatch, losses, "cross_entropy", nll)
 
 
 def loss_base_2(monkeypatch):
-    changed(monkeypatch, losses, "cross_entropy", lambda loss, *_: loss / math.log(2.0))
+    changed_y(monkeypatch, losses, "cross_entropy", lambda loss, *_: loss / math.log(2.0))
     changed_loss(monkeypatch, SINGLE, lambda loss, *_: loss / math.log(2.0))
 
 
@@ -114,7 +115,7 @@ def another_next_sentence(name, change):
         def arguments(p, config, pooled, labels, rng):
             return p, config, pooled, labels._replace(values=change(labels.values)), rng
 
-        fed(monkeypatch, pretraining, "next_sentence", arguments)
+        changed_arguments(monkeypatch, pretraining, "next_sentence", arguments)
 
     make.__name__ = name
     return make
@@ -144,16 +145,16 @@ def another_sum(name, sum_):
 
 
 def qa_columns_swapped(monkeypatch):
-    changed(monkeypatch, losses, "linear", lambda logits, *_: logits[..., ::-1])
+    changed_y(monkeypatch, losses, "linear", lambda logits, *_: logits[..., ::-1])
 
 
 def qa_positions_swapped(monkeypatch):
-    """The starts are compared with the ends that were asked for."""
+    """The logits of the start are compared with the labels of the end, and vice versa."""
 
     def wrong(right):
         def swapped(self, *arguments, start_positions, end_positions, **options):
-            places = {"start_positions": end_positions, "end_positions": start_positions}
-            return right(self, *arguments, **places, **options)
+            positions = {"start_positions": end_positions, "end_positions": start_positions}
+            return right(self, *arguments, **positions, **options)
 
         return swapped
 
@@ -165,11 +166,11 @@ def qa_loss_sum(monkeypatch):
 
 
 def multi_label_softmax(monkeypatch):
-    def surprise(loss, logits, targets):
+    def nll(loss, logits, targets):
         logs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
         return -(targets * logs).sum() / logits.shape[0]
 
-    changed_loss(monkeypatch, "multi_label_classification", surprise)
+    changed_loss(monkeypatch, "multi_label_classification", nll)
 
 
 def multi_label_sum(monkeypatch):

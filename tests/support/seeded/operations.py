@@ -1,16 +1,17 @@
-"""Each wrong way back of one operation, in a model that goes that way."""
+"""Each wrong backward function of an operation, in a model that uses the operation."""
 
 from minizha.nezha.losses import LOSSES
 from minizha.ops import attention
 from minizha.ops.activation import ACTIVATIONS
 from minizha.ops.replaceable import KERNELS
 from tests.support.op_cases import FORWARDS
+from tests.support.patching import replaced
 from tests.support.seeded.gradients import EVERYWHERE
-from tests.support.seeded.seeding import Seed, replaced
+from tests.support.seeded.seeding import Seed
 from tests.support.wrong_backwards import WRONG
 
-# the model, and the gradient that the operation hands on first
-WAYS = {
+# the model, and the first gradient that the operation returns in its backward pass
+FIRST_GRADIENTS = {
     "linear": ("plain", "cls.seq_relationship.bias"),
     "embedding": ("plain", "embeddings.token_type_embeddings.weight"),
     "layer_norm": ("plain", "cls.predictions.transform.activation"),
@@ -44,16 +45,13 @@ ELSEWHERE = {
 
 
 def installed(op, what):
-    """The wrong way back, wherever the right one is looked up."""
+    """The wrong backward function, wherever the right one is looked up."""
 
     def backward(dy, cache, *_):
         return WRONG[op][what](dy, cache)
 
     def make(monkeypatch):
-        if (
-            op,
-            "numpy",
-        ) in KERNELS:  # its result stays, but the wrong backward reads the plain cache
+        if (op, "numpy") in KERNELS:  # the wrong backward function reads the plain cache
             right = KERNELS[op, "numpy"].forward
             wrong = KERNELS[op, "numpy"]._replace(
                 forward=lambda *a, **named: (right(*a, **named)[0], FORWARDS[op](*a, **named)[1])
@@ -71,14 +69,14 @@ def installed(op, what):
 
 
 def _seed(op, what):
-    case, first = WAYS[op]
+    case, first = FIRST_GRADIENTS[op]
     return Seed(installed(op, what), ELSEWHERE.get((op, what), first) + ".grad", None, case)
 
 
-# the matrix of one row an example fits models of no kind
+# that mistake needs x with three axes
 SEEDS = [
     _seed(op, what)
-    for op in WAYS
+    for op in FIRST_GRADIENTS
     for what in WRONG[op]
     if what != "weight learns from the last example alone"
 ]

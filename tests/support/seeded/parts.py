@@ -1,4 +1,4 @@
-"""Mistakes in what the layers are given: embeddings, the parameters of each, and the pooler."""
+"""Mistakes in the embeddings, in the parameters of the layers, and in the pooler."""
 
 import math
 
@@ -6,76 +6,74 @@ import numpy as np
 
 from minizha.nezha import body, embeddings, encoder, heads
 from minizha.nezha.parameters import Tree
+from tests.support.patching import changed_arguments, changed_y, replaced
 from tests.support.seeded.scores import sinusoid
-from tests.support.seeded.seeding import (
-    ATTENTION,
-    KEY,
-    QUERY,
-    VALUE,
-    Seed,
-    at,
-    changed,
-    fed,
-    grafted,
-    replaced,
-)
+from tests.support.seeded.seeding import ATTENTION, KEY, QUERY, VALUE, Seed, at, grafted
 
 # --- embeddings -----------------------------------------------------------------------------------
 
 
 def token_types_zero(monkeypatch):
-    fed(monkeypatch, embeddings, "embedding", lambda ids, *r: (ids if r[1:] else 0 * ids, *r))
+    changed_arguments(
+        monkeypatch, embeddings, "embedding", lambda ids, *r: (ids if r[1:] else 0 * ids, *r)
+    )
 
 
 def no_token_types(monkeypatch):
-    read = {}
+    vectors = {}
 
     def wrong(right):
         def embedding(ids, weight, *padding):
             y, cache = right(ids, weight, *padding)
-            read["types"] = y
+            vectors["types"] = y
             return y, cache
 
         return embedding
 
     replaced(monkeypatch, embeddings, "embedding", wrong)
-    fed(monkeypatch, embeddings, "layer_norm", lambda x, *rest: (x - read["types"], *rest))
+    changed_arguments(
+        monkeypatch, embeddings, "layer_norm", lambda x, *rest: (x - vectors["types"], *rest)
+    )
 
 
 def embeddings_scaled(monkeypatch):
-    changed(
-        monkeypatch, embeddings, "embedding",
+    changed_y(
+        monkeypatch,
+        embeddings,
+        "embedding",
         lambda y, *a: y * math.sqrt(y.shape[-1]) if a[2:] else y,
-    )  # fmt: skip
+    )
 
 
 def pad_row_zero(monkeypatch):
-    changed(
-        monkeypatch, embeddings, "embedding",
+    changed_y(
+        monkeypatch,
+        embeddings,
+        "embedding",
         lambda y, ids, *rest: y * (ids != 0)[..., None] if rest[1:] else y,
-    )  # fmt: skip
+    )
 
 
 def absolute_positions(monkeypatch):
     def added(x, *rest):
-        places = [sinusoid(p, x.shape[-1]) for p in range(x.shape[1])]
-        return (x + np.array(places, dtype=x.dtype), *rest)
+        table = [sinusoid(p, x.shape[-1]) for p in range(x.shape[1])]
+        return (x + np.array(table, dtype=x.dtype), *rest)
 
-    fed(monkeypatch, embeddings, "layer_norm", added)
+    changed_arguments(monkeypatch, embeddings, "layer_norm", added)
 
 
 def no_embedding_norm(monkeypatch):
-    changed(monkeypatch, embeddings, "layer_norm", lambda y, x, *_: x)
+    changed_y(monkeypatch, embeddings, "layer_norm", lambda y, x, *_: x)
 
 
 # --- projections ----------------------------------------------------------------------------------
 
 
 def in_layers(name, change):
-    """``change(p)`` gives what each layer takes for its parameters."""
+    """Each layer gets the parameters ``change(p)``."""
 
     def make(monkeypatch):
-        fed(monkeypatch, encoder, "layer", lambda p, *rest: (change(p), *rest))
+        changed_arguments(monkeypatch, encoder, "layer", lambda p, *rest: (change(p), *rest))
 
     make.__name__ = name
     return make
@@ -101,7 +99,7 @@ def layers_in_reverse(monkeypatch):
         layers = Tree(zip(names, [p.layer[n] for n in reversed(names)], strict=True))
         return (Tree(p, layer=layers), *rest)
 
-    fed(monkeypatch, body, "encoder", reversed_)
+    changed_arguments(monkeypatch, body, "encoder", reversed_)
 
 
 def one_layer_for_all(monkeypatch):
@@ -110,7 +108,7 @@ def one_layer_for_all(monkeypatch):
     def shared(p, *rest):
         return (Tree(p, layer=Tree(dict.fromkeys(p.layer, p.layer["0"]))), *rest)
 
-    fed(monkeypatch, body, "encoder", shared)
+    changed_arguments(monkeypatch, body, "encoder", shared)
 
 
 def without_bias(name):
@@ -122,18 +120,18 @@ def without_bias(name):
 
 
 def pooler_no_tanh(monkeypatch):
-    changed(monkeypatch, heads, "tanh", lambda y, x: x)
+    changed_y(monkeypatch, heads, "tanh", lambda y, x: x)
 
 
 def pooler_last_token(monkeypatch):
-    fed(monkeypatch, body, "pooler", lambda p, hidden: (p, hidden[:, ::-1]))
+    changed_arguments(monkeypatch, body, "pooler", lambda p, hidden: (p, hidden[:, ::-1]))
 
 
 def pooler_mean(monkeypatch):
     def mean(p, hidden):
         return p, np.broadcast_to(hidden.mean(axis=1, keepdims=True), hidden.shape)
 
-    fed(monkeypatch, body, "pooler", mean)
+    changed_arguments(monkeypatch, body, "pooler", mean)
 
 
 NORM, INNER = "embeddings.LayerNorm", "encoder.layer.0.intermediate"

@@ -1,4 +1,4 @@
-"""Mistakes in how scores are made: table, distances, clipping, scale."""
+"""Mistakes in the scores: table, distances, clipping, scale."""
 
 import math
 from types import SimpleNamespace
@@ -9,24 +9,22 @@ from minizha.model import base
 from minizha.nezha import attention as blocks
 from minizha.nezha import encoder
 from minizha.ops import attention as ops
-from tests.support.seeded.seeding import (
-    BODY,
-    SCORES,
-    Seed,
-    changed,
-    fed,
-    fed_options,
+from tests.support.patching import (
+    changed_arguments,
+    changed_options,
+    changed_y,
+    remembering,
     replaced,
-    stash,
 )
+from tests.support.seeded.seeding import BODY, SCORES, Seed
 
-D, REACH = BODY["hidden_size"], 16  # farther apart than REACH no two tokens here are
+D, REACH = BODY["hidden_size"], 16  # no distance here exceeds REACH
 
 # --- the table ------------------------------------------------------------------------------------
 
 
 def another_table(name, wrong):
-    """``wrong(K, d)`` gives the rows."""
+    """The table has the rows ``wrong(K, d)``."""
 
     def make(monkeypatch):
         def relative_table(K, d, xp=np, dtype="float64"):
@@ -50,7 +48,7 @@ def by_row(row):
 
 
 def by_distance(row):
-    """A table so tall that nothing is clipped; ``row(distance, K, d)``."""
+    """A table of ``row(distance, K, d)`` with so many rows that nothing is clipped."""
     return lambda K, d: [row(p - REACH, K, d) for p in range(2 * REACH + 1)]
 
 
@@ -92,52 +90,56 @@ def another_root(name, root):
 
 
 def relative_key_after_scaling(monkeypatch):
-    changed(monkeypatch, ops, "relative_key", lambda y, q, *_: y * math.sqrt(q.shape[-1]))
+    changed_y(monkeypatch, ops, "relative_key", lambda y, q, *_: y * math.sqrt(q.shape[-1]))
 
 
 def relative_key_scaled_twice(monkeypatch):
-    changed(monkeypatch, ops, "relative_key", lambda y, q, *_: y / math.sqrt(q.shape[-1]))
+    changed_y(monkeypatch, ops, "relative_key", lambda y, q, *_: y / math.sqrt(q.shape[-1]))
 
 
 def no_relative_key(monkeypatch):
-    changed(monkeypatch, ops, "relative_key", lambda y, *_: 0.0 * y)
+    changed_y(monkeypatch, ops, "relative_key", lambda y, *_: 0.0 * y)
 
 
 def relative_by_key(monkeypatch):
-    """k[j] · R[i, j]: the keys' products with the table that is upside down, transposed."""
-    meant, right = {}, ops.relative_key
+    """k[j] · R[i, j]: the products of the keys with the reversed table, transposed."""
+    memory, right = {}, ops.relative_key
 
     def of_the_keys(y, query, table, length_k, offset):
-        key = meant["key"] / math.sqrt(query.shape[-1])
+        key = memory["key"] / math.sqrt(query.shape[-1])
         return right(key, table[::-1], query.shape[-2])[0].swapaxes(-1, -2)
 
-    replaced(monkeypatch, blocks, "attention", stash(meant, "key", 1))
-    changed(monkeypatch, ops, "relative_key", of_the_keys)
+    replaced(monkeypatch, blocks, "attention", remembering(memory, "key", 1))
+    changed_y(monkeypatch, ops, "relative_key", of_the_keys)
 
 
 def offset_forgotten(monkeypatch):
-    fed_options(monkeypatch, blocks, "attention", offset=0)
+    changed_options(monkeypatch, blocks, "attention", offset=0)
 
 
 def cross_offset_forgotten(monkeypatch):
-    """A block whose source is not its own x is one of cross-attention."""
-    fed(
-        monkeypatch, encoder, "attention_block",
+    """A block whose source is not its x is cross-attention."""
+    changed_arguments(
+        monkeypatch,
+        encoder,
+        "attention_block",
         lambda *a: a if a[3] is a[2] else (*a[:4], a[4]._replace(offset=0), a[5]),
-    )  # fmt: skip
+    )
 
 
 def offset_from_the_end(monkeypatch):
-    fed_options(monkeypatch, blocks, "attention", offset=lambda q, k, *_: k.shape[2] - q.shape[2])
+    changed_options(
+        monkeypatch, blocks, "attention", offset=lambda q, k, *_: k.shape[2] - q.shape[2]
+    )
 
 
 def no_cross_relative(monkeypatch):
-    fed(
-        monkeypatch, encoder, "attention_block",
-        lambda *a: a
-        if a[3] is a[2]
-        else (*a[:4], a[4]._replace(table=0.0 * a[4].table), a[5]),
-    )  # fmt: skip
+    changed_arguments(
+        monkeypatch,
+        encoder,
+        "attention_block",
+        lambda *a: a if a[3] is a[2] else (*a[:4], a[4]._replace(table=0.0 * a[4].table), a[5]),
+    )
 
 
 def split_not_transposed(monkeypatch):

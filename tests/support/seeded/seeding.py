@@ -1,4 +1,4 @@
-"""What the seeded mistakes share: what a seed is, the models they are made in, ways to make them."""
+"""Seeds: mistakes put into the package, each with the model that shows it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,18 +8,22 @@ import numpy as np
 from minizha.nezha import attention, embeddings, heads
 from minizha.nezha.losses import LOSSES
 from minizha.nezha.parameters import Tree
+from minizha.ops.cross_entropy import IGNORED
 from tests.support.tiny_heads import TinyHead
-from tests.support.tiny_models import DECODERS, IGNORED, Tiny
+from tests.support.tiny_models import DECODERS, Tiny
 
 BODY = {
-    "hidden_size": 8, "intermediate_size": 6, "num_hidden_layers": 2, "max_relative_position": 2,
+    "hidden_size": 8,
+    "intermediate_size": 6,
+    "num_hidden_layers": 2,
+    "max_relative_position": 2,
     "vocab_size": 13,
-}  # fmt: skip
-"""D = 8, N = 2, d = 4: 1/√d, 1/√D and 1/d are three numbers. L = 6 is beyond K = 2 on both sides."""
+}
+"""D = 8, N = 2, d = 4: 1/√d, 1/√D and 1/d differ. With L = 6, distances exceed K = 2 both ways."""
 
 
-def _tiny(kind="NezhaForPreTraining", B=3, L=6, config=None, **options):
-    return Tiny(kind, B=B, L=L, config=BODY | (config or {}), **options)
+def _tiny(class_name="NezhaForPreTraining", B=3, L=6, config=None, **options):
+    return Tiny(class_name, B=B, L=L, config=BODY | (config or {}), **options)
 
 
 class Uneven(Tiny):
@@ -69,10 +73,10 @@ CASES = {
 
 @dataclass(frozen=True)
 class Seed:
-    """A mistake: ``make(monkeypatch)`` makes it, in the model of ``case`` it changes something.
+    """A mistake: ``make(monkeypatch)`` makes it, and it has an effect in the model of ``case``.
 
-    ``first`` is the array in which it is seen first, ``key`` the known mistake that the
-    diagnosis has to name, or None where it can't know.
+    ``first`` is the first array that differs, ``key`` the known mistake that the diagnosis must
+    name, or None where it can't.
     """
 
     make: Callable
@@ -98,72 +102,6 @@ QUERY, KEY, VALUE = (f"{ATTENTION}self.{name}" for name in ("query", "key", "val
 
 # the modules that look the operations up
 NORMS = (embeddings, attention, heads)
-
-
-def replaced(monkeypatch, places, name, wrong):
-    """``wrong(right)`` takes the function's place wherever it is looked up."""
-    for place in places if isinstance(places, tuple) else (places,):
-        if hasattr(place, name):
-            monkeypatch.setattr(place, name, wrong(getattr(place, name)))
-
-
-def stash(meant, name, place):
-    """A wrapper that remembers the argument at a place, or of a name, and calls the function."""
-
-    def wrong(right):
-        def forward(*arguments, **options):
-            meant[name] = options[place] if isinstance(place, str) else arguments[place]
-            return right(*arguments, **options)
-
-        return forward
-
-    return wrong
-
-
-def changed(monkeypatch, places, name, change):
-    """The ``y`` of ``(y, cache)`` goes through ``change(y, *arguments)``."""
-
-    def wrong(right):
-        def forward(*arguments, **options):
-            y, cache = right(*arguments, **options)
-            return change(y, *arguments), cache
-
-        return forward
-
-    replaced(monkeypatch, places, name, wrong)
-
-
-def changed_back(monkeypatch, places, name, change):
-    """The gradient goes through ``change(gradient, dy, cache)``, for the right cache."""
-
-    def wrong(right):
-        def backward(dy, cache, *rest):
-            return change(right(dy, cache, *rest), dy, cache)
-
-        return backward
-
-    replaced(monkeypatch, places, name, wrong)
-
-
-def fed(monkeypatch, places, name, change):
-    """The function gets ``change(*arguments)`` for arguments."""
-    replaced(
-        monkeypatch, places, name,
-        lambda right: lambda *arguments, **options: right(*change(*arguments), **options),
-    )  # fmt: skip
-
-
-def fed_options(monkeypatch, places, name, **changes):
-    """The function gets other values, or functions of the positional ones, for these keywords."""
-
-    def wrong(right):
-        def forward(*arguments, **options):
-            new = {n: c(*arguments) if callable(c) else c for n, c in changes.items()}
-            return right(*arguments, **(options | new))
-
-        return forward
-
-    replaced(monkeypatch, places, name, wrong)
 
 
 def changed_loss(monkeypatch, problem_type, change):

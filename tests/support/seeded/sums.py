@@ -1,21 +1,24 @@
-"""Mistakes on the way back where gradients meet: residuals, shared parameters, lookups, losses."""
+"""Mistakes in the backward pass where gradients add up: residuals, shared parameters, lookups, losses."""
 
 import numpy as np
 
 from minizha.nezha import attention as blocks
 from minizha.nezha import embeddings, encoder, heads, losses
 from minizha.nezha.parameters import Tree
+from tests.support.patching import changed_gradient, replaced
 from tests.support.seeded.gradients import EVERYWHERE, OF_ATTENTION
-from tests.support.seeded.seeding import Seed, changed_back, replaced
+from tests.support.seeded.seeding import Seed
 
 PAD = 0
 
-# --- sums over ways -------------------------------------------------------------------------------
+# --- sums over paths ------------------------------------------------------------------------------
 
 
-def residual_lost(name, place):
+def residual_lost(name, module):
     def make(monkeypatch):
-        changed_back(monkeypatch, place, "add_and_norm_backward", lambda d, *_: (d[0], 0.0 * d[1]))
+        changed_gradient(
+            monkeypatch, module, "add_and_norm_backward", lambda d, *_: (d[0], 0.0 * d[1])
+        )
 
     make.__name__ = name
     return make
@@ -29,7 +32,7 @@ def gradient_over_batch(monkeypatch):
 
 
 def gradients_of_the_last_use(monkeypatch):
-    """``=`` in the place of ``+=``: of the word embeddings, the lookup's part alone."""
+    """``=`` in place of ``+=``: the word embeddings get the gradient of the lookup alone."""
 
     def wrong(right):
         return lambda g, **found: g.update(found)
@@ -40,8 +43,8 @@ def gradients_of_the_last_use(monkeypatch):
 def tied_decoder_gradient_lost(monkeypatch):
     def wrong(right):
         def vocabulary_matrix(tree):
-            found = right(tree)  # in a tree of gradients, there is none yet
-            return Tree(weight=None) if found.weight is None else found
+            matrix = right(tree)  # None at first, in a tree of gradients
+            return Tree(weight=None) if matrix.weight is None else matrix
 
         return vocabulary_matrix
 
@@ -65,13 +68,15 @@ def pad_row_zeroed(monkeypatch):
 
 
 def another_lookup(name, change, words=True):
-    """``change(d, dy, cache)`` of the word vectors, or of the token types."""
+    """The gradient of the word vectors, or of the token types, is ``change(d, dy, cache)``."""
 
     def make(monkeypatch):
-        changed_back(
-            monkeypatch, embeddings, "embedding_backward",
+        changed_gradient(
+            monkeypatch,
+            embeddings,
+            "embedding_backward",
             lambda d, dy, c: change(d, dy, c) if (c.padding_idx is not None) == words else d,
-        )  # fmt: skip
+        )
 
     make.__name__ = name
     return make
@@ -94,10 +99,10 @@ def last_row(d, dy, cache):
 
 
 def another_loss(name, change):
-    """``change(dlogits, dloss, cache)``"""
+    """The gradient of the logits is ``change(dlogits, dloss, cache)``."""
 
     def make(monkeypatch):
-        changed_back(monkeypatch, losses, "cross_entropy_backward", change)
+        changed_gradient(monkeypatch, losses, "cross_entropy_backward", change)
 
     make.__name__ = name
     return make

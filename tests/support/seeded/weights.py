@@ -11,44 +11,41 @@ from minizha.nezha import attention as blocks
 from minizha.ops import attention as ops
 from minizha.ops.dropout import DropoutCache
 from minizha.ops.softmax import SoftmaxCache
-from tests.support.seeded.seeding import (
-    CONTEXT,
-    PROBS,
-    WEIGHTS,
-    Seed,
-    changed,
-    fed,
-    fed_options,
+from tests.support.patching import (
+    changed_arguments,
+    changed_options,
+    changed_y,
+    remembering,
     replaced,
-    stash,
 )
+from tests.support.seeded.seeding import CONTEXT, PROBS, WEIGHTS, Seed
 
 # --- from scores to weights -----------------------------------------------------------------------
 
 
 def another_mask(name, change):
-    """``change(visible)`` of the mask before it is made into what is added."""
+    """The mask of visible keys is ``change(visible)``."""
 
     def make(monkeypatch):
-        fed(
+        changed_arguments(
             monkeypatch,
             inputs.ArgumentChecker,
             "added",
-            lambda door, visible: (door, change(visible)),
+            lambda checker, visible: (checker, change(visible)),
         )
 
     make.__name__ = name
     return make
 
 
-def another_addend(name, change):
-    """``change`` of what is added where a token is hidden."""
+def another_addend(name, addend):
+    """``addend`` is added to the scores of masked keys."""
 
     def make(monkeypatch):
         def wrong(right):
-            def added(door, visible):
-                mask = right(door, visible)
-                return None if mask is None else np.where(mask < 0, change, mask)
+            def added(checker, visible):
+                mask = right(checker, visible)
+                return None if mask is None else np.where(mask < 0, addend, mask)
 
             return added
 
@@ -76,24 +73,26 @@ def turned(visible):
 
 
 def mask_after_softmax(monkeypatch):
-    meant = {}
-    fed_options(monkeypatch, blocks, "attention", mask=None)
-    replaced(monkeypatch, blocks, "attention", stash(meant, "mask", "mask"))
-    fresh(monkeypatch, lambda probs: probs * (meant["mask"] >= 0))
+    memory = {}
+    changed_options(monkeypatch, blocks, "attention", mask=None)
+    replaced(monkeypatch, blocks, "attention", remembering(memory, "mask", "mask"))
+    changed_probs(monkeypatch, lambda probs: probs * (memory["mask"] >= 0))
 
 
 def masked_row_zero(monkeypatch):
-    meant = {}
-    replaced(monkeypatch, blocks, "attention", stash(meant, "mask", "mask"))
-    fresh(monkeypatch, lambda probs: probs * (meant["mask"] >= 0).any(axis=-1, keepdims=True))
+    memory = {}
+    replaced(monkeypatch, blocks, "attention", remembering(memory, "mask", "mask"))
+    changed_probs(
+        monkeypatch, lambda probs: probs * (memory["mask"] >= 0).any(axis=-1, keepdims=True)
+    )
 
 
 def no_softmax(monkeypatch):
     replaced(monkeypatch, ops, "softmax", lambda right: lambda x: (x, SoftmaxCache(x)))
 
 
-def fresh(monkeypatch, change):
-    """``probs = change(softmax(…))``, in the cache too."""
+def changed_probs(monkeypatch, change):
+    """The probabilities are ``change(softmax(…))``, in the cache too."""
 
     def wrong(right):
         def softmax(scores):
@@ -122,32 +121,39 @@ def softmax_over(axis):
 
 def triangle(name, tri):
     def make(monkeypatch):
-        monkeypatch.setattr(inputs, "np", SimpleNamespace(tri=tri))
+        monkeypatch.setattr(inputs, "np", SimpleNamespace(**(vars(np) | {"tri": tri})))
 
     make.__name__ = name
     return make
 
 
 def head_mask_ignored(monkeypatch):
-    fed_options(monkeypatch, blocks, "attention", head_mask=None)
+    changed_options(monkeypatch, blocks, "attention", head_mask=None)
 
 
 def head_mask_inverted(monkeypatch):
-    fed(monkeypatch, inputs.ArgumentChecker, "head_masks", lambda door, value: (door, 1.0 - value))
+    changed_arguments(
+        monkeypatch,
+        inputs.ArgumentChecker,
+        "head_masks",
+        lambda checker, value: (checker, 1.0 - value),
+    )
 
 
 def head_mask_before_softmax(monkeypatch):
-    meant = {}
+    memory = {}
     head_mask_ignored(monkeypatch)
-    replaced(monkeypatch, blocks, "attention", stash(meant, "heads", "head_mask"))
-    fed(monkeypatch, ops, "softmax", lambda scores: (scores * meant["heads"],))
+    replaced(monkeypatch, blocks, "attention", remembering(memory, "heads", "head_mask"))
+    changed_arguments(monkeypatch, ops, "softmax", lambda scores: (scores * memory["heads"],))
 
 
 def head_mask_other_layer(monkeypatch):
     replaced(
-        monkeypatch, inputs.ArgumentChecker, "head_masks",
-        lambda right: lambda door, value: right(door, value)[::-1],
-    )  # fmt: skip
+        monkeypatch,
+        inputs.ArgumentChecker,
+        "head_masks",
+        lambda right: lambda checker, value: right(checker, value)[::-1],
+    )
 
 
 def dropout_on_scores(monkeypatch):
@@ -176,7 +182,7 @@ def dropout_on_scores(monkeypatch):
 
 
 def attentions_are_scores(monkeypatch):
-    """What is shown as the weights; those that are used are right."""
+    """The weights of the cache are wrong; those that make the context are right."""
 
     def wrong(right):
         def attention(*arguments, **options):
@@ -192,26 +198,30 @@ def attentions_are_scores(monkeypatch):
 
 
 def no_relative_value(monkeypatch):
-    changed(monkeypatch, ops, "relative_value", lambda y, *_: 0.0 * y)
+    changed_y(monkeypatch, ops, "relative_value", lambda y, *_: 0.0 * y)
 
 
 def relative_value_scaled(monkeypatch):
-    changed(monkeypatch, ops, "relative_value", lambda y, *_: y / math.sqrt(y.shape[-1]))
+    changed_y(monkeypatch, ops, "relative_value", lambda y, *_: y / math.sqrt(y.shape[-1]))
 
 
 def relative_value_undropped(monkeypatch):
-    meant = {}
-    replaced(monkeypatch, ops, "dropout", stash(meant, "probs", 0))
-    fed(monkeypatch, ops, "relative_value", lambda weights, *rest: (meant["probs"], *rest))
+    memory = {}
+    replaced(monkeypatch, ops, "dropout", remembering(memory, "probs", 0))
+    changed_arguments(
+        monkeypatch, ops, "relative_value", lambda weights, *rest: (memory["probs"], *rest)
+    )
 
 
 def relative_value_distance_sign(monkeypatch):
-    fed(monkeypatch, ops, "relative_value", lambda w, table, *rest: (w, table[::-1], *rest))
+    changed_arguments(
+        monkeypatch, ops, "relative_value", lambda w, table, *rest: (w, table[::-1], *rest)
+    )
 
 
 def merge_not_transposed(monkeypatch):
-    for place in (blocks, trace_entries):
-        monkeypatch.setattr(place, "merge_heads", lambda x: x.reshape(len(x), x.shape[2], -1))
+    for module in (blocks, trace_entries):
+        monkeypatch.setattr(module, "merge_heads", lambda x: x.reshape(len(x), x.shape[2], -1))
 
 
 TRIANGLES = {

@@ -2,16 +2,16 @@
 
 ``install()`` makes ``import cupy`` find it, and the whole test suite runs as it would on a GPU,
 but for speed and rounding. Its use is to refuse what CuPy refuses, and to show where the host
-would have to wait for the device::
+would have to synchronise with the device::
 
     cupy = standin.install()
     x = cupy.asarray([1.0, 2.0])
     x + numpy.ones(2)                     # TypeError: Unsupported type <class 'numpy.ndarray'>
-    with standin.count_synchronisations() as found:
-        if x.sum() > 1.0: ...             # found == [("bool", "/…/this_file.py:4")]
+    with standin.count_synchronisations() as events:
+        if x.sum() > 1.0: ...             # events == [("bool", "/…/this_file.py:4")]
 
 Like CuPy: integers in index arrays wrap around; a reduction and ``x[0]`` are arrays of shape ();
-functions and keywords are those that CuPy has (table.py); ``empty`` holds rubbish; there are no
+functions and keywords are those that CuPy has (table.py); ``empty`` holds NaN or −1; there are no
 floating-point warnings; of several values written to one place, the last need not win.
 
 Stricter than CuPy, on purpose: NumPy's functions take no array of the stand-in (there,
@@ -73,7 +73,7 @@ def _asnumpy(a: Any) -> np.ndarray:
     return a.get() if isinstance(a, ndarray) else np.asarray(a)
 
 
-def _rubbish(make: Callable) -> Callable:
+def _filled_with_nan(make: Callable) -> Callable:
     def empty(*args: Any, **kwargs: Any) -> np.ndarray:
         host = make(*args, **kwargs)
         host[...] = np.asarray(np.nan if host.dtype.kind in "fc" else -1).astype(host.dtype)
@@ -91,7 +91,7 @@ def _stable_only(sort: Callable) -> Callable:
     return sorted_
 
 
-def _waits(name: str) -> Callable:
+def _synchronising(name: str) -> Callable:
     def function(*args: Any, **kwargs: Any) -> Any:
         synchronise(name)  # the shape of the result is known to the device only
         return getattr(np, name)(*args, **kwargs)
@@ -100,7 +100,7 @@ def _waits(name: str) -> Callable:
 
 
 def _where(condition: np.ndarray, *choices: Any) -> Any:
-    return np.where(condition, *choices) if choices else _waits("nonzero")(condition)
+    return np.where(condition, *choices) if choices else _synchronising("nonzero")(condition)
 
 
 def _take(a: np.ndarray, indices: Any, axis: int | None = None) -> Any:
@@ -121,15 +121,15 @@ _OWN = {
     "asarray": _asarray,
     "asnumpy": _asnumpy,
     "argsort": _stable_only(np.argsort),
-    "empty": _rubbish(np.empty),
-    "empty_like": _rubbish(np.empty_like),
-    "flatnonzero": _waits("flatnonzero"),
-    "nonzero": _waits("nonzero"),
+    "empty": _filled_with_nan(np.empty),
+    "empty_like": _filled_with_nan(np.empty_like),
+    "flatnonzero": _synchronising("flatnonzero"),
+    "nonzero": _synchronising("nonzero"),
     "result_type": _result_type,
     "sort": _stable_only(np.sort),
     "take": _take,
     "take_along_axis": _take_along_axis,
-    "unique": _waits("unique"),
+    "unique": _synchronising("unique"),
     "where": _where,
 }
 _ON_THE_HOST = ("asnumpy", "iscomplexobj", "result_type")  # results that are no arrays of CuPy

@@ -26,13 +26,13 @@ _watchers: list[list[tuple[str, str]]] = []
 @contextmanager
 def count_synchronisations() -> Iterator[list[tuple[str, str]]]:
     """A list of the synchronisations inside the ``with`` block, filled as they happen."""
-    found: list[tuple[str, str]] = []
-    _watchers.append(found)
+    events: list[tuple[str, str]] = []
+    _watchers.append(events)
     try:
-        yield found
+        yield events
     finally:
         # by identity: list.remove takes the first of equal content, which may be another block's
-        _watchers[:] = [watcher for watcher in _watchers if watcher is not found]
+        _watchers[:] = [watcher for watcher in _watchers if watcher is not events]
 
 
 def synchronise(what: str) -> None:
@@ -46,7 +46,7 @@ def synchronise(what: str) -> None:
 
 
 def operand(value: Any) -> Any:
-    """What NumPy computes with: of a stand-in array its memory, of a scalar itself."""
+    """What NumPy computes with: the memory of a stand-in array, or a scalar."""
     if isinstance(value, ndarray):
         return value._host
     if isinstance(value, _SCALARS):
@@ -71,7 +71,7 @@ def wrap(result: Any) -> Any:
 
 
 class ndarray:
-    """CuPy's array from outside; ``_host`` plays its memory on the device."""
+    """An array with CuPy's interface; ``_host`` is its memory on the simulated device."""
 
     __slots__ = ("__weakref__", "_host")
     __module__ = "cupy"
@@ -209,7 +209,7 @@ def _index(shape: tuple[int, ...], key: Any) -> tuple[tuple[Any, ...], bool]:
 
 
 def _axes_of(item: Any) -> int:
-    """How many axes of the array one item of an index speaks for."""
+    """The number of axes that one item of an index takes."""
     if item is None or item is Ellipsis:
         return 0
     if isinstance(item, (slice, int, np.integer)) and not isinstance(item, bool):
@@ -220,10 +220,10 @@ def _axes_of(item: Any) -> int:
 
 
 def _scatter(host: np.ndarray, key: tuple[Any, ...], value: Any) -> None:
-    """``host[key] = value``, of several values for one place the first wins.
+    """``host[key] = value``, of several values for one element the first is written.
 
-    NumPy keeps the last one and CuPy the one whose thread was late: code that is right on both
-    gives the same result here too.
+    NumPy keeps the last, CuPy an arbitrary one; code that is right on both gives the same result
+    here too.
     """
     places = np.arange(host.size).reshape(host.shape)[key]
     values = np.broadcast_to(np.asarray(value), places.shape).astype(host.dtype)
@@ -241,7 +241,7 @@ def add_at(host: np.ndarray, key: Any, value: Any) -> None:
     np.add.at(host, _index(host.shape, key)[0], np.asarray(value).astype(host.dtype))
 
 
-def _waiting(name: str, convert: Callable) -> Callable:
+def _synchronising(name: str, convert: Callable) -> Callable:
     def method(self: ndarray) -> Any:
         synchronise(name)
         return convert(self._host)
@@ -272,7 +272,7 @@ def _in_place(op: Callable, check: Callable) -> Callable:
 
 
 for _convert in (float, int, complex, repr, str):
-    setattr(ndarray, f"__{_convert.__name__}__", _waiting(_convert.__name__, _convert))
+    setattr(ndarray, f"__{_convert.__name__}__", _synchronising(_convert.__name__, _convert))
 for _name in ("neg", "pos", "abs", "invert"):
     setattr(ndarray, f"__{_name}__", _unary(getattr(operator, _name)))
 for _name in ("lt", "le", "eq", "ne", "gt", "ge"):

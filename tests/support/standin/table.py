@@ -5,10 +5,10 @@ A row is ``name: parameters``, in the order of both libraries. The marks:
 ``@x``  must be a stand-in array; CuPy does not convert a NumPy array or a list
 ``+x``  a list or tuple of stand-in arrays
 ``~x``  a stand-in array or a scalar
-``?x``  whatever it is, the function itself looks
+``?x``  anything; the function itself checks it
 ``x``   an axis, a shape, a dtype, never an array
-``/``   what stands before it has another name in the other library: pass it by position
-``*``   what stands after it has another place in the other library: pass it by keyword
+``/``   what comes before it has another name in the other library: pass it by position
+``*``   what comes after it has another position in the other library: pass it by keyword
 
 To add a function, look its signature up in both references and write down what they share;
 tests/test_standin.py compares every row with NumPy, and with CuPy where it is installed.

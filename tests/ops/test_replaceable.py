@@ -1,4 +1,4 @@
-"""When a kernel runs: for floats, in a model and in every operation; and when the plain pair does."""
+"""When an operation runs its kernel (real floats), and when the plain pair."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ OPS = sorted({op for op, _ in KERNELS})
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Each call of a half of a kernel, as it happens."""
+    """The name of each forward or backward function of a kernel, as it is called."""
     found = []
 
     def counted(half, name):
@@ -33,9 +33,13 @@ def calls(monkeypatch):
 
 
 CONFIG = NezhaConfig(
-    vocab_size=19, hidden_size=12, num_hidden_layers=1, num_attention_heads=3, intermediate_size=11,
+    vocab_size=19,
+    hidden_size=12,
+    num_hidden_layers=1,
+    num_attention_heads=3,
+    intermediate_size=11,
     max_relative_position=2,
-)  # fmt: skip
+)
 
 
 def a_step(backend, dtype):
@@ -66,7 +70,10 @@ def test_an_operation_chooses_by_its_arrays(name, dtype, backend, calls):
     fast = kernel is not None and dtype == "float32"
     assert calls == [name] * fast
     assert (kernel is not None and type(cache) is kernel.cache) == fast
-    if not fast and (name, backend) != ("embedding", "cupy"):  # whose add.at is for real numbers
+    if not fast and (name, backend) != (
+        "embedding",
+        "cupy",
+    ):  # CuPy's add.at takes no complex numbers
         dx = marked(BACKWARDS[name])(upstream(y), cache)
         right, plain_cache = FORWARDS[name](**case.variables, **case.constants)
         assert (to_host(y) == to_host(right)).all()
@@ -75,7 +82,7 @@ def test_an_operation_chooses_by_its_arrays(name, dtype, backend, calls):
 
 
 def marked(plain):
-    """What the module of a plain function calls by its name."""
+    """The function that the module has under a plain function's name."""
     return getattr(sys.modules[plain.__module__], plain.__name__)
 
 
@@ -132,7 +139,7 @@ def test_the_operations_alone_are_the_plain_ones():
 
 
 def test_a_cache_of_another_pair_is_not_taken_for_its_own():
-    """The plain cache of gelu, while a kernel for it is there."""
+    """The plain cache of gelu, while a kernel replaces gelu."""
     x = np.ones(3)
     for forward, backward in (
         (gelu, minizha.kernels.gelu.gelu_backward),
