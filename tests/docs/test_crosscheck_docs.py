@@ -69,7 +69,7 @@ def test_the_python_of_the_pages_runs(name, tmp_path, monkeypatch, capsys):
         shown = re.search(r"```\n(different: .*?)```", page(name), re.S)[1].splitlines()
         for line in shown:
             # sentences as they are, numbers of a BLAS as they come
-            assert line == "…" or line.startswith(("array ", "    left")) or line in out, line
+            assert line == "…" or line.startswith(("array ", "    remaining")) or line in out, line
         assert "it is 0.5 times what it should be" in out
     else:
         assert isinstance(names["trace"]["encoder.layer.0.attention.scores"], np.ndarray)
