@@ -201,17 +201,17 @@ def _answers(path: Path, cases: Path) -> tuple[dict[str, str], int]:
     """The wrong answers to the negative cases, and the number of all answers."""
     if not is_there(path):
         return {}, 0
-    found, description = read_json_object(path), read_json_object(cases)
+    answers, description = read_json_object(path), read_json_object(cases)
     _check_kind(cases, description, "negative")
     right = {case["name"]: "refused" for case in description["cases"]}
     right |= {case["name"]: "accepted" for case in description["controls"]}
-    for name, answer in found.items():
+    for name, answer in answers.items():
         if name not in right or answer not in OUTCOMES:
             raise FileError(
                 f"{path}: expected the names of negative cases with {' or '.join(OUTCOMES)}, found "
                 f"{shown(name)}: {shown(answer)}"
             )
-    return {name: right[name] for name, a in found.items() if a != right[name]}, len(found)
+    return {name: right[name] for name, a in answers.items() if a != right[name]}, len(answers)
 
 
 def _case_names(vectors: Path) -> list[str]:

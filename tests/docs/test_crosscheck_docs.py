@@ -7,6 +7,7 @@ import pytest
 
 from minizha.crosscheck.diagnosis import CATALOGUE
 from minizha.crosscheck.names import ATTENTION, EMBEDDINGS, FEED_FORWARD, HEADS
+from minizha.crosscheck.report.text import JSON_VERSION
 from tests.support.paths import DOCS
 
 
@@ -54,6 +55,10 @@ def test_the_page_of_known_mistakes_is_the_catalogue():
     }
     assert listed == {m.key: (m.text, m.seen_in) for m in CATALOGUE.values()}
     assert f"The {len(CATALOGUE)} mistakes" in text
+
+
+def test_the_version_of_the_json_report_is_documented():
+    assert f"has a key `version`. It is {JSON_VERSION}:" in page("crosscheck.md")
 
 
 @pytest.mark.parametrize("name", ["traces.md", "crosscheck.md"])

@@ -54,7 +54,7 @@ def layouts(ours: Shape, theirs: Shape) -> list[Layout]:
         if (theirs[0], theirs[2], theirs[1] * theirs[3]) == (B, L, A):
             candidates.append(Layout("heads first", lambda a: a.swapaxes(1, 2).reshape(ours)))
         if theirs[:2] == (B, L):
-            candidates.append(Layout("heads apart", lambda array: array.reshape(ours)))
+            candidates.append(Layout("separate heads", lambda array: array.reshape(ours)))
     if (
         len(ours) == len(theirs) + 1 >= 2
         and ours[0] * ours[1] == theirs[0]

@@ -36,7 +36,7 @@ def visible_entries(trace: Any, name: str, shape: tuple[int, ...]) -> np.ndarray
     causal = np.tri(L, J, J - L)[None, None] if decoder else None
     if mask is None or mask.dtype.kind not in "biuf":
         return None if causal is None else causal == 1
-    # told by size, not by axes: the mask of multiple choice is (B, C, L), its scores have B·C rows
+    # by size, not by axes: the mask of multiple choice is (B, C, L), its scores have B·C rows
     if mask.size == B * J:
         mask = mask.reshape(B, 1, 1, J)
         mask = mask if causal is None else mask * causal

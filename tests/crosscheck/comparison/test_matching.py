@@ -81,7 +81,7 @@ def heads_first(x):
     ("name", "turn", "text"),
     [
         (QUERY, heads_first, "heads first"),
-        (QUERY, lambda x: x.reshape(2, 5, 3, 4), "heads apart"),
+        (QUERY, lambda x: x.reshape(2, 5, 3, 4), "separate heads"),
         (QUERY, lambda x: x.reshape(10, 12), "axes joined"),
         (QUERY, lambda x: x.swapaxes(0, 1), "tokens first"),
         (SCORES, lambda x: x.reshape(6, 5, 5), "axes joined"),
