@@ -1,11 +1,11 @@
-"""Is it right? Traces of a model, their comparison with another implementation's, and checks of
-gradients, here and for whoever writes a backward pass of their own.
+"""Checks of implementations: traces of a model, their comparison with those of another one, test
+vectors, and checks of gradients, of minizha's models and of any backward function.
 
 Read names, recorder, trace_entries, nesting, tracing, trace_file, inputs_file; comparison,
 diagnosis, report, comparing; adapters; vectors, vectors_report; gradient_checks, pair_checks;
 commands.
 
-Looked up when first used, as in :mod:`minizha` itself.
+The public names are imported on first use, as in :mod:`minizha`.
 """
 
 from importlib import import_module
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from minizha.crosscheck.trace_file import open_trace as open_trace
     from minizha.crosscheck.tracing import trace as trace
 
-_HOMES = {
+_MODULES = {
     "GradientReport": "gradient_checks",
     "Report": "report.report",
     "Trace": "trace_file",
@@ -35,7 +35,7 @@ _HOMES = {
     "trace": "tracing",
 }
 
-__all__ = [*_HOMES, "adapters"]
+__all__ = [*_MODULES, "adapters"]
 
 
 if not TYPE_CHECKING:  # to a type checker, every name would be one of ours
@@ -43,6 +43,6 @@ if not TYPE_CHECKING:  # to a type checker, every name would be one of ours
     def __getattr__(name: str) -> Any:
         if name == "adapters":
             return import_module("minizha.crosscheck.adapters")
-        if name in _HOMES:
-            return getattr(import_module(f"minizha.crosscheck.{_HOMES[name]}"), name)
+        if name in _MODULES:
+            return getattr(import_module(f"minizha.crosscheck.{_MODULES[name]}"), name)
         raise AttributeError(f"module 'minizha.crosscheck' has no attribute {name!r}")

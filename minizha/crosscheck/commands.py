@@ -16,14 +16,14 @@ from minizha.errors import ArgumentError
 # NumPy is imported inside the commands: `minizha --help` need not wait for it
 
 EXIT_EQUAL, EXIT_DIFFERENT = 0, 1
-"""The exit statuses of a comparison; 2 is every command's for what can't be used."""
+"""The exit statuses of a comparison; every command exits with 2 where its input can't be used."""
 
 WIDEST = 100
 _BARS = str.maketrans({"█": "#"} | dict.fromkeys("▏▎▍▌▋▊▉", ""))
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Enter the commands among those of the command line."""
+    """Add the commands of this module to those of the command line."""
     _add_trace(commands)
     _add_compare(commands)
     _add_vectors(commands)
@@ -33,47 +33,61 @@ def _add_trace(commands: argparse._SubParsersAction) -> None:
     tracing = commands.add_parser(
         "trace", help="write every activation and gradient of one call into a file"
     )
-    tracing.add_argument("model", metavar="MODEL", help="a model folder, or an id of the hub")
+    tracing.add_argument("model", metavar="MODEL", help="a model folder, or a hub id")
     tracing.add_argument(
-        "--inputs", required=True, metavar="FILE",
+        "--inputs",
+        required=True,
+        metavar="FILE",
         help='the arguments of the call: JSON, {"input_ids": [[5, 6, 7]], …}, or safetensors',
-    )  # fmt: skip
+    )
     tracing.add_argument("--out", required=True, metavar="FILE", help="the trace, safetensors")
-    tracing.add_argument("--gradients", action="store_true", help="walk back from the loss, too")
+    tracing.add_argument("--gradients", action="store_true", help="also run the backward pass")
     tracing.add_argument(
-        "--dtype", choices=("float32", "float64"), help="compute in it (as the weights are stored)"
+        "--dtype",
+        choices=("float32", "float64"),
+        help="the dtype to compute in (default: that of the stored weights)",
     )
     tracing.add_argument(
-        "--class", dest="kind", metavar="NAME", help="such as NezhaForMaskedLM (as the folder says)"
+        "--class",
+        dest="model_class",
+        metavar="NAME",
+        help="such as NezhaForMaskedLM (default: that of the folder)",
     )
-    tracing.add_argument("--backend", default="numpy", metavar="NAME", help="numpy or cupy (numpy)")
     tracing.add_argument(
-        "--no-parameters", action="store_true",
+        "--backend", default="numpy", metavar="NAME", help="numpy or cupy (default: numpy)"
+    )
+    tracing.add_argument(
+        "--no-parameters",
+        action="store_true",
         help="leave the parameters out: smaller, but a comparison can't say why two sides differ",
-    )  # fmt: skip
+    )
     tracing.set_defaults(command=_trace)
 
 
 def _add_compare(commands: argparse._SubParsersAction) -> None:
     comparing = commands.add_parser(
-        "compare", help="where another implementation first differs, by how much, and why",
+        "compare",
+        help="where another implementation first differs, by how much, and why",
         epilog="exit status: 0 equal, 1 different or undecided, 2 a file that can't be used",
-    )  # fmt: skip
+    )
     comparing.add_argument("ours", metavar="OURS", help="a file of minizha trace")
     comparing.add_argument("theirs", metavar="THEIRS", help="safetensors, arrays under our names")
     comparing.add_argument(
-        "--mapping", metavar="FILE",
+        "--mapping",
+        metavar="FILE",
         help='JSON: {"our name": "their name"}, '
         'or {"our name": {"name": "their name", "transpose": true}}',
-    )  # fmt: skip
+    )
     for name in ("--rtol", "--atol"):
         comparing.add_argument(
-            name, type=float, metavar="X",
-            help="equal is |ours − theirs| ≤ atol + rtol · |ours|, in place of what rounding explains",
-        )  # fmt: skip
+            name,
+            type=float,
+            metavar="X",
+            help="equal means |ours − theirs| ≤ atol + rtol · |ours|, not what rounding explains",
+        )
     comparing.add_argument("--every", action="store_true", help="list every array")
     comparing.add_argument("--json", action="store_true", help="print JSON in place of the table")
-    comparing.add_argument("--html", metavar="FILE", help="write a page with pictures, too")
+    comparing.add_argument("--html", metavar="FILE", help="also write a page with pictures")
     comparing.add_argument(
         "--no-diagnosis", action="store_true", help="don't try the known mistakes"
     )
@@ -84,13 +98,16 @@ def _add_vectors(commands: argparse._SubParsersAction) -> None:
     vectors = commands.add_parser("vectors", help="check results against the test vectors")
     actions = vectors.add_subparsers(required=True, metavar="ACTION")
     verifying = actions.add_parser(
-        "verify", help="is what an implementation computed for the vectors right?",
+        "verify",
+        help="check the results that an implementation computed for the vectors",
         epilog="exit status: 0 right, 1 wrong, 2 a file that can't be used",
-    )  # fmt: skip
-    verifying.add_argument("folder", metavar="DIR", help="holds CASE.safetensors, one a case")
+    )
     verifying.add_argument(
-        "--vectors", metavar="DIR", help="the vectors (vectors/v1 of the repository)",
-    )  # fmt: skip
+        "folder", metavar="DIR", help="the results: CASE.safetensors for each case"
+    )
+    verifying.add_argument(
+        "--vectors", metavar="DIR", help="the vectors (default: vectors/v1 of the repository)"
+    )
     verifying.add_argument("--json", action="store_true", help="print JSON in place of lines")
     verifying.set_defaults(command=_verify)
 
@@ -103,25 +120,30 @@ def _trace(options: argparse.Namespace) -> int:
     from minizha.model.auto import CLASSES, class_of
     from minizha.model.loading import read_model_folder
 
-    check_target(options.out)  # better now than after the work
+    check_target(options.out)  # fail before the computation, not after it
     folder = local_folder(options.model, MODEL_FILES)
     _refuse_to_overwrite("--out", options.out, options.inputs, *folder.iterdir())
-    names = {kind.__name__: kind for kind in CLASSES}
-    if options.kind is not None and options.kind not in names:
-        expected = ", ".join(names)
-        raise ArgumentError(f"--class: expected one of {expected}, found {options.kind!r}")
-    kind = names[options.kind] if options.kind else class_of(*read_model_folder(folder))
-    inputs = read_inputs_file(options.inputs, kind)
-    model = kind.from_pretrained(folder, dtype=options.dtype, backend=options.backend)
-    found = trace(model, inputs, gradients=options.gradients)
-    found.save(options.out, parameters=not options.no_parameters)
-    print(f"{options.out}: {len(found)} arrays of {kind.__name__} in {model.dtype}")
+    classes = {c.__name__: c for c in CLASSES}
+    if options.model_class is not None and options.model_class not in classes:
+        expected = ", ".join(classes)
+        raise ArgumentError(f"--class: expected one of {expected}, found {options.model_class!r}")
+    if options.model_class is None:
+        model_class = class_of(*read_model_folder(folder))
+    else:
+        model_class = classes[options.model_class]
+    inputs = read_inputs_file(options.inputs, model_class)
+    model = model_class.from_pretrained(folder, dtype=options.dtype, backend=options.backend)
+    arrays = trace(model, inputs, gradients=options.gradients)
+    arrays.save(options.out, parameters=not options.no_parameters)
+    print(f"{options.out}: {len(arrays)} arrays of {model_class.__name__} in {model.dtype}")
     return EXIT_EQUAL
 
 
 def _compare(options: argparse.Namespace) -> int:
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, "1")  # small products: on a busy machine two threads wait
+        os.environ.setdefault(
+            name, "1"
+        )  # products are small: more threads only wait for each other
     from minizha.crosscheck.comparing import compare
     from minizha.crosscheck.report.text import as_text, wants_color
     from minizha.files import check_target, write_atomic
@@ -163,10 +185,12 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _refuse_to_overwrite(option: str, target: str, *sources: str | os.PathLike[str]) -> None:
-    """What is written must not be one of the files that are read."""
+    """Raise if ``target`` is one of the files that the command reads."""
     for source in sources:
         if os.path.exists(target) and os.path.exists(source) and os.path.samefile(target, source):
-            raise ArgumentError(f"{option}: {target} is one of the files that are read")
+            raise ArgumentError(
+                f"{option}: expected another file, found {target}, which the command reads"
+            )
 
 
 def _can_write(text: str) -> bool:
@@ -187,11 +211,11 @@ def _print_json(content: Any) -> None:
 
 @contextlib.contextmanager
 def _bar(name: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr, where someone may be watching."""
+    """A progress bar on stderr, if that is a terminal."""
     from tqdm import tqdm
 
-    nobody = True if sys.stderr is None else None  # None: where it is no terminal
-    with tqdm(desc=name, unit=" arrays", leave=False, disable=nobody, file=sys.stderr) as bar:
+    disable = True if sys.stderr is None else None  # None: tqdm checks for a terminal
+    with tqdm(desc=name, unit=" arrays", leave=False, disable=disable, file=sys.stderr) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total

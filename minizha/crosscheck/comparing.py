@@ -1,4 +1,4 @@
-"""Two traces side by side: which array is the first to differ, by how much, where, and why."""
+"""The comparison of two traces: which array is the first to differ, by how much, where, and why."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from minizha.crosscheck.comparison.matching import (
     shape_of,
 )
 from minizha.crosscheck.comparison.measure import Measured, coarser, measure, precision
-from minizha.crosscheck.comparison.noise import MOST, Noise
+from minizha.crosscheck.comparison.noise import NOISE_LIMIT, Noise
 from minizha.crosscheck.comparison.remarks import remarks
 from minizha.crosscheck.comparison.visible import beside_kinks, visible_entries
 from minizha.crosscheck.diagnosis import Diagnosis
@@ -45,42 +45,43 @@ def compare(
 ) -> Report:
     """Compare their arrays with ours, one pair at a time, in the execution order of ours.
 
-    ``error = max |ours − theirs| / scale`` with ``scale = max |ours|``; an array is equal where that is
-    a few times what rounding is expected to do at its place and in the coarser dtype of both:
-    :mod:`~minizha.crosscheck.comparison.noise` tells, and measures. Where rounding alone may do more
-    than a tenth, an array that is off by as much is undecided, and ``report.ok`` is False.
+    ``error = max |ours − theirs| / scale`` with ``scale = max |ours|``. Two arrays are equal if the
+    error is at most a few times the rounding error that is expected there in the coarser dtype of
+    both (:mod:`~minizha.crosscheck.comparison.noise`). If rounding may explain an error above a tenth,
+    an array with such an error is undecided, and ``report.ok`` is False.
 
     Args:
         trace: ours: a :class:`~minizha.crosscheck.trace_file.Trace`, the path of one, or any mapping
             from names to float arrays. The masks of its ``inputs`` say which scores are hidden and
-            not compared, its ``config`` and ``parameters`` serve the diagnosis.
-        other: theirs, likewise; of a path any safetensors file. Names that we don't know are
-            without their prefix (``nezha.``, ``bert.``, ``module.``, ``model.``), or are matched by
+            not compared; the diagnosis needs its ``config`` and ``parameters``.
+        other: theirs: a mapping as well, or the path of any safetensors file. Unknown names are
+            matched without their prefix (``nezha.``, ``bert.``, ``module.``, ``model.``), or by
             shape and value.
-        rtol, atol: where one is given, equal is ``|ours − theirs| ≤ atol + rtol·|ours|``, entry by
-            entry; the other one is 0.
+        rtol, atol: if one is given, an entry is equal if ``|ours − theirs| ≤ atol + rtol·|ours|``;
+            the other one is 0 by default.
         mapping: ``{our name: their name}`` or ``{our name: {"name": …, "transpose": true}}``, or the
             path of a JSON file with one.
         diagnose: look for known mistakes that explain the first difference.
-        progress: called with the number of arrays done and of all.
+        progress: called with the number of arrays done and the number of all.
 
     Returns:
-        A :class:`~minizha.crosscheck.report.report.Report`. What they don't have is listed and no fault.
+        A :class:`~minizha.crosscheck.report.report.Report`. Arrays that theirs lacks are listed; they do
+        not make the two sides different.
 
     Convention: arrays may differ in layout (:mod:`~minizha.crosscheck.comparison.layouts`). At most
-    one array of each side is held at a time, and blocks of them.
+    one array of each side is in memory at a time.
 
     Raises:
-        ArgumentError: one side is no mapping, or the two have no float array in common; or rtol,
-            atol or the mapping is not what was expected.
+        ArgumentError: one side is not a mapping, or the two have no float array in common; or rtol,
+            atol or the mapping is not as described.
         FileError: a file can't be read, or the mapping in a file is wrong.
     """
     ours, theirs = _opened("trace", trace), _opened("other", other)
     for name, value in (("rtol", rtol), ("atol", atol)):
         number(f"compare: {name}", value, "[0, inf)", optional=True)
-    walk = _Walk(ours, theirs, mapping, (rtol, atol))
-    walk.run(progress or (lambda done, total: None))
-    return walk.report(diagnose)
+    comparing = _Comparing(ours, theirs, mapping, (rtol, atol))
+    comparing.run(progress or (lambda done, total: None))
+    return comparing.report(diagnose)
 
 
 def _opened(argument: str, value: Any) -> Arrays:
@@ -94,20 +95,26 @@ def _opened(argument: str, value: Any) -> Arrays:
         )
     if not value:
         raise ArgumentError(f"compare: {argument}: expected arrays, found none")
-    odd = next((name for name in value if not isinstance(name, str)), None)
-    if odd is not None:
-        raise ArgumentError(f"compare: {argument}: expected names, found {odd!r}")
+    not_name = next((name for name in value if not isinstance(name, str)), None)
+    if not_name is not None:
+        raise ArgumentError(f"compare: {argument}: expected strings as names, found {not_name!r}")
     return value
 
 
-class _Walk:
-    """The state of one walk through the names."""
+class _Comparing:
+    """The state of one comparison, which goes through the arrays in execution order."""
 
     def __init__(
-        self, ours: Arrays, theirs: Arrays, mapping: Any, asked: tuple[float | None, float | None]
+        self,
+        ours: Arrays,
+        theirs: Arrays,
+        mapping: Any,
+        tolerances: tuple[float | None, float | None],
     ) -> None:
-        self.ours, self.theirs, self.asked = ours, theirs, asked
-        self.entrywise = None if asked == (None, None) else (asked[0] or 0.0, asked[1] or 0.0)
+        self.ours, self.theirs, self.tolerances = ours, theirs, tolerances
+        self.entrywise = (
+            None if tolerances == (None, None) else (tolerances[0] or 0.0, tolerances[1] or 0.0)
+        )
         self.matches = match(ours, theirs, mapping, self.visible)
         self.matched = Matched(theirs, self.matches)
         self.only_gradients = all(is_gradient(name) for name in self.matches)
@@ -123,8 +130,8 @@ class _Walk:
         self._shapes: dict[str, Shape] = {}
         config = getattr(ours, "config", None)
         self.relu = getattr(config, "hidden_act", None) == "relu"
-        furthest = getattr(config, "max_relative_position", 64)
-        self.noise = Noise(list(ours), self.size, self.shape, self.missing, furthest, self.relu)
+        K = getattr(config, "max_relative_position", 64)
+        self.noise = Noise(list(ours), self.size, self.shape, self.missing, K, self.relu)
 
     def run(self, progress: Callable[[int, int], None]) -> None:
         """Measure each pair."""
@@ -136,46 +143,47 @@ class _Walk:
         if not self.differences:
             raise ArgumentError(
                 "compare: expected float arrays under equal names on both sides, found none; ours has "
-                f"{listed(list(self.ours), most=3)}; theirs {listed(list(self.theirs), most=3)}"
+                f"{listed(list(self.ours), most=3)}; theirs has {listed(list(self.theirs), most=3)}"
             )
 
     def report(self, diagnose: bool) -> Report:
-        """What was found; the first array that differs is read once more."""
+        """The report, with location and findings for the first array that differs."""
         used = {match.their_name for match in self.matches.values()}
         left_over = tuple(name for name in self.theirs if name not in used)
-        plain = Comparison(
-            tuple(self.differences), tuple(self.missing), left_over,
-            undecided=(*self.undecided, *self._perhaps_there(left_over)),
-        )  # fmt: skip
-        first, where, found = plain.divergence, None, Diagnosis((), ())
-        if first is not None and not math.isnan(first.max_abs):
-            where = self._locate(first)
-            if diagnose:
-                found = explain(self.ours, self.matched, first.name, precision=self.precision)
+        undecided = (*self.undecided, *self._perhaps_left_over(left_over))
+        differences, missing = tuple(self.differences), tuple(self.missing)
+        plain = Comparison(differences, missing, left_over, undecided=undecided)
+        first, location, diagnosis = plain.divergence, None, Diagnosis((), ())
+        measured = first is not None and not math.isnan(first.max_abs)
+        if measured:
+            location = self._locate(first)
+        if measured and diagnose:
+            diagnosis = explain(self.ours, self.matched, first.name, precision=self.precision)
+        all_remarks = (*self._remarks(plain), *diagnosis.remarks)
+        return Report(
+            differences, missing, left_over, location, diagnosis.findings, all_remarks, undecided
+        )
+
+    def _remarks(self, plain: Comparison) -> list[str]:
         parameters = getattr(self.ours, "parameters", {})
-        said = remarks(plain, self.matches, self.widened, self.lowered, parameters)
+        sentences = remarks(plain, self.matches, self.widened, self.lowered, parameters)
         if getattr(self.ours, "config", None) is None and getattr(self.theirs, "config", None):
-            said.insert(
-                0, "theirs is a trace of minizha's and ours is none: are the two exchanged?"
-            )
+            sentences.insert(0, "theirs is a minizha trace and ours is not: are the two exchanged?")
         if self.not_finite:
             what = f"ours has NaN or infinity in {listed(self.not_finite, most=3)}"
-            said.append(f"{what}: that theirs has it too proves nothing")
-        return Report(
-            plain.differences, plain.missing, plain.left_over, where, found.findings,
-            (*said, *found.remarks), plain.undecided,
-        )  # fmt: skip
+            sentences.append(f"{what}: equal entries there prove nothing")
+        return sentences
 
-    def _perhaps_there(self, left_over: tuple[str, ...]) -> list[str]:
-        """Where arrays were matched by value, one that is wrong finds no partner: those that have
-        none, though something that is left over has their shape."""
+    def _perhaps_left_over(self, left_over: tuple[str, ...]) -> list[str]:
+        """If arrays were matched by value, a wrong one matches none: the names of ours without a
+        match whose shape one of the left-over arrays has."""
         if all(m.by != "value" for m in self.matches.values()):
             return []
         shapes = {shape_of(self.theirs, name, "theirs") for name in left_over}
         return [
             name
             for name in self.missing
-            # 0 in theory, or in fact: rounding has no likeness
+            # not arrays that are 0, in theory or in fact: rounding errors never match
             if not name.endswith("key.bias.grad") and self.shape(name) in shapes and self.size(name)
         ]
 
@@ -185,13 +193,12 @@ class _Walk:
         """``max |ours|`` over the entries that count."""
         if name not in self._sizes:
             array = read_array(self.ours, name, "ours")
-            kind = array.dtype.kind
-            found = self._measure(name, array, array) if kind == "f" else Measured()
-            self._sizes[name] = found.scale
+            floats = array.dtype.kind == "f"
+            self._sizes[name] = self._measure(name, array, array).scale if floats else 0.0
         return self._sizes[name]
 
     def shape(self, name: str) -> Shape:
-        """Of one of ours."""
+        """The shape of an array of ours."""
         if name not in self._shapes:
             self._shapes[name] = shape_of(self.ours, name, "ours")
         return self._shapes[name]
@@ -203,7 +210,7 @@ class _Walk:
     # --- one pair ---------------------------------------------------------------------------------
 
     def _difference(self, name: str) -> Difference | None:
-        """None where ours holds no floats: that is nothing to compare."""
+        """Compare one pair; None if ours does not hold floats."""
         their_name, _, layout = self.matches[name]
         theirs = self.matched[name]
         ours = read_array(self.ours, name, "ours")
@@ -215,70 +222,77 @@ class _Walk:
         elif theirs.dtype.kind != "f":
             reason = f"{theirs.dtype} numbers where floats are expected"
         if reason:
-            nan = math.nan
-            return Difference(
-                name, their_name, ours.shape, ours.dtype.name, False, nan, nan, nan, nan, nan, (),
-                nan, nan, reason,
-            )  # fmt: skip
+            return _not_comparable(name, their_name, ours, reason)
         self._note_precision(name, ours, theirs)
         with np.errstate(over="ignore", invalid="ignore"):
             if not math.isfinite(float(ours.sum(dtype=np.float64))):
                 self.not_finite.append(name)
-        # a gradient beside ReLU's kink may be either slope's
-        kinks = self._beside_kinks(name)
-        found = self._measure(name, ours, theirs, kinks)
-        everything = found if kinks is None else self._measure(name, ours, theirs)
-        del ours, theirs  # before sizes of others are asked for
-        self._sizes[name] = everything.scale
-        return self._judged(name, found, everything)
+        # close to ReLU's kink, the gradients of both slopes are right
+        certain = self._beside_kinks(name)
+        measured = self._measure(name, ours, theirs, certain)
+        all_entries = measured if certain is None else self._measure(name, ours, theirs)
+        del ours, theirs  # free both before _judge reads other arrays for their sizes
+        self._sizes[name] = all_entries.scale
+        return self._judge(name, measured, all_entries)
 
     def _measure(
-        self, name: str, ours: np.ndarray, theirs: np.ndarray, keep: np.ndarray | None = None
+        self, name: str, ours: np.ndarray, theirs: np.ndarray, counted: np.ndarray | None = None
     ) -> Measured:
-        visible = self.visible(name, ours.shape) if keep is None else keep
+        visible = self.visible(name, ours.shape) if counted is None else counted
         unit = "float32" if self.precision == "bfloat16" else self.precision
-        return measure(ours, theirs, unit, visible, *self.asked)
+        return measure(ours, theirs, unit, visible, *self.tolerances)
 
-    def _judged(self, name: str, found: Measured, everything: Measured) -> Difference:
+    def _judge(self, name: str, measured: Measured, all_entries: Measured) -> Difference:
         scale, expected = self.noise.scale(name), self.noise.expected(name, self.precision)
         tolerance = self.noise.allowed(name, self.precision)
-        error, reason = found.max_abs / scale, found.broken
+        error, reason = measured.max_abs / scale, measured.broken
         ok = error <= tolerance and not reason
         if self.entrywise is not None:
             rtol, atol = self.entrywise
-            ok = found.excess <= 0 and not reason
-            worst = abs(found.ours) if math.isfinite(found.ours) else 0.0
+            ok = measured.excess <= 0 and not reason
+            worst = abs(measured.ours) if math.isfinite(measured.ours) else 0.0
             tolerance = (atol + rtol * worst) / scale
-        elif ok and error > MOST:
+        elif ok and error > NOISE_LIMIT:
             self.undecided.append(name)
         if ok:
-            self.noise.learn(name, everything.max_abs)
+            self.noise.learn(name, all_entries.max_abs)
         self.allowed[name] = tolerance * scale
         return Difference(
-            name, self.matches[name].their_name, self.shape(name), self.precision, ok,
-            found.max_abs, math.inf if reason else error, expected, tolerance, found.ulp,
-            found.index, found.ours, found.theirs, reason,
-        )  # fmt: skip
+            name=name,
+            their_name=self.matches[name].their_name,
+            shape=self.shape(name),
+            dtype=self.precision,
+            ok=ok,
+            max_abs=measured.max_abs,
+            error=math.inf if reason else error,
+            expected=expected,
+            tolerance=tolerance,
+            ulp=measured.ulp,
+            index=measured.index,
+            ours=measured.ours,
+            theirs=measured.theirs,
+            reason=reason,
+        )
 
     def _note_precision(self, name: str, ours: np.ndarray, theirs: np.ndarray) -> None:
-        """The coarsest so far: what is made from it is no finer."""
+        """Keep the coarsest precision so far: arrays that follow from this one are no finer."""
         found = coarser(ours.dtype.name, theirs.dtype.name)
-        # what is left where a gradient's terms cancel are round numbers in any dtype
+        # not for a gradient whose terms may cancel: the remainders are round numbers in any dtype
         if not is_gradient(name) or (self.only_gradients and "self.key" not in name):
-            told = precision(ours, theirs)
-            if told != found:
-                self.widened.append((name, told))
-            found = told
-        lower = coarser(self.precision, found)
-        if lower != self.precision and self.differences:
-            self.lowered.append((name, lower))
-        self.precision = lower
+            computed = precision(ours, theirs)
+            if computed != found:
+                self.widened.append((name, computed))
+            found = computed
+        coarsest = coarser(self.precision, found)
+        if coarsest != self.precision and self.differences:
+            self.lowered.append((name, coarsest))
+        self.precision = coarsest
 
     def _beside_kinks(self, name: str) -> np.ndarray | None:
-        before = name.removesuffix(GRADIENT)
-        if not (self.relu and is_gradient(name) and before in self.allowed):
+        activation = name.removesuffix(GRADIENT)
+        if not (self.relu and is_gradient(name) and activation in self.allowed):
             return None
-        return beside_kinks(self.ours, before, self.allowed)
+        return beside_kinks(self.ours, activation, self.allowed)
 
     # --- the first that differs -------------------------------------------------------------------
 
@@ -291,3 +305,23 @@ class _Walk:
         return locate(
             first.name, ours, theirs, allowed, scale=scale, visible=visible, trace=self.ours
         )
+
+
+def _not_comparable(name: str, their_name: str, ours: np.ndarray, reason: str) -> Difference:
+    """The difference of two arrays of other shapes, or of an array without floats."""
+    return Difference(
+        name=name,
+        their_name=their_name,
+        shape=ours.shape,
+        dtype=ours.dtype.name,
+        ok=False,
+        max_abs=math.nan,
+        error=math.nan,
+        expected=math.nan,
+        tolerance=math.nan,
+        ulp=math.nan,
+        index=(),
+        ours=math.nan,
+        theirs=math.nan,
+        reason=reason,
+    )

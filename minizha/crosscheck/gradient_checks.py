@@ -67,20 +67,20 @@ def gradcheck(
     ``∂loss/∂p = Im loss(p + ih) / h``, one forward pass an entry, against ``out.backward()``.
 
     Args:
-        model: a model with a loss. It is not touched: the check runs on copies of its
+        model: a model with a loss. It is not changed: the check runs on copies of its
             parameters in float64 and complex128. In train mode, each pass draws the same dropout.
-        inputs: keyword arguments of its call, labels among them.
-        entries: check only so many entries of each parameter, drawn with ``seed``; None: all.
-        tolerance: of ``|expected − found| / max(1, |expected|)``.
+        inputs: the keyword arguments of its call, with labels.
+        entries: how many entries of each parameter to check, drawn with ``seed``; None: all.
+        tolerance: the largest allowed ``|expected − found| / max(1, |expected|)``.
 
     Returns:
-        A :class:`GradientReport` of the worst entry; float inputs (``inputs_embeds``,
-        ``encoder_hidden_states``, ``past_key_values``) are checked too where they are given.
-        Left out is the word embedding of the pad token where input_ids holds it: by convention
-        its lookup passes no gradient on, although the loss does depend on it.
+        A :class:`GradientReport` of the worst entry. Float inputs (``inputs_embeds``,
+        ``encoder_hidden_states``, ``past_key_values``) are checked, too. The word embedding of the
+        pad token is left out if input_ids contains it: by convention its lookup has no gradient,
+        although the loss depends on it.
 
     Raises:
-        ArgumentError: the inputs give no loss.
+        ArgumentError: ``inputs`` is not a mapping, or gives no loss.
     """
     entries = integer("gradcheck: entries", entries, 1, optional=True)
     if not isinstance(inputs, Mapping):
@@ -90,28 +90,32 @@ def gradcheck(
     out = _run(real, inputs)
     if "loss" not in out:
         raise ArgumentError("gradcheck: inputs: expected labels, so that there is a loss")
-    given = out.backward()
-    gradients = {name: to_host(d) for name, d in (real.gradients() | flat(given)).items()}
-    # arrays of our own, so that the next pass sees the steps; under the same names as gradients
-    floats = {name: _complex(x) for name, x in flat({n: inputs[n] for n in given}).items()}
-    places = stepped.state_dict() | floats
-    worst, checked = _walk(stepped, inputs | nested(floats), places, gradients, entries, seed)
+    input_gradients = out.backward()
+    gradients = {name: to_host(d) for name, d in (real.gradients() | flat(input_gradients)).items()}
+    # complex copies, in which the steps are made, under the names of the gradients
+    floats = {
+        name: _complex(x) for name, x in flat({n: inputs[n] for n in input_gradients}).items()
+    }
+    arrays = stepped.state_dict() | floats
+    worst, checked = _check_entries(
+        stepped, inputs | nested(floats), arrays, gradients, entries, seed
+    )
     return GradientReport(bool(worst[0] <= tolerance), *worst, checked)
 
 
-def _walk(
+def _check_entries(
     stepped: Any,
     inputs: dict[str, Any],
-    places: dict[str, Any],
+    arrays: dict[str, Any],
     gradients: dict[str, np.ndarray],
     entries: int | None,
     seed: int,
 ) -> tuple[Worst, int]:
-    """The worst entry of the arrays in ``places``, and how many were looked at."""
+    """The worst entry of ``arrays``, and the number of entries that were checked."""
     worst, checked, rng = NOTHING, 0, np.random.default_rng(seed)
-    for name, array in places.items():
+    for name, array in arrays.items():
         for index in _indices(array.shape, entries, rng):
-            if name.endswith("word_embeddings.weight") and index[0] == _silent_row(stepped, inputs):
+            if name.endswith("word_embeddings.weight") and index[0] == _pad_row(stepped, inputs):
                 continue
             array[index] += 1j * STEP  # the copy's own array, so its next pass sees the step
             expected = complex(_run(stepped, inputs, record=False).loss).imag / STEP
@@ -126,15 +130,15 @@ def _complex(value: Any) -> np.ndarray:
 
 
 def worse(worst: Worst, name: str, index: tuple[int, ...], expected: float, found: float) -> Worst:
-    """The larger of two errors, with its place."""
+    """The worse of two entries."""
     error = abs(expected - found) / max(1.0, abs(expected))
-    # a NaN must win (so `not <=`, not `>`) and, once there, stay
+    # NaN is worse than any number (hence `not <=`, not `>`) and remains the worst
     if not (error <= worst[0] or np.isnan(worst[0])):
         return error, name, index, expected, found
     return worst
 
 
-def _silent_row(model: Any, inputs: dict[str, Any]) -> int | None:
+def _pad_row(model: Any, inputs: dict[str, Any]) -> int | None:
     pad, ids = model.config.pad_token_id, inputs.get("input_ids")
     return pad if pad is not None and ids is not None and (to_host(ids) == pad).any() else None
 

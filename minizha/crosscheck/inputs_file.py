@@ -1,4 +1,4 @@
-"""The arguments of a call, in a file: JSON lists, or safetensors arrays."""
+"""Reads the arguments of a call from a file: JSON lists, or safetensors arrays."""
 
 from __future__ import annotations
 
@@ -16,52 +16,57 @@ from minizha.errors import FileError, listed
 from minizha.files import read_json_object
 
 NOT_ARRAYS = {
-    "record", "return_dict", "output_attentions", "output_hidden_states", "use_cache",
-    "num_items_in_batch", "self",
-}  # fmt: skip
-"""Arguments of a call that a trace sets as it needs them, or leaves out."""
+    "self",
+    "record",
+    "return_dict",
+    "output_attentions",
+    "output_hidden_states",
+    "use_cache",
+    "num_items_in_batch",
+}
+"""Arguments of a call that a trace sets itself or leaves out."""
 
 
-def read_inputs_file(path: str | PathLike[str], kind: type) -> dict[str, Any]:
-    """Keyword arguments for a trace of a model of class ``kind``.
+def read_inputs_file(path: str | PathLike[str], model_class: type) -> dict[str, Any]:
+    """The keyword arguments for a trace of a model of the class ``model_class``.
 
-    A ``.json`` file is an object of nested lists, ``{"input_ids": [[5, 6, 7]], "labels": …}``; any
+    A ``.json`` file is an object of nested lists, ``{"input_ids": [[5, 6, 7]], "labels": …}``. Any
     other file is read as safetensors, where the arrays of nested arguments are called
     ``past_key_values.0.0``, ``past_key_values.0.1``, ….
 
     Raises:
-        FileError: not readable, a name that a trace of the class does not take, or lists that make
-            no array.
+        FileError: the file can't be read, has an argument that a trace of the class does not take, or
+            lists of unequal lengths.
     """
     path = Path(path)
     if path.suffix.lower() == ".json":
-        found = read_json_object(path)
+        arguments = read_json_object(path)
     else:
         stored = stored_safetensors(path).items()
         try:
-            found = nested({name: np.array(tensor.read()) for name, tensor in stored})
+            arguments = nested({name: np.array(tensor.read()) for name, tensor in stored})
         except ValueError as error:
             raise FileError(f"{path}: {error}") from error
-    known = [n for n in inspect.signature(kind.__call__).parameters if n not in NOT_ARRAYS]
-    unknown = [shown(name) for name in found if name not in known]
+    known = [n for n in inspect.signature(model_class.__call__).parameters if n not in NOT_ARRAYS]
+    unknown = [shown(name) for name in arguments if name not in known]
     if unknown:
         raise FileError(
-            f"{path}: a trace of {kind.__name__} takes no {listed(unknown)}, "
+            f"{path}: a trace of {model_class.__name__} takes no {listed(unknown)}, "
             f"only {', '.join(known)}"
         )
-    if not found:
+    if not arguments:
         raise FileError(f"{path}: expected at least input_ids or inputs_embeds, found nothing")
-    for name, value in found.items():
+    for name, value in arguments.items():
         _check_rows(f"{path}: {name}", value, depth=2 if name == "past_key_values" else 0)
-    return found
+    return arguments
 
 
 def _check_rows(where: str, value: Any, depth: int = 0) -> None:
-    """Refuse lists that are no array for want of a number here or there; those of the outermost
-    ``depth`` levels hold arrays, each of its own shape."""
+    """Refuse nested lists of unequal lengths. The outermost ``depth`` levels are exempt: they hold
+    arrays that may have other shapes."""
     if depth and isinstance(value, list):
-        for i, part in enumerate(value):
-            _check_rows(f"{where}.{i}", part, depth - 1)
+        for i, item in enumerate(value):
+            _check_rows(f"{where}.{i}", item, depth - 1)
         return
     rows = value if isinstance(value, list) else []
     while any(isinstance(row, list) for row in rows):

@@ -1,13 +1,13 @@
-"""The names of a trace, version 1: what each array is, its axes, and the order in which they arise.
+"""The names of a trace, version 1: what each array is, its axes, and the execution order.
 
 ``encoder.layer.0.attention.scores`` is an activation, ``encoder.layer.0.attention.scores.grad`` the
 gradient of the loss with respect to it, ``encoder.layer.0.attention.self.query.weight.grad`` that of
 a parameter, under its checkpoint name. There is no prefix ``nezha.``: a bare model and one with
-heads use the same names. A name never changes its meaning within a version; new ones may join.
+heads use the same names. A name never changes its meaning within a version; new names may be added.
 
-Axes: B batch, L tokens that are read (queries), N heads, J keys (those of the past, then the new
-ones), S tokens read here for keys (L, or the encoder's), D hidden, A the heads' features side by side,
-F intermediate, V vocabulary, C columns, O and I a matrix's outputs and inputs.
+Axes: B batch, L tokens of the call (queries), N heads, J keys (those of the past, then the new
+ones), S tokens whose keys are computed (L, or the encoder's), D hidden, A features of all heads side
+by side, F intermediate, V vocabulary, C columns, O and I outputs and inputs of a matrix.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ VERSION = 1
 
 
 class Entry(NamedTuple):
-    """One name: its axes, the parameters of the step that makes the array, and what it is.
+    """One array: its name, its axes, the parameters of the step that computes it, and what it is.
 
-    Names of attention and feed-forward, and of their parameters, are relative to their prefix; the
-    empty name is the layer itself.
+    In the tables of attention and feed-forward, names are relative to a prefix; the empty name is the
+    layer itself.
     """
 
     name: str
@@ -32,96 +32,91 @@ class Entry(NamedTuple):
     text: str
 
 
-def _entry(name: str, axes: str, parameters: str, text: str) -> Entry:
-    return Entry(name, tuple(axes.split()), tuple(parameters.split()), text)
+def _entry(name: str, axes: str, text: str, *parameters: str) -> Entry:
+    return Entry(name, tuple(axes.split()), parameters, text)
+
+
+def _affine(name: str, axes: str, text: str, module: str = "") -> Entry:
+    """The result of a step with the weight and the bias of ``module``, by default that of its name."""
+    module = module or name
+    return _entry(name, axes, text, f"{module}.weight", f"{module}.bias")
 
 
 EMBEDDINGS = (
-    _entry("embeddings.word_embeddings", "B L D", "", "the vectors of the tokens"),
+    _entry("embeddings.word_embeddings", "B L D", "the word vectors of the tokens"),
     _entry(
-        "embeddings.token_type_embeddings", "B L D", "embeddings.token_type_embeddings.weight",
+        "embeddings.token_type_embeddings",
+        "B L D",
         "the vectors of the first and the second sentence",
+        "embeddings.token_type_embeddings.weight",
     ),
-    _entry(
-        "embeddings.LayerNorm", "B L D", "embeddings.LayerNorm.weight embeddings.LayerNorm.bias",
-        "LayerNorm of the sum of both",
-    ),
-    _entry("embeddings", "B L D", "", "after dropout: what the first layer reads"),
-)  # fmt: skip
+    _affine("embeddings.LayerNorm", "B L D", "LayerNorm of the sum of both"),
+    _entry("embeddings", "B L D", "after dropout: the input of the first layer"),
+)
 
-# of attention and of crossattention, behind "encoder.layer.0.attention."
+# attention and cross-attention; their prefixes: "encoder.layer.0.attention.", "….crossattention."
 ATTENTION = (
-    _entry("self.query", "B L A", "self.query.weight self.query.bias", "queries, heads side by side"),
-    _entry("self.key", "B S A", "self.key.weight self.key.bias", "keys of the tokens read here"),
-    _entry("self.value", "B S A", "self.value.weight self.value.bias", "their values"),
-    _entry("scores", "B N L J", "", "(q·k + q·R) / √d, before the mask is added"),
-    _entry("probs", "B N L J", "", "softmax of scores + mask"),
-    _entry("weights", "B N L J", "", "after dropout and head mask: the documented attentions"),
-    _entry("context", "B L A", "", "Σ weights · (v + R), heads side by side"),
-    _entry("output.dense", "B L D", "output.dense.weight output.dense.bias", "the projection"),
-    _entry(
-        "output", "B L D", "output.LayerNorm.weight output.LayerNorm.bias",
-        "after dropout, the residual sum and LayerNorm",
-    ),
-)  # fmt: skip
+    _affine("self.query", "B L A", "queries, heads side by side"),
+    _affine("self.key", "B S A", "keys, without those of the past"),
+    _affine("self.value", "B S A", "values, without those of the past"),
+    _entry("scores", "B N L J", "(q·k + q·R) / √d, before the mask is added"),
+    _entry("probs", "B N L J", "softmax of scores + mask"),
+    _entry("weights", "B N L J", "after dropout and head mask: the documented attentions"),
+    _entry("context", "B L A", "Σ weights · (v + R), heads side by side"),
+    _affine("output.dense", "B L D", "the projection of the context"),
+    _affine("output", "B L D", "after dropout, residual sum and LayerNorm", "output.LayerNorm"),
+)
 
-# behind "encoder.layer.0."; the last one is the layer itself
+# the prefix is "encoder.layer.0."; the last one is the layer itself
 FEED_FORWARD = (
-    _entry(
-        "intermediate.dense", "B L F", "intermediate.dense.weight intermediate.dense.bias",
-        "before the activation function",
-    ),
-    _entry("intermediate", "B L F", "", "after it"),
-    _entry("output.dense", "B L D", "output.dense.weight output.dense.bias", "the way back to D"),
-    _entry(
-        "", "B L D", "output.LayerNorm.weight output.LayerNorm.bias",
-        "the layer's result: dropout, residual sum, LayerNorm",
-    ),
-)  # fmt: skip
+    _affine("intermediate.dense", "B L F", "before the activation function"),
+    _entry("intermediate", "B L F", "after the activation function"),
+    _affine("output.dense", "B L D", "the projection back to D"),
+    _affine("", "B L D", "after dropout, residual sum and LayerNorm", "output.LayerNorm"),
+)
 
 HEADS = (
-    _entry("pooler.dense", "B D", "pooler.dense.weight pooler.dense.bias", "of the first token"),
-    _entry("pooler", "B D", "", "tanh of it"),
-    _entry(
-        "cls.predictions.transform.dense", "B L D",
-        "cls.predictions.transform.dense.weight cls.predictions.transform.dense.bias",
-        "the first step of the masked-word head",
-    ),
-    _entry("cls.predictions.transform.activation", "B L D", "", "after the activation function"),
-    _entry(
-        "cls.predictions.transform", "B L D",
-        "cls.predictions.transform.LayerNorm.weight cls.predictions.transform.LayerNorm.bias",
+    _affine("pooler.dense", "B D", "of the first token"),
+    _entry("pooler", "B D", "tanh of pooler.dense"),
+    _affine("cls.predictions.transform.dense", "B L D", "the first step of the masked-word head"),
+    _entry("cls.predictions.transform.activation", "B L D", "after the activation function"),
+    _affine(
+        "cls.predictions.transform",
+        "B L D",
         "after LayerNorm",
+        "cls.predictions.transform.LayerNorm",
     ),
     _entry(
-        "cls.predictions", "B L V", "cls.predictions.decoder.weight cls.predictions.bias",
-        "the logits of all tokens; the gradient is 0 in rows that no label asks for",
+        "cls.predictions",
+        "B L V",
+        "the logits of all tokens; the gradient is 0 for tokens that are not labelled",
+        "cls.predictions.decoder.weight",
+        "cls.predictions.bias",
     ),
-    _entry(
-        "cls.seq_relationship", "B C", "cls.seq_relationship.weight cls.seq_relationship.bias",
-        "column 0: B follows A",
-    ),
-    _entry("classifier", "B … C", "classifier.weight classifier.bias", "(B, C) or (B, L, C)"),
-    _entry("qa_outputs", "B L C", "qa_outputs.weight qa_outputs.bias", "column 0: starts here"),
-    _entry("masked_lm_loss", "", "", "mean over the labelled tokens"),
-    _entry("next_sentence_loss", "", "", "mean over the pairs"),
-    _entry("loss", "", "", "the sum of the losses whose labels are given"),
-)  # fmt: skip
+    _affine("cls.seq_relationship", "B C", "column 0: B follows A"),
+    _affine("classifier", "B … C", "(B, C) or (B, L, C)"),
+    _affine("qa_outputs", "B L C", "column 0: start of the answer, column 1: end"),
+    _entry("masked_lm_loss", "", "mean over the labelled tokens"),
+    _entry("next_sentence_loss", "", "mean over the pairs"),
+    _entry("loss", "", "the sum of the losses whose labels are given"),
+)
 
 DROPOUT = ".dropout"
-"""Ends the name of a dropout factor, y = x · factor; in train mode only: ``embeddings.dropout``,
+"""The suffix of dropout factors, y = x · factor, which exist in train mode only: ``embeddings.dropout``,
 ``….attention.dropout`` (of probs), ``….attention.output.dropout``, ``….output.dropout``,
 ``classifier.dropout``."""
 
 GRADIENT = ".grad"
+"""The suffix of gradients."""
 UPSTREAM = "upstream."
-"""Begins the name, among a trace's inputs, of what the way back started from besides the loss."""
+"""The prefix of upstream gradients among a trace's inputs."""
 WORDS = "embeddings.word_embeddings.weight"
-"""The parameter whose gradient is complete last, at the very end of the way back."""
+"""The parameter whose gradient is complete last, at the end of the backward pass."""
 FLOAT_INPUTS = ("inputs_embeds", "encoder_hidden_states", "past_key_values")
-"""Begin the names of inputs that get a gradient; that of ``inputs_embeds`` is the word vectors'."""
+"""The names, or prefixes, of inputs with a gradient; that of ``inputs_embeds`` is stored as that of
+``embeddings.word_embeddings``."""
 WITHOUT_GRADIENT = ("attention.weights", "loss")
-"""End the names of activations whose gradient is in no trace."""
+"""The suffixes of activations whose gradient is in no trace."""
 
 _LAYER = re.compile(r"encoder\.layer\.(\d+)(?:\.|$)")
 _ATTENTION = re.compile(r"(?:cross)?attention\.")
@@ -137,7 +132,7 @@ _MADE_WITH = {
 
 
 def _split(name: str) -> tuple[str, str, str]:
-    """Prefix, key of the table, and the name there."""
+    """The prefix of a name, the key of its table, and the name in that table."""
     layer = _LAYER.match(name)
     if layer is None:
         return "", "outside", name
@@ -147,34 +142,34 @@ def _split(name: str) -> tuple[str, str, str]:
 
 
 def entry(name: str) -> Entry | None:
-    """What the table says of an activation (or of the activation whose gradient it is)."""
+    """The entry of an activation or of the gradient of one; None for other names."""
     _, table, rest = _split(name.removesuffix(GRADIENT))
     return _TABLES[table].get(rest)
 
 
 def made_with(parameter: str) -> str:
-    """The activation that the step of a parameter makes: ``encoder.layer.0`` with
+    """The activation that is computed with a parameter: ``encoder.layer.0`` for
     ``encoder.layer.0.output.LayerNorm.weight``.
 
-    Convention: a parameter that no step of the tables has, makes what its module is called.
+    Convention: for a parameter that is not in the tables it is the name of its module.
     """
     prefix, table, rest = _split(parameter)
-    made = _MADE_WITH[table].get(rest, rest.rpartition(".")[0])
-    return (prefix + made).removesuffix(".")
+    activation = _MADE_WITH[table].get(rest, rest.rpartition(".")[0])
+    return (prefix + activation).removesuffix(".")
 
 
 def axes(name: str, ndim: int) -> tuple[str, ...]:
     """One letter for each of the ``ndim`` axes of the array ``name``.
 
-    Convention: a parameter's gradient has O and I; what the table does not know has letters a, b, ….
+    Convention: a parameter's gradient has O and I; an array that is not in the tables has a, b, ….
     """
-    found = entry(name)
-    letters = () if found is None else found.axes
+    known = entry(name)
+    letters = () if known is None else known.axes
     if "…" in letters:
         letters = ("B", *"L" * (ndim - 2), "C")
-    if found is None and is_gradient(name) and ndim in (1, 2):
+    if known is None and is_gradient(name) and ndim in (1, 2):
         letters = ("O", "I")[:ndim]
-    if found is None and name.endswith(DROPOUT):
+    if known is None and name.endswith(DROPOUT):
         letters = ("B", "N", "L", "J") if ndim == 4 else ("B", "L", "D")
     return letters if len(letters) == ndim else tuple("abcdefgh"[:ndim])
 
@@ -185,14 +180,14 @@ def is_gradient(name: str) -> bool:
 
 
 def layer_of(name: str) -> int | None:
-    """The number of the layer that an array belongs to; None for embeddings and heads."""
-    found = _LAYER.match(name)
-    return None if found is None else int(found[1])
+    """The number of the layer of an array; None for embeddings and heads."""
+    layer = _LAYER.match(name)
+    return None if layer is None else int(layer[1])
 
 
 def part_of(name: str) -> str:
-    """The part of the model that an array belongs to: "inputs" (their gradients), "embeddings",
-    "layer 0", …, "heads" or "loss"."""
+    """The part of the model that computes an array: "embeddings", "layer 0", …, "heads" or "loss";
+    "inputs" for the gradients of inputs."""
     layer = layer_of(name)
     if layer is not None:
         return f"layer {layer}"
@@ -204,26 +199,29 @@ def part_of(name: str) -> str:
 
 
 def in_order(names: Collection[str]) -> list[str]:
-    """``names`` in execution order; those that the tables don't know come last, as they were."""
+    """``names`` in execution order; names that are not in the tables come last, in their old order."""
     layers = max((layer_of(name) or 0 for name in names), default=0) + 1
-    steps = [(e.name, e.parameters) for e in EMBEDDINGS]
+    steps = _steps("", EMBEDDINGS)
     for i in range(layers):
         layer = f"encoder.layer.{i}."
-        for prefix, table in (
-            (layer + "attention.", ATTENTION), (layer + "crossattention.", ATTENTION),
-            (layer, FEED_FORWARD),
-        ):  # fmt: skip
-            steps += [
-                ((prefix + e.name).removesuffix("."), tuple(prefix + p for p in e.parameters))
-                for e in table
-            ]
-    steps += [(e.name, e.parameters) for e in HEADS]
+        for prefix in (f"{layer}attention.", f"{layer}crossattention."):
+            steps += _steps(prefix, ATTENTION)
+        steps += _steps(layer, FEED_FORWARD)
+    steps += _steps("", HEADS)
     order = [name for name, _ in steps]
     order += [n + GRADIENT for name, parameters in reversed(steps) for n in (name, *parameters)]
-    place = {name: i for i, name in enumerate([*order, WORDS + GRADIENT])}
-    return sorted(names, key=lambda name: place.get(name, len(place)))
+    position = {name: i for i, name in enumerate([*order, WORDS + GRADIENT])}
+    return sorted(names, key=lambda name: position.get(name, len(position)))
+
+
+def _steps(prefix: str, table: tuple[Entry, ...]) -> list[tuple[str, tuple[str, ...]]]:
+    """The full names of a table's arrays, each with those of its parameters."""
+    return [
+        ((prefix + e.name).removesuffix("."), tuple(prefix + p for p in e.parameters))
+        for e in table
+    ]
 
 
 def without_prefix(name: str) -> str:
-    """A checkpoint name as it stands in a trace."""
+    """A checkpoint name as a trace has it, without ``nezha.``."""
     return name.removeprefix("nezha.")

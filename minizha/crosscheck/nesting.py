@@ -1,4 +1,4 @@
-"""Nested arguments, ``past_key_values`` above all, as single arrays with names, and back.
+"""Nested arguments, such as ``past_key_values``, as single arrays with names, and back.
 
 ::
 
@@ -20,56 +20,58 @@ _DEEPEST = 8
 
 
 def flat(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Sequences of arrays taken apart, at any depth; everything else as it is.
+    """Split sequences of arrays, at any depth, into single arrays; leave everything else as it is.
 
-    Convention: nested lists of numbers are one array, but those of ``past_key_values`` are taken
-    apart into its layers, and each into its arrays. The arrays may be of any library; None may
-    stand in the place of one.
+    Convention: nested lists of numbers are one array, except that ``past_key_values`` is split into
+    layers and each layer into its arrays. The arrays may be of any library; an item may be None.
     """
-    found: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}
     for name, value in tree.items():
         if _is_past(name, value) or _holds_arrays(value):
-            found |= flat({f"{name}.{i}": part for i, part in enumerate(value)})
+            arrays |= flat({f"{name}.{i}": item for i, item in enumerate(value)})
         else:
-            found[name] = value
-    return found
+            arrays[name] = value
+    return arrays
 
 
 def nested(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """What :func:`flat` took apart, as tuples in the order of their numbers.
+    """Join what :func:`flat` has split: tuples in the order of the numbers in the names.
 
-    Convention: parts whose numbers are not 0, 1, 2, … stay a dict of parts.
+    Convention: arrays whose numbers are not 0, 1, 2, … remain a dict.
 
     Raises:
-        ArgumentError: an argument stands there whole and in parts, or is nested too deeply.
+        ArgumentError: a name is both an array and a sequence, or it is nested too deeply.
     """
     deep = next((name for name in arrays if name.count(".") > _DEEPEST), None)
     if deep is not None:
-        raise ArgumentError(f"{shown(deep)}: nested too deeply")
-    found: dict[str, Any] = {}
-    heads = {name.partition(".")[0] for name in arrays if "." in name}
-    both = sorted(heads & arrays.keys())
+        raise ArgumentError(
+            f"{shown(deep)}: nested too deeply: expected at most {_DEEPEST} dots in a name"
+        )
+    tree: dict[str, Any] = {}
+    sequences = {name.partition(".")[0] for name in arrays if "." in name}
+    both = sorted(sequences & arrays.keys())
     if both:
-        raise ArgumentError(f"{shown(both[0])} stands there whole and in parts")
+        name = shown(both[0])
+        raise ArgumentError(f"{name}: expected one array or a sequence {name}.0, …, found both")
     for name, array in arrays.items():
         head, dot, rest = name.partition(".")
         if dot:
-            found.setdefault(head, {})[rest] = array
+            tree.setdefault(head, {})[rest] = array
         else:
-            found[head] = array
-    return {name: _sequence(nested(v)) if isinstance(v, dict) else v for name, v in found.items()}
+            tree[head] = array
+    return {name: _sequence(nested(v)) if isinstance(v, dict) else v for name, v in tree.items()}
 
 
 def _is_past(name: str, value: Any) -> bool:
-    """Whether it is all of the past, or a layer of it."""
+    """Whether a value is ``past_key_values``, or one layer of it."""
     named = name.startswith("past_key_values") and name.count(".") < 2
     return named and (isinstance(value, (tuple, list)) or _is_array(value))
 
 
 def _holds_arrays(value: Any) -> bool:
-    """Whether it is a sequence of arrays, or of such sequences."""
+    """Whether a value is a sequence of arrays, or of such sequences."""
     return isinstance(value, (tuple, list)) and any(
-        part is None or _is_array(part) or _holds_arrays(part) for part in value
+        item is None or _is_array(item) or _holds_arrays(item) for item in value
     )
 
 
@@ -77,6 +79,6 @@ def _is_array(value: Any) -> bool:
     return hasattr(value, "ndim") and not isinstance(value, np.generic)
 
 
-def _sequence(parts: dict[str, Any]) -> Any:
-    numbers = [str(i) for i in range(len(parts))]
-    return tuple(parts[n] for n in numbers) if sorted(parts) == sorted(numbers) else parts
+def _sequence(items: dict[str, Any]) -> Any:
+    numbers = [str(i) for i in range(len(items))]
+    return tuple(items[n] for n in numbers) if sorted(items) == sorted(numbers) else items

@@ -1,7 +1,7 @@
-"""Any pair of functions, forward and backward, against the complex step: ⟨u, Jv⟩ = ⟨Jᵀu, v⟩.
+"""Checks any pair of functions, forward and backward, by the complex step: ⟨u, Jv⟩ = ⟨Jᵀu, v⟩.
 
-One number a direction says whether a backward pass is right. Only where it is not, the entries are
-gone through one by one, so that the report can name the one that is farthest off.
+One number for each direction says whether a backward function is right. If it is wrong, its entries
+are checked one by one, so that the report can name the worst one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from minizha.crosscheck.gradient_checks import NOTHING, STEP, GradientReport, Wo
 from minizha.errors import ArgumentError
 
 MOST_ENTRIES = 2000
-"""How many entries of an argument with a wrong gradient are gone through."""
+"""How many entries of a wrong gradient are checked."""
 
 
 def check_pair(
@@ -31,63 +31,63 @@ def check_pair(
 ) -> GradientReport:
     """Check a pair ``y, cache = forward(*arguments)``, ``gradients = backward(dy, cache)``.
 
-    With J the derivative of y, u a random gradient of y and v a random direction for one
-    argument at a time: ``⟨u, Jv⟩ = ⟨Jᵀu, v⟩``. The left side is the complex step, the right
-    side is what backward returns. Random u, because a u of ones is blind where gradients sum
-    to 0, as those of softmax and LayerNorm do.
+    Let J be the derivative of y, u a random upstream gradient, and v a random direction of one
+    argument. Then ``⟨u, Jv⟩ = ⟨Jᵀu, v⟩``: the left side comes from the complex step, the right
+    side from what backward returns. u is random, since gradients that sum to 0, as those of softmax
+    and LayerNorm do, can't be checked by a u of ones.
 
     Args:
-        forward: returns ``(y, cache)``; must let complex numbers through.
+        forward: returns ``(y, cache)``; must accept complex numbers.
         backward: returns the gradients of the float arguments, in their order.
-        arguments: floats are float64 arrays and get a gradient; everything else (integers,
-            None, Python numbers) is passed as it is and gets none.
-        trials: how often u and the v are drawn.
-        tolerance: of ``|expected − found| / max(1, |expected|)``, of both sides or of an entry.
-        seed: of the draws.
+        arguments: float64 arrays have a gradient; everything else (integers, None, Python
+            numbers) is passed unchanged and has none.
+        trials: how often u and the directions are drawn.
+        tolerance: the largest allowed ``|expected − found| / max(1, |expected|)``.
+        seed: the seed of the random numbers.
 
     Returns:
-        A :class:`GradientReport`; ``name`` is ``argument k``. Where the two sides differ, ``index``
-        is the entry of that argument which is farthest off, ``expected`` its derivative
-        ``∂⟨u, y⟩/∂x`` by the complex step, ``found`` what backward returned there, and ``hint``
-        may say how the whole gradient is related to the right one.
+        A :class:`GradientReport`; ``name`` is ``argument k``. If the two sides differ, ``index``
+        is the worst entry of that argument, ``expected`` its derivative ``∂⟨u, y⟩/∂x`` by the
+        complex step, ``found`` what backward returned for it, and ``hint`` may say how the
+        gradient is related to the right one.
 
     Raises:
-        ArgumentError: no argument is a float array, or ``trials`` is below 1; forward returns no
-            pair, or backward another number of gradients, or one of a wrong shape.
+        ArgumentError: no argument is a float array, or ``trials`` is below 1; or forward does not
+            return a pair, or backward returns a wrong number of gradients or one of a wrong shape.
     """
     rng = np.random.default_rng(seed)
     y, cache = _forward(forward, arguments)
-    places = [k for k, a in enumerate(arguments) if is_array(a) and a.dtype.kind == "f"]
-    if not places or trials < 1:
+    floats = [k for k, a in enumerate(arguments) if is_array(a) and a.dtype.kind == "f"]
+    if not floats or trials < 1:
         raise ArgumentError(
             f"check_pair: expected at least one float array among the arguments and one trial, "
-            f"found {len(places)} and {trials}"
+            f"found {len(floats)} and {trials}"
         )
     worst, checked = NOTHING, 0
     for _ in range(trials):
         u = _random_like(y, rng)
         gradients = backward(u, cache)
         gradients = tuple(gradients) if type(gradients) in (tuple, list) else (gradients,)
-        _check_gradients(gradients, [arguments[k] for k in places])
-        for k, gradient in zip(places, gradients, strict=True):
+        _check_gradients(gradients, [arguments[k] for k in floats])
+        for k, gradient in zip(floats, gradients, strict=True):
             v = _random_like(arguments[k], rng)
-            expected = _along(forward, arguments, k, v, u)
+            expected = _directional_derivative(forward, arguments, k, v, u)
             found = float((to_host(gradient) * to_host(v)).sum())
-            before = worst
+            previous = worst
             worst = worse(worst, f"argument {k}", (), expected, found)
-            if worst is not before:
-                case = (k, u, to_host(gradient))
+            if worst is not previous:
+                worst_case = (k, u, to_host(gradient))
             checked += 1
     ok = bool(worst[0] <= tolerance)
     if not ok:
-        worst, hint = _worst_entry(forward, arguments, *case, worst)
+        worst, hint = _worst_entry(forward, arguments, *worst_case, worst)
         return GradientReport(False, *worst, checked, hint)
     return GradientReport(True, *worst, checked)
 
 
 def _forward(forward: Callable[..., Any], arguments: Sequence[Any]) -> tuple[Any, Any]:
     result = forward(*arguments)
-    if not isinstance(result, tuple) or len(result) != 2 or not _is_number(result[0]):
+    if not isinstance(result, tuple) or len(result) != 2 or not _is_array_or_number(result[0]):
         found = type(result).__name__
         if isinstance(result, tuple):
             found = f"({', '.join(type(part).__name__ for part in result)})"
@@ -95,7 +95,7 @@ def _forward(forward: Callable[..., Any], arguments: Sequence[Any]) -> tuple[Any
     return result
 
 
-def _along(
+def _directional_derivative(
     forward: Callable[..., Any], arguments: Sequence[Any], k: int, direction: Any, u: Any
 ) -> float:
     """``⟨u, Jv⟩``: the derivative of ⟨u, y⟩ as argument k moves along a direction."""
@@ -112,7 +112,7 @@ def _worst_entry(
     found: np.ndarray,
     worst: Worst,
 ) -> tuple[Worst, str]:
-    """The entry of argument k whose derivative is farthest off, and a hint."""
+    """The entry of argument k with the largest error, and a hint."""
     x = arguments[k]
     chosen = np.linspace(0, x.size - 1, min(x.size, MOST_ENTRIES), dtype=int)
     expected, entry = np.full(x.shape, np.nan), NOTHING
@@ -120,21 +120,23 @@ def _worst_entry(
         index = tuple(int(i) for i in np.unravel_index(flat, x.shape))
         unit = np.zeros(x.shape)
         unit[index] = 1.0
-        expected[index] = _along(forward, arguments, k, to_backend(unit, namespace(x)), u)
+        expected[index] = _directional_derivative(
+            forward, arguments, k, to_backend(unit, namespace(x)), u
+        )
         entry = worse(entry, worst[1], index, float(expected[index]), float(found[index]))
     name = _parameter_name(forward, k)
     known = ~np.isnan(expected)
     with np.errstate(invalid="ignore"):
         near = np.abs(found - expected) <= 1e-9 * np.maximum(1, np.abs(expected))
-    wrong = int((~near & known).sum())  # a NaN is near nothing
-    if not wrong:  # what is wrong lies between the entries that were looked at, or is very small
+    wrong = int((~near & known).sum())  # NaN is never near
+    if not wrong:  # the wrong entries are not among those that were checked, or the error is tiny
         return worst, f"of {known.sum()} entries of {name}'s gradient none is wrong by 1e-9"
     hint = f"{wrong} of {known.sum()} entries of {name}'s gradient are wrong"
     return entry, hint + (_relation(expected, found) if known.all() else "")
 
 
 def _relation(expected: np.ndarray, found: np.ndarray) -> str:
-    """How the whole gradient is related to the right one, where that is simple."""
+    """A simple relation of the gradient to the right one, in words; "" if there is none."""
     scale = np.abs(expected).max(initial=0.0)
     if expected.size < 2 or not np.isfinite(found).all():
         return ""
@@ -160,7 +162,7 @@ def _relation(expected: np.ndarray, found: np.ndarray) -> str:
 
 
 def _parameter_name(forward: Callable[..., Any], k: int) -> str:
-    """What forward calls its argument k, where that can be told."""
+    """The name of argument k in forward's signature, or ``argument k``."""
     try:
         names = list(inspect.signature(forward).parameters)
     except (TypeError, ValueError):
@@ -168,7 +170,7 @@ def _parameter_name(forward: Callable[..., Any], k: int) -> str:
     return names[k] if k < len(names) else f"argument {k}"
 
 
-def _is_number(y: Any) -> bool:
+def _is_array_or_number(y: Any) -> bool:
     return is_array(y) or isinstance(y, np.generic)
 
 

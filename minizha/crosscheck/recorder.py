@@ -1,9 +1,9 @@
-"""Listening to a model that does not know it: every operation's result and gradient.
+"""Records the result and the gradient of every operation of a model, without changing the model.
 
-The textbook's functions are pure. ``y, cache = op(…)`` and ``dx = op_backward(dy, cache)`` keep no
-diary, and none is added here: for the time of a trace, Python itself tells of each call and each
-return (:func:`sys.setprofile`). What an operation returned beside a cache is its y, what it was
-called with beside the same cache is its dy. The cache is the link: it is a node of the record.
+The operations are pure functions: ``y, cache = op(…)`` and ``dx = op_backward(dy, cache)``. While a
+trace is made, Python calls the recorder at each call and each return (:func:`sys.setprofile`). If a
+function returns an array and a cache, the array is y; if one is called with an array and that cache,
+the array is dy. The cache, which is a node of the model's record, links the two.
 """
 
 from __future__ import annotations
@@ -17,62 +17,62 @@ from typing import Any
 
 from minizha.backend import is_array
 
-_HOMES = ("minizha.ops.", "minizha.kernels.")
+_PACKAGES = ("minizha.ops.", "minizha.kernels.")
 
 
 class Recorder:
-    """What was recorder of each operation, found by its cache."""
+    """The values that were recorded for each operation; its cache is the key."""
 
     def __init__(self) -> None:
         self._y: dict[int, Any] = {}
         self._dy: dict[int, Any] = {}
         self._result: dict[int, Any] = {}
         self._frames: dict[FrameType, Any] = {}
-        self._kept: list[Any] = []  # a cache that is alive keeps its id
+        self._caches: list[Any] = []  # as long as a cache is referenced, no other has its id
 
     def y(self, cache: Any) -> Any:
-        """The result of the operation that made ``cache``; None if it was not recorder."""
+        """The result of the operation that made ``cache``; None if it was not recorded."""
         return self._y.get(id(cache))
 
     def dy(self, cache: Any) -> Any:
-        """The gradient of that result; None if the way back did not pass here."""
+        """The gradient of that result; None if the backward pass did not reach the operation."""
         return self._dy.get(id(cache))
 
     def dx(self, cache: Any) -> Any:
-        """The gradient of the operation's first input; None likewise."""
+        """The gradient of the operation's first input, or None."""
         result = self._result.get(id(cache))
         return result[0] if isinstance(result, tuple) else result
 
     def event(self, frame: FrameType, event: str, value: Any) -> None:
-        """Called by Python at each call and return."""
+        """Python calls this at each call and return."""
         if event == "call":
-            self._called(frame)
+            self._on_call(frame)
         elif event == "return":
-            self._came_back(frame, value)
+            self._on_return(frame, value)
 
-    def _called(self, frame: FrameType) -> None:
+    def _on_call(self, frame: FrameType) -> None:
         arguments = _arguments(frame)
-        cache = next((a for a in arguments[1:] if _of_an_operation(a)), None)
-        # a gradient and a cache; a class and caches, say, is the making of a larger cache
+        cache = next((a for a in arguments[1:] if _is_cache(a)), None)
+        # a gradient and a cache; a class and caches, for example, are the call that makes a cache
         if cache is None or not (is_array(arguments[0]) or isinstance(arguments[0], float)):
             return
         self._frames[frame] = cache
-        self._kept.append(cache)
-        # the outermost of functions that wrap each other is the operation that the model calls
+        self._caches.append(cache)
+        # setdefault: of functions that wrap each other, the model calls the outermost
         self._dy.setdefault(id(cache), arguments[0])
 
-    def _came_back(self, frame: FrameType, value: Any) -> None:
+    def _on_return(self, frame: FrameType, value: Any) -> None:
         cache = self._frames.pop(frame, None)
         if cache is not None:
-            self._result[id(cache)] = value  # again the outermost: it returns last
-        two = type(value) is tuple and len(value) == 2
-        if two and is_array(value[0]) and _of_an_operation(value[1]):
+            self._result[id(cache)] = value  # the outermost again, since it returns last
+        is_pair = type(value) is tuple and len(value) == 2
+        if is_pair and is_array(value[0]) and _is_cache(value[1]):
             self._y[id(value[1])] = value[0]
 
 
 @contextlib.contextmanager
 def record_operations() -> Iterator[Recorder]:
-    """Listen as long as the block runs, in this thread; a profiler that was at work pauses."""
+    """Record while the block runs, in this thread; a profiler that is active is paused meanwhile."""
     recorder, before = Recorder(), sys.getprofile()
     sys.setprofile(recorder.event)
     try:
@@ -80,24 +80,24 @@ def record_operations() -> Iterator[Recorder]:
     finally:
         if before is None or callable(before):
             sys.setprofile(before)
-        else:  # a profiler in C, as cProfile is up to Python 3.11: it puts itself back
+        else:  # a profiler in C, such as cProfile up to Python 3.11, is enabled by a method of its own
             sys.setprofile(None)
             getattr(before, "enable", lambda: None)()
 
 
 def _arguments(frame: FrameType) -> list[Any]:
-    """The positional arguments of the call that ``frame`` is about to run."""
+    """The positional arguments of the call that ``frame`` starts."""
     code = frame.f_code
     if code.co_argcount + bool(code.co_flags & inspect.CO_VARARGS) < 1:
         return []
-    found, names = frame.f_locals, code.co_varnames
-    values = [found[n] for n in names[: code.co_argcount] if n in found]
+    local_values, names = frame.f_locals, code.co_varnames
+    values = [local_values[n] for n in names[: code.co_argcount] if n in local_values]
     if code.co_flags & inspect.CO_VARARGS:
         rest = names[code.co_argcount + code.co_kwonlyargcount]
-        values += found.get(rest, ())
+        values += local_values.get(rest, ())
     return values
 
 
-def _of_an_operation(value: Any) -> bool:
-    named = isinstance(value, tuple) and hasattr(value, "_fields")
-    return named and type(value).__module__.startswith(_HOMES)
+def _is_cache(value: Any) -> bool:
+    is_named_tuple = isinstance(value, tuple) and hasattr(value, "_fields")
+    return is_named_tuple and type(value).__module__.startswith(_PACKAGES)

@@ -1,7 +1,7 @@
 """From the record to the names: which cache belongs to which array of a trace.
 
-The record is a tree of caches that is built like the model. This file walks it in execution order
-and says, for each array of :mod:`~minizha.crosscheck.names`, of which operation it is the result.
+The record is a tree of caches with the structure of the model. This module goes through it in execution
+order and finds, for each array of :mod:`~minizha.crosscheck.names`, the operation that computed it.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from minizha.nezha.losses import (
 
 
 class TraceEntry(NamedTuple):
-    """One array: its name, its value, its gradient (None: there is none, or none was asked for),
-    and the parameters of the step that made it."""
+    """One array: its name, its value, its gradient (or None), and the names of the parameters of the
+    step that computed it."""
 
     name: str
     value: Array
@@ -47,7 +47,7 @@ def trace_entries(
 ) -> Iterator[TraceEntry]:
     """The arrays of one forward pass, in execution order.
 
-    ``values`` are those that no cache has: ``inputs_embeds`` and the losses.
+    ``values`` are the arrays that are in no cache: ``inputs_embeds`` and the losses.
     """
     body = record.nezha
     yield from _embeddings(body.embeddings, values.get("inputs_embeds"), recorder)
@@ -89,16 +89,16 @@ def _factor(name: str, cache: Any) -> Iterator[TraceEntry]:
 
 
 def _embeddings(
-    cache: EmbeddingsCache, given: Array | None, recorder: Recorder
+    cache: EmbeddingsCache, inputs_embeds: Array | None, recorder: Recorder
 ) -> Iterator[TraceEntry]:
-    words, types, norm, after = EMBEDDINGS
-    dsum = recorder.dx(cache.LayerNorm)  # a sum hands its gradient to both terms
-    vectors = given if cache.word_embeddings is None else recorder.y(cache.word_embeddings)
+    words, types, norm, dropped = EMBEDDINGS
+    dsum = recorder.dx(cache.LayerNorm)  # also the gradient of both terms of the sum
+    vectors = inputs_embeds if cache.word_embeddings is None else recorder.y(cache.word_embeddings)
     yield _entry_of(words, vectors, dsum)
     yield _entry_of(types, recorder.y(cache.token_type_embeddings), dsum)
     yield _result(norm, cache.LayerNorm, recorder)
     yield from _factor("embeddings", cache.dropout)
-    yield _result(after, cache.dropout, recorder)
+    yield _result(dropped, cache.dropout, recorder)
 
 
 def _layer(name: str, cache: LayerCache, recorder: Recorder) -> Iterator[TraceEntry]:
@@ -118,7 +118,7 @@ def _attention(prefix: str, cache: AttentionBlockCache, recorder: Recorder) -> I
     query, key, value, scores, probs, weights, context, dense, output = ATTENTION
     heads, inner = cache.self, cache.self.attention
     yield _result(query, heads.query, recorder, prefix)
-    if heads.key is not None:  # with an encoder's keys of an earlier call there are no new ones
+    if heads.key is not None:  # None if the keys of the encoder come from an earlier call
         yield _result(key, heads.key, recorder, prefix)
         yield _result(value, heads.value, recorder, prefix)
     yield _entry_of(scores, inner.scores, recorder.dx(inner.softmax), prefix)
@@ -137,20 +137,21 @@ def _attention(prefix: str, cache: AttentionBlockCache, recorder: Recorder) -> I
 def _predictions(
     table: dict[str, Entry], cache: MaskedWordsCache, recorder: Recorder
 ) -> Iterator[TraceEntry]:
-    """The values of all tokens; the gradients of those that are labelled, or have one from upstream."""
-    _, everything = all_predictions(cache)
-    for step, name in enumerate(("dense", "activation", "", "")):
-        path = "cls.predictions" + (".transform" if step < 3 else "")
+    """The values of all tokens; gradients of labelled tokens and of those with an upstream gradient."""
+    _, steps = all_predictions(cache)
+    for i, name in enumerate(("dense", "activation", "", "")):
+        path = "cls.predictions" + (".transform" if i < 3 else "")
         entry = table[f"{path}.{name}".removesuffix(".")]
-        gradient = recorder.dy(everything[step])
-        rows = None if cache.predictions is None else recorder.dy(cache.predictions[step])
+        gradient = recorder.dy(steps[i])
+        rows = None if cache.predictions is None else recorder.dy(cache.predictions[i])
         if rows is not None:
-            full = _in_their_places(rows, cache)
-            gradient = full if gradient is None else gradient + full
-        yield _entry_of(entry, recorder.y(everything[step]), gradient)
+            labelled = _scatter(rows, cache)
+            gradient = labelled if gradient is None else gradient + labelled
+        yield _entry_of(entry, recorder.y(steps[i]), gradient)
 
 
-def _in_their_places(rows: Array, cache: MaskedWordsCache) -> Array:
+def _scatter(rows: Array, cache: MaskedWordsCache) -> Array:
+    """The rows of labelled tokens as an array (B, L, …), 0 elsewhere."""
     B, L, _ = cache.inputs[-1].shape
     full = namespace(rows).zeros((B * L, rows.shape[-1]), dtype=rows.dtype)
     full[cache.rows] = rows

@@ -1,4 +1,4 @@
-"""A trace: named arrays in execution order, what they were made from, and the file that holds both."""
+"""A trace: named arrays in execution order, what they were computed from, and the file of both."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ INPUTS, PARAMETERS = "inputs/", "parameters/"
 class Trace(dict[str, np.ndarray]):
     """``{name: array}`` in execution order; :mod:`~minizha.crosscheck.names` says what each is.
 
-    Besides, what the arrays were made from: ``model_class``, ``config``, ``dtype``, ``training``,
-    ``inputs`` {argument: array} and ``parameters`` {checkpoint name: array}.
+    The attributes say what the arrays were computed from: ``model_class``, ``config``, ``dtype``,
+    ``training``, ``inputs`` {argument: array} and ``parameters`` {checkpoint name: array}.
     """
 
     def __init__(
@@ -48,18 +48,21 @@ class Trace(dict[str, np.ndarray]):
         self.training, self.inputs, self.parameters = training, inputs, parameters
 
     def save(self, path: str | PathLike[str], parameters: bool = True) -> None:
-        """Write a safetensors file, whole or not at all.
+        """Write a safetensors file, completely or not at all.
 
-        ``parameters`` False leaves the parameters out; a comparison can then say where two sides
+        ``parameters=False`` leaves the parameters out; a comparison can then say where two sides
         differ, but rarely why.
 
         Raises:
-            FileError: it can't be written.
-            MinizhaError: it is in complex128.
+            FileError: the file can't be written.
+            MinizhaError: the trace is in complex128.
         """
         if self.dtype == "complex128":
-            raise MinizhaError("save: a trace in complex128 is for differentiation only")
-        about = {
+            raise MinizhaError(
+                "save: expected a trace in float32 or float64, found complex128, which serves "
+                "differentiation only"
+            )
+        metadata = {
             "version": VERSION,
             "class": self.model_class,
             "config": self.config.to_dict(),
@@ -71,24 +74,24 @@ class Trace(dict[str, np.ndarray]):
         arrays |= {INPUTS + name: array for name, array in self.inputs.items()}
         if parameters:
             arrays |= {PARAMETERS + name: array for name, array in self.parameters.items()}
-        write_atomic(path, to_safetensors(arrays, (METADATA, json.dumps(about))))
+        write_atomic(path, to_safetensors(arrays, (METADATA, json.dumps(metadata))))
 
 
 class StoredTrace(Mapping[str, np.ndarray]):
-    """A trace in a file, of which one array at a time is read, each time it is asked for.
+    """A trace in a file; an array is read each time it is accessed.
 
-    ``inputs`` and ``parameters`` are mappings of the same kind. In a file that is not minizha's the
-    names are in execution order as far as they are ours, and ``model_class``, ``config``, ``dtype``
-    and ``training`` are None.
+    ``inputs`` and ``parameters`` are read in the same way. For a file that was not written by minizha,
+    known names are in execution order and unknown ones follow, and ``model_class``, ``config``,
+    ``dtype`` and ``training`` are None.
     """
 
     def __init__(
-        self, path: Path, tensors: dict[str, StoredTensor], about: dict[str, Any] | None = None
+        self, path: Path, tensors: dict[str, StoredTensor], metadata: dict[str, Any] | None = None
     ) -> None:
-        about = about or {}
+        metadata = metadata or {}
         self.path, self._tensors = path, tensors
-        self.model_class, self.config = about.get("class"), about.get("config")
-        self.dtype, self.training = about.get("dtype"), about.get("training")
+        self.model_class, self.config = metadata.get("class"), metadata.get("config")
+        self.dtype, self.training = metadata.get("dtype"), metadata.get("training")
         self.inputs: Mapping[str, np.ndarray] = {}
         self.parameters: Mapping[str, np.ndarray] = {}
 
@@ -96,7 +99,7 @@ class StoredTrace(Mapping[str, np.ndarray]):
         return unmapped(self._tensors[name].read())
 
     def __contains__(self, name: object) -> bool:
-        return name in self._tensors  # a Mapping would read the array to see whether it is there
+        return name in self._tensors  # the default of Mapping would read the array
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
@@ -110,46 +113,48 @@ class StoredTrace(Mapping[str, np.ndarray]):
 
 
 def open_trace(path: str | PathLike[str]) -> StoredTrace:
-    """A file of :meth:`Trace.save`, or any safetensors file with arrays under a trace's names.
+    """Open a file of :meth:`Trace.save`, or any safetensors file with arrays under a trace's names.
 
     Raises:
-        FileError: the file is missing, no safetensors file, or a trace of an unknown version.
+        FileError: the file is missing, not a safetensors file, or a trace of an unknown version.
     """
     path = Path(path)
-    tensors, about = stored_safetensors(path), _about(path)
+    tensors, metadata = stored_safetensors(path), _read_metadata(path)
     parts: dict[str, dict[str, StoredTensor]] = {INPUTS: {}, PARAMETERS: {}, "": {}}
     for name, tensor in tensors.items():
         prefix = next((p for p in (INPUTS, PARAMETERS) if name.startswith(p)), "")
         parts[prefix][name.removeprefix(prefix)] = tensor
     arrays = {name: parts[""][name] for name in in_order(parts[""])}
-    if about is not None:
-        if sorted(about["names"]) != sorted(arrays):
-            raise FileError(f"{path}: the names in its metadata are not those of its arrays")
-        arrays = {name: arrays[name] for name in about["names"]}
-    trace = StoredTrace(path, arrays, about)
+    if metadata is not None:
+        if sorted(metadata["names"]) != sorted(arrays):
+            raise FileError(
+                f"{path}: expected in its metadata the names of its arrays, found others"
+            )
+        arrays = {name: arrays[name] for name in metadata["names"]}
+    trace = StoredTrace(path, arrays, metadata)
     trace.inputs = StoredTrace(path, parts[INPUTS])
     trace.parameters = StoredTrace(path, parts[PARAMETERS])
     return trace
 
 
-def _about(path: Path) -> dict[str, Any] | None:
-    """The metadata of a trace, checked; None for a file that is not one of ours."""
+def _read_metadata(path: Path) -> dict[str, Any] | None:
+    """The metadata of a trace, checked; None for a file that minizha did not write."""
     text = safetensors_metadata(path).get(METADATA)
     if text is None:
         return None
     try:
-        about = json.loads(text)
-        if about["version"] != VERSION:
+        metadata = json.loads(text)
+        if metadata["version"] != VERSION:
             raise FileError(
-                f"{path}: a trace of version {shown(about['version'])}, expected {VERSION}"
+                f"{path}: found a trace of version {shown(metadata['version'])}, expected {VERSION}"
             )
-        about["config"] = NezhaConfig(**about["config"])
-        if not all(isinstance(name, str) for name in about["names"]):
-            raise TypeError("names that are no strings")
-        about["class"], about["dtype"] = str(about["class"]), str(about["dtype"])
-        about["training"] = bool(about["training"])
+        metadata["config"] = NezhaConfig(**metadata["config"])
+        if not all(isinstance(name, str) for name in metadata["names"]):
+            raise TypeError("a name is not a string")
+        metadata["class"], metadata["dtype"] = str(metadata["class"]), str(metadata["dtype"])
+        metadata["training"] = bool(metadata["training"])
     except FileError:
         raise
     except (ValueError, TypeError, KeyError, RecursionError, MinizhaError) as error:
         raise FileError(f"{path}: its metadata {METADATA!r} can't be read: {error}") from error
-    return about
+    return metadata

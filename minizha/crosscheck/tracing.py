@@ -1,4 +1,4 @@
-"""Every array of a forward pass and of the way back, by name and in execution order."""
+"""Every array of a forward and a backward pass, by name and in execution order."""
 
 from __future__ import annotations
 
@@ -20,8 +20,13 @@ from minizha.model.outputs import ModelOutput
 from minizha.nezha.losses import MaskedWordsCache, NextSentenceCache
 
 LOGITS = (
-    "prediction_logits", "seq_relationship_logits", "logits", "start_logits", "end_logits",
-)  # fmt: skip
+    "prediction_logits",
+    "seq_relationship_logits",
+    "logits",
+    "start_logits",
+    "end_logits",
+)
+"""The output fields that hold logits."""
 
 
 def trace(
@@ -31,60 +36,60 @@ def trace(
     *,
     upstream: Mapping[str, Any] | None = None,
 ) -> Trace:
-    """Run the model, and walk back; return every named activation and gradient.
+    """Run the model forward and backward; return every named activation and gradient.
 
     Args:
-        model: any of the Nezha classes; it is not touched. In train mode the dropout is the one
+        model: any of the Nezha classes; it is not changed. In train mode the dropout is the one
             that its next call would draw, and its factors are in the trace.
-        inputs: keyword arguments of its call.
-        gradients: whether to walk back: from the loss where labels are given, else from
-            ``upstream``.
-        upstream: gradients of output fields, of their shapes. The default, where there is no
-            loss, is cos(0), cos(1), cos(2), … in C order for ``last_hidden_state`` and
-            ``pooler_output``, or for the logits of a class with heads.
+        inputs: the keyword arguments of its call.
+        gradients: whether to run the backward pass, from the loss or from ``upstream``.
+        upstream: upstream gradients of output fields, of the fields' shapes. By default the
+            backward pass starts from the loss; without a loss the upstream gradients are cos(0),
+            cos(1), cos(2), … in C order for ``last_hidden_state`` and ``pooler_output``, or for
+            the logits of a class with heads.
 
     Returns:
         A :class:`~minizha.crosscheck.trace_file.Trace` of NumPy arrays in the model's dtype. Its
-        ``inputs`` have the upstream gradients under ``upstream.<field>``.
+        ``inputs`` contain the upstream gradients as ``upstream.<field>``.
 
-    Convention: a trace is always of whole layers; ``chunk_size_feed_forward`` changes how much
-    memory a layer takes and none of its numbers but for rounding.
+    Convention: ``chunk_size_feed_forward`` is ignored, since it changes how much memory a layer needs
+    and its numbers only by rounding.
 
     Raises:
-        ArgumentError: ``model`` or an argument is not what was expected.
+        ArgumentError: ``model`` or an argument is not as described.
     """
     _check(model, inputs, upstream)
     copy = model.copy_with(chunk_size_feed_forward=0)
     arguments = dict(inputs) | {"record": True, "return_dict": True}
-    fields: dict[str, Any] = {}
-    given: dict[str, Any] = {}
+    upstream_arrays: dict[str, Any] = {}
+    input_gradients: dict[str, Any] = {}
     with record_operations() as recorder:
         out = copy(**arguments)
         for field in LOGITS:
-            getattr(out, field, None)  # the logits of all tokens are computed when somebody reads
+            getattr(out, field, None)  # computes the logits of all tokens, which are lazy
         if gradients:
-            fields = _upstream(copy, out, upstream)
-            given = out.backward(**fields)
-    found = list(trace_entries(out.record, _values(copy, inputs, out), recorder))
-    arrays = {site.name: site.value for site in found}
+            upstream_arrays = _upstream(copy, out, upstream)
+            input_gradients = out.backward(**upstream_arrays)
+    entries = list(trace_entries(out.record, _values(copy, inputs, out), recorder))
+    arrays = {entry.name: entry.value for entry in entries}
     if gradients:
-        arrays |= _gradients(found, copy, given)
+        arrays |= _gradients(entries, copy, input_gradients)
     return Trace(
         {name: to_host(array) for name, array in arrays.items()},
         model_class=type(model).__name__,
         config=model.config,
         dtype=model.dtype,
         training=model.training,
-        inputs=_named(dict(inputs) | {UPSTREAM + field: d for field, d in fields.items()}),
+        inputs=_named(dict(inputs) | {UPSTREAM + f: d for f, d in upstream_arrays.items()}),
         parameters={name: to_host(p) for name, p in model.state_dict().items()},
     )
 
 
 def default_upstream(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """Where no loss is: cos(0), cos(1), cos(2), … in C order, anew for each of the output fields
-    ``last_hidden_state``, ``pooler_output`` and :data:`LOGITS` that are among ``shapes``."""
-    asked = {f: shapes[f] for f in ("last_hidden_state", "pooler_output", *LOGITS) if f in shapes}
-    return {f: np.cos(np.arange(math.prod(shape))).reshape(shape) for f, shape in asked.items()}
+    """The upstream gradients of a model without a loss: cos(0), cos(1), cos(2), … in C order for each
+    of the output fields ``last_hidden_state``, ``pooler_output`` and :data:`LOGITS` in ``shapes``."""
+    fields = [f for f in ("last_hidden_state", "pooler_output", *LOGITS) if f in shapes]
+    return {f: np.cos(np.arange(math.prod(shapes[f]))).reshape(shapes[f]) for f in fields}
 
 
 def _check(model: Any, inputs: Any, upstream: Any) -> None:
@@ -96,25 +101,25 @@ def _check(model: Any, inputs: Any, upstream: Any) -> None:
         raise ArgumentError(f"trace: inputs: expected keyword arguments, found {found}")
     if inputs.get("num_items_in_batch") is not None:
         raise ArgumentError(
-            "trace: inputs: num_items_in_batch: expected None, since a trace is of a whole batch"
+            "trace: inputs: num_items_in_batch: expected None, since a trace has one whole batch"
         )
     if upstream is not None and not isinstance(upstream, Mapping):
         found = type(upstream).__name__
         raise ArgumentError(f"trace: upstream: expected {{field: gradient}}, found {found}")
 
 
-def _upstream(model: Any, out: ModelOutput, asked: Mapping[str, Any] | None) -> dict[str, Array]:
-    """What to walk back from; nothing means the loss."""
-    if asked is None and "loss" not in out:
-        asked = default_upstream({n: value.shape for n, value in out.items() if is_array(value)})
+def _upstream(model: Any, out: ModelOutput, upstream: Mapping[str, Any] | None) -> dict[str, Array]:
+    """The upstream gradients on the model's backend; an empty dict means the loss."""
+    if upstream is None and "loss" not in out:
+        upstream = default_upstream({n: value.shape for n, value in out.items() if is_array(value)})
     return {
         name: to_backend(d, model.xp, dtype=model.dtype) if is_array(d) else d
-        for name, d in (asked or {}).items()
+        for name, d in (upstream or {}).items()
     }
 
 
 def _values(model: Any, inputs: Mapping[str, Any], out: ModelOutput) -> dict[str, Array | None]:
-    """What no operation's cache leads to."""
+    """The arrays of a trace that no operation's cache leads to."""
     embeds = inputs.get("inputs_embeds")
     if embeds is not None:
         embeds = to_backend(embeds, model.xp, dtype=model.dtype)
@@ -128,25 +133,27 @@ def _values(model: Any, inputs: Mapping[str, Any], out: ModelOutput) -> dict[str
     return {"inputs_embeds": embeds, "loss": getattr(out, "loss", None), **losses}
 
 
-def _gradients(found: list[TraceEntry], model: Any, given: Mapping[str, Any]) -> dict[str, Array]:
-    """In the order in which the way back meets them: that of ``found``, reversed."""
+def _gradients(
+    entries: list[TraceEntry], model: Any, input_gradients: Mapping[str, Any]
+) -> dict[str, Array]:
+    """The gradients in the order of the backward pass: that of ``entries``, reversed."""
     parameters = {without_prefix(name): d for name, d in model.gradients().items()}
     arrays: dict[str, Array] = {}
-    for site in reversed(found):
-        if site.gradient is not None:
-            arrays[site.name + GRADIENT] = site.gradient
-        for name in site.parameters:
+    for entry in reversed(entries):
+        if entry.gradient is not None:
+            arrays[entry.name + GRADIENT] = entry.gradient
+        for name in entry.parameters:
             if name in parameters:
                 arrays[name + GRADIENT] = parameters[name]
-    arrays[WORDS + GRADIENT] = parameters[WORDS]  # read at the bottom, and again by the head
-    for name, d in flat(given).items():
-        if name != "inputs_embeds":  # the gradient of embeddings.word_embeddings
+    arrays[WORDS + GRADIENT] = parameters[WORDS]  # complete only now: the lookup is its last use
+    for name, d in flat(input_gradients).items():
+        if name != "inputs_embeds":  # that is the gradient of embeddings.word_embeddings
             arrays[name + GRADIENT] = d
     return arrays
 
 
 def _named(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The arrays among the arguments of a call, on the host; flags are none."""
+    """The arrays among the arguments of a call, on the host, without None and flags."""
     return {
         name: np.asarray(to_host(value) if is_array(value) else value, order="C")
         for name, value in flat(tree).items()

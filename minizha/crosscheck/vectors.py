@@ -1,8 +1,8 @@
-"""Test vectors: is a folder of someone's results what the vectors say should come out?
+"""Test vectors: checks a folder of results against them.
 
-The vectors are a folder outside of this package (``vectors/v1`` of the repository); its README says
-what lies there. Whoever has another implementation runs it on the cases, in any language, and
-writes what came out to ``RESULTS/<case>.safetensors``, under the names of a trace.
+The vectors are a folder outside of this package (``vectors/v1`` of the repository), which its README
+describes. An implementation in any language computes the cases and writes its results to
+``RESULTS/<case>.safetensors``, under the names of a trace.
 """
 
 from __future__ import annotations
@@ -35,52 +35,52 @@ from minizha.files import folder_path, is_there, read_json_object
 VERSION = 1
 OUTCOMES = ("refused", "accepted")
 _EXPECTED = "expected/"
-# the gradient of some biases is 0 in theory, and only that of the weight tells what is small there
+# the gradients of some biases are 0 in theory, so those of the weights serve as their scale
 _BIAS = re.compile(r"\bbias(\.grad)?$")
 
 
 class VectorCase(NamedTuple):
-    """One case: ``about`` is its JSON file, ``stored`` its arrays, read one at a time; ``config`` and
-    ``inputs`` as a trace has them."""
+    """One case: ``description`` is its JSON file, ``stored`` its arrays, which are read one at a time;
+    ``config`` and ``inputs`` are as in a trace."""
 
-    about: dict[str, Any]
+    description: dict[str, Any]
     stored: dict[str, StoredTensor]
     config: NezhaConfig
     inputs: Mapping[str, np.ndarray]
 
     @property
-    def places(self) -> dict[str, str]:
-        """``{name of a result: name in the file}`` of all that is compared, in execution order."""
-        return {name: _EXPECTED + name for name in self.about["expected"]} | {
-            name: name for name in self.about.get("outcome", ())
+    def stored_names(self) -> dict[str, str]:
+        """``{name of a result: name in the file}`` of all arrays to compare, in execution order."""
+        return {name: _EXPECTED + name for name in self.description["expected"]} | {
+            name: name for name in self.description.get("outcome", ())
         }
 
     def expected(self, name: str) -> np.ndarray:
-        """What should come out."""
-        return self.stored[self.places[name]].read()
+        """The right result ``name``."""
+        return self.stored[self.stored_names[name]].read()
 
 
 def verify(folder: str | PathLike[str], vectors: str | PathLike[str] | None = None) -> VerifyReport:
     """Compare the results in ``folder`` with the vectors.
 
     Args:
-        folder: has ``<case>.safetensors`` for some cases or all, with any of the case's arrays under
-            their names in float32 or float64; and ``negative.json``, if wanted:
+        folder: has ``<case>.safetensors`` for some cases or all, with any arrays of the case under
+            their names in float32 or float64; and optionally ``negative.json``,
             ``{case: "refused" or "accepted"}`` for the negative cases and their controls.
         vectors: the folder with ``manifest.json``; None: the one of this copy of the repository.
 
-    Convention: ``error = max |result − expected| / max |expected|``, at most the case's tolerance for
-    the coarsest dtype of the file. A bias's gradient is measured by its weight's, where that is
-    larger: keys' and some classifiers' biases have gradient 0 in theory. Scores that a mask hides
-    are not looked at.
+    Convention: ``error = max |result − expected| / max |expected|`` must be at most the case's
+    tolerance for the coarsest dtype of the file. The scale of a bias's gradient is at least that of
+    its weight's: keys' and some classifiers' biases have gradient 0 in theory. Scores that a mask
+    hides are not compared.
 
     Raises:
-        FileError: a file is missing or can't be read, or there is nothing to verify.
-        ArgumentError: an argument is no path.
+        FileError: a file is missing or can't be read, or there are no results.
+        ArgumentError: an argument is not a path.
     """
     folder = folder_path(folder)
-    vectors = _own_vectors() if vectors is None else folder_path(vectors)
-    names = _names(vectors)
+    vectors = _vectors_of_repository() if vectors is None else folder_path(vectors)
+    names = _case_names(vectors)
     if not folder.is_dir():
         raise FileError(f"{folder}: expected a folder with results")
     files = {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
@@ -101,65 +101,80 @@ def read_case(vectors: str | PathLike[str], name: str) -> VectorCase:
     """The case ``name`` of a folder of vectors.
 
     Raises:
-        FileError: there is no such case, or a file of it is damaged.
+        FileError: there is no such case, or one of its files is damaged.
     """
-    place = folder_path(vectors) / "cases"
-    path = place / f"{name}.json"
-    about = read_json_object(path)
-    _check_kind(path, about, "case")
-    if about.get("name") != name:
+    folder = folder_path(vectors) / "cases"
+    path = folder / f"{name}.json"
+    description = read_json_object(path)
+    _check_kind(path, description, "case")
+    if description.get("name") != name:
         raise FileError(
-            f"{path}: expected the case {shown(name)}, found {shown(about.get('name'))}"
+            f"{path}: expected the case {shown(name)}, found {shown(description.get('name'))}"
         )
-    stored = stored_safetensors(place / f"{name}.safetensors")
+    stored = stored_safetensors(folder / f"{name}.safetensors")
     inputs = {
         n.removeprefix("inputs/"): t.read() for n, t in stored.items() if n.startswith("inputs/")
     }
     try:
-        config = NezhaConfig.from_dict(about["config"])
-        case = VectorCase(about, stored, config, inputs)
-        absent = [place for place in case.places.values() if place not in stored]
-        if absent:
-            raise KeyError(f"no array {listed(absent)}")
-        if not all(0 < about["tolerance"][dtype] < 1 for dtype in ("float32", "float64")):
-            raise ValueError("a tolerance that is none")
+        config = NezhaConfig.from_dict(description["config"])
+        case = VectorCase(description, stored, config, inputs)
+        missing = [n for n in case.stored_names.values() if n not in stored]
+        if missing:
+            raise KeyError(f"no array {listed(missing)}")
+        if not all(0 < description["tolerance"][dtype] < 1 for dtype in ("float32", "float64")):
+            raise ValueError("expected tolerances between 0 and 1")
     except (KeyError, TypeError, ValueError, AttributeError, MinizhaError) as error:
         raise FileError(f"{path}: not a case of test vectors: {error}") from error
     return case
 
 
 def weight_beside(name: str) -> str | None:
-    """The array that a bias's gradient is measured by; None for all other arrays."""
+    """The array that gives the scale of a bias or of its gradient; None for other arrays."""
     return _BIAS.sub(r"weight\1", name) if _BIAS.search(name) else None
 
 
 def _verify_case(case: VectorCase, theirs: StoredTrace) -> CaseResult:
-    # a copy of the case's own file will do as well
-    found = {name.removeprefix(_EXPECTED): name for name in theirs}
-    names = [name for name in case.places if name in found]
-    others = ("final/", "parameters/", "inputs/")  # key biases, and what a copy brings along
-    unknown = [n for n in found if n not in case.places and not n.startswith(others)]
-    total, about = len(case.places), {"unknown": tuple(shown(n) for n in unknown)}
+    # the results may be a copy of the case's own file, where names begin with "expected/"
+    their_names = {name.removeprefix(_EXPECTED): name for name in theirs}
+    names = [name for name in case.stored_names if name in their_names]
+    other_arrays = (
+        "final/",
+        "parameters/",
+        "inputs/",
+    )  # of such a copy; final/ has key biases, too
+    unknown = tuple(
+        shown(name)
+        for name in their_names
+        if name not in case.stored_names and not name.startswith(other_arrays)
+    )
+    name, total = case.description["name"], len(case.stored_names)
     if not names:
         nothing = Divergence("", float("nan"), 0.0, reason="no array under a name of the case")
-        return CaseResult(case.about["name"], DIFFERENT, total=total, divergence=nothing, **about)
-    coarse = any(theirs[found[name]].dtype.itemsize < 8 for name in names)
+        return CaseResult(name, DIFFERENT, total=total, divergence=nothing, unknown=unknown)
+    coarse = any(theirs[their_names[n]].dtype.itemsize < 8 for n in names)
     dtype = "float32" if coarse else "float64"
-    tolerance = float(case.about["tolerance"][dtype])
-    checked = [_check(case, name, theirs[found[name]], dtype, tolerance) for name in names]
+    tolerance = float(case.description["tolerance"][dtype])
+    checked = [_check(case, n, theirs[their_names[n]], dtype, tolerance) for n in names]
     wrong = [c for c in checked if c.reason or not c.error <= tolerance]
     return CaseResult(
-        case.about["name"], DIFFERENT if wrong else EQUAL, dtype, len(names), total, len(wrong),
-        max(c.error for c in checked), wrong[0] if wrong else None, **about,
-    )  # fmt: skip
+        name=name,
+        status=DIFFERENT if wrong else EQUAL,
+        dtype=dtype,
+        compared=len(names),
+        total=total,
+        wrong=len(wrong),
+        largest_error=max(c.error for c in checked),
+        divergence=wrong[0] if wrong else None,
+        unknown=unknown,
+    )
 
 
 def _check(
     case: VectorCase, name: str, theirs: np.ndarray, dtype: str, tolerance: float
 ) -> Divergence:
-    """The measurements of one array, right or wrong."""
+    """The error of one array, right or wrong."""
     ours, reason = case.expected(name), ""
-    if ours.ndim == 0 and theirs.size == 1:  # some writers know no arrays without an axis
+    if ours.ndim == 0 and theirs.size == 1:  # some writers can't write arrays without axes
         theirs = theirs.reshape(())
     if theirs.dtype.kind != "f":
         reason = f"{theirs.dtype} where float32 or float64 is expected"
@@ -167,43 +182,50 @@ def _check(
         reason = f"shape {theirs.shape} where {ours.shape} is expected"
     if reason:
         return Divergence(name, float("inf"), tolerance, reason=reason)
-    found = measure(ours, theirs, dtype, visible_entries(case, name, ours.shape))
-    scale = found.scale
-    if (weight := weight_beside(name)) in case.places:
+    measured = measure(ours, theirs, dtype, visible_entries(case, name, ours.shape))
+    scale = measured.scale
+    if (weight := weight_beside(name)) in case.stored_names:
         scale = max(scale, float(np.abs(case.expected(weight)).max()))
-    error = found.max_abs / (scale or 1.0)
-    return Divergence(name, error, tolerance, found.index, found.ours, found.theirs, found.broken)
+    return Divergence(
+        name=name,
+        error=measured.max_abs / (scale or 1.0),
+        tolerance=tolerance,
+        index=measured.index,
+        expected=measured.ours,
+        found=measured.theirs,
+        reason=measured.broken,
+    )
 
 
 def _answers(path: Path, cases: Path) -> tuple[dict[str, str], int]:
-    """The wrong answers to the negative cases, and how many answers there are."""
+    """The wrong answers to the negative cases, and the number of all answers."""
     if not is_there(path):
         return {}, 0
-    found, about = read_json_object(path), read_json_object(cases)
-    _check_kind(cases, about, "negative")
-    right = {case["name"]: "refused" for case in about["cases"]}
-    right |= {case["name"]: "accepted" for case in about["controls"]}
-    for name, answer in found.items():
+    answers, description = read_json_object(path), read_json_object(cases)
+    _check_kind(cases, description, "negative")
+    right = {case["name"]: "refused" for case in description["cases"]}
+    right |= {case["name"]: "accepted" for case in description["controls"]}
+    for name, answer in answers.items():
         if name not in right or answer not in OUTCOMES:
             raise FileError(
                 f"{path}: expected the names of negative cases with {' or '.join(OUTCOMES)}, found "
                 f"{shown(name)}: {shown(answer)}"
             )
-    return {name: right[name] for name, a in found.items() if a != right[name]}, len(found)
+    return {name: right[name] for name, a in answers.items() if a != right[name]}, len(answers)
 
 
-def _names(vectors: Path) -> list[str]:
+def _case_names(vectors: Path) -> list[str]:
     path = vectors / "manifest.json"
     manifest = read_json_object(path)
     _check_kind(path, manifest, "manifest")
     names = manifest.get("cases")
-    # a name becomes a part of a path
-    if not isinstance(names, list) or not names or not all(map(_is_plain, names)):
+    # names are used in paths
+    if not isinstance(names, list) or not names or not all(map(_is_case_name, names)):
         raise FileError(f"{path}: expected the names of cases, found {shown(names)}")
     return names
 
 
-def _is_plain(name: Any) -> bool:
+def _is_case_name(name: Any) -> bool:
     return isinstance(name, str) and re.fullmatch(r"[\w-]+", name) is not None
 
 
@@ -212,11 +234,11 @@ def _check_kind(path: Path, content: dict[str, Any], kind: str) -> None:
         raise FileError(f"{path}: expected the {kind} of test vectors, version {VERSION}")
 
 
-def _own_vectors() -> Path:
+def _vectors_of_repository() -> Path:
     path = Path(__file__).parents[2] / "vectors" / "v1"
     if not is_there(path / "manifest.json"):
         raise ArgumentError(
-            "vectors: expected the folder of the test vectors, which an installed package does not "
-            "bring along: vectors/v1 of the repository"
+            "vectors: expected the folder of the test vectors, vectors/v1 of the repository, found "
+            "None; an installed package does not contain it"
         )
     return path

@@ -1,4 +1,4 @@
-"""What a check of results against the test vectors found, as plain data and as text."""
+"""The report of a check of results against the test vectors, as plain data and as text."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ EQUAL, DIFFERENT, MISSING = "equal", "different", "missing"
 
 @dataclass(frozen=True)
 class Divergence:
-    """The first array of a case that is not what it should be: ``error`` is the largest
-    difference over the largest number of the array, ``reason`` what no number tells."""
+    """The first wrong array of a case: ``error`` is the largest difference divided by the largest
+    number of the array, ``reason`` says what is wrong where no number does."""
 
     name: str
     error: float
@@ -28,18 +28,18 @@ class Divergence:
     def __str__(self) -> str:
         if self.reason:
             return f"{self.name}: {self.reason}"
-        place = f" at {list(self.index)}" if self.index else ""
+        position = f" at {list(self.index)}" if self.index else ""
         return (
-            f"{self.name}: {self.found:.6g}{place} instead of {self.expected:.6g}, an error of "
+            f"{self.name}: {self.found:.6g}{position} instead of {self.expected:.6g}, an error of "
             f"{self.error:.1e} where {self.tolerance:.0e} is allowed"
         )
 
 
 @dataclass(frozen=True)
 class CaseResult:
-    """What became of a case. ``compared`` of its ``total`` arrays were there; ``wrong`` of these
-    differ, the first of them in execution order is ``divergence``; ``unknown`` are names that
-    the case has not."""
+    """The result of one case. ``compared`` of its ``total`` arrays were in the results; ``wrong`` of
+    these differ, and the first of them in execution order is ``divergence``; ``unknown`` are names that
+    the case does not have."""
 
     name: str
     status: str
@@ -68,9 +68,9 @@ class CaseResult:
 class VerifyReport:
     """The result of :func:`~minizha.crosscheck.vectors.verify`.
 
-    ``cases`` has one entry a case, in the vectors' order; ``negative`` are the wrong answers to the
-    negative cases, {name: what should have happened}; ``answers`` counts all answers; ``unknown`` are
-    files that belong to no case.
+    ``cases`` has an entry for each case, in the order of the vectors; ``negative`` are the wrong
+    answers to negative cases, {name: the right answer}; ``answers`` is the number of all answers to
+    them; ``unknown`` are files that belong to no case.
     """
 
     cases: tuple[CaseResult, ...]
@@ -80,14 +80,14 @@ class VerifyReport:
 
     @property
     def ok(self) -> bool:
-        """Whether all results that are there are right. Those that are missing do not count."""
+        """Whether all results are right; missing ones do not count."""
         return not self.negative and not self.counts[DIFFERENT]
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many cases are equal, different, missing."""
-        found = Counter(case.status for case in self.cases)
-        return {status: found[status] for status in (EQUAL, DIFFERENT, MISSING)}
+        """The numbers of cases that are equal, different, missing."""
+        counter = Counter(case.status for case in self.cases)
+        return {status: counter[status] for status in (EQUAL, DIFFERENT, MISSING)}
 
     def __str__(self) -> str:
         lines = [str(case) for case in self.cases if case.status != MISSING]
@@ -103,5 +103,5 @@ class VerifyReport:
         return "\n".join([*lines, f"{counts}{answers}"])
 
     def to_json(self) -> dict[str, Any]:
-        """The report as what JSON can hold, with "NaN" and the like for what it has no number for."""
+        """The report for JSON; a number that is not finite is a string such as "NaN"."""
         return plain(asdict(self)) | {"ok": self.ok, "counts": self.counts}

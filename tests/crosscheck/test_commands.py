@@ -299,7 +299,7 @@ def test_what_is_read_is_not_overwritten(arguments, option, folder, tmp_path, mo
     status, _, err = run(capsys, *arguments)
     assert status == 2
     assert f"{option}: " in err
-    assert "one of the files that are read" in err
+    assert "expected another file, found" in err
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
 
 

@@ -231,7 +231,7 @@ def test_lists_and_numbers_are_arrays(ours):
         ([1.0], "other: expected .* found list"),
         (None, "other: expected .* found NoneType"),
         ({}, "other: expected arrays, found none"),
-        ({3: np.zeros(2)}, "other: expected names, found 3"),
+        ({3: np.zeros(2)}, "other: expected strings as names, found 3"),
         ({"x": np.zeros(2)}, "expected float arrays under equal names on both sides, found none"),
         ({"loss": "2.5"}, "theirs: loss: expected numbers"),
     ],
@@ -346,7 +346,7 @@ def test_a_mapping(ours, theirs, tmp_path):
         assert report.first_divergence == SCORES
         assert report.divergence.their_name == mapping[SCORES]
         assert len(report.differences) == len(ours)
-    with pytest.raises(ArgumentError, match="loos is no name of ours"):
+    with pytest.raises(ArgumentError, match="loos is not one of our names"):
         compare(ours, other, mapping={"loos": "array 0"})
 
 
@@ -359,12 +359,12 @@ def test_by_shape_and_value(ours, theirs):
     # key biases are 0 in theory: nothing tells them
     assert all(name.endswith("key.bias.grad") for name in report.missing)
     assert has_remark(report, "arrays matched by shape and value")
-    assert not has_remark(report, "is like none of theirs")
+    assert not has_remark(report, "matches none of their arrays")
     # one that is wrong finds no partner, and that is said
     at = f"array {list(ours).index(SCORES)}"
     report = compare(ours, other | {at: theirs[SCORES] + 0.1})
     assert SCORES in report.missing
-    assert has_remark(report, f"{SCORES} is like none of theirs, though some that are left over")
+    assert has_remark(report, f"{SCORES} matches none of their arrays, but some left over")
     assert report.undecided == (SCORES,)
     assert not report.ok
     assert report.first_divergence is None
@@ -409,8 +409,8 @@ def test_noise_that_hides_everything_is_told():
         "encoder.layer.0.attention.probs": (scores == scores.max(-1, keepdims=True)) * 1.0,
     }
     report = compare(ours, {n: a.astype("float32") for n, a in ours.items()})
-    assert has_remark(report, "a finer dtype would tell more")
-    assert not has_remark(compare(ours, ours), "a finer dtype would tell more")
+    assert has_remark(report, "a finer dtype would show more")
+    assert not has_remark(compare(ours, ours), "a finer dtype would show more")
 
 
 # --- why ------------------------------------------------------------------------------------------

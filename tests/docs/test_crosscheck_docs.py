@@ -7,6 +7,7 @@ import pytest
 
 from minizha.crosscheck.diagnosis import CATALOGUE
 from minizha.crosscheck.names import ATTENTION, EMBEDDINGS, FEED_FORWARD, HEADS
+from minizha.crosscheck.report.text import JSON_VERSION
 from tests.support.paths import DOCS
 
 
@@ -56,6 +57,10 @@ def test_the_page_of_known_mistakes_is_the_catalogue():
     assert f"The {len(CATALOGUE)} mistakes" in text
 
 
+def test_the_version_of_the_json_report_is_documented():
+    assert f"has a key `version`. It is {JSON_VERSION}:" in page("crosscheck.md")
+
+
 @pytest.mark.parametrize("name", ["traces.md", "crosscheck.md"])
 def test_the_python_of_the_pages_runs(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
@@ -69,7 +74,7 @@ def test_the_python_of_the_pages_runs(name, tmp_path, monkeypatch, capsys):
         shown = re.search(r"```\n(different: .*?)```", page(name), re.S)[1].splitlines()
         for line in shown:
             # sentences are compared; numbers depend on the BLAS
-            assert line == "…" or line.startswith(("array ", "    left")) or line in out, line
+            assert line == "…" or line.startswith(("array ", "    remaining")) or line in out, line
         assert "it is 0.5 times what it should be" in out
     else:
         assert isinstance(names["trace"]["encoder.layer.0.attention.scores"], np.ndarray)

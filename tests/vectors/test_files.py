@@ -147,7 +147,7 @@ def traces():
     for name in {entry["case"] for entry in MISTAKES["mistakes"]}:
         case = read_case(FOLDER, name)
         arrays = {n: tensor.read() for n, tensor in case.stored.items()}
-        found[name] = v1_mistakes.as_trace(case.about, arrays)
+        found[name] = v1_mistakes.as_trace(case.description, arrays)
     return found
 
 

@@ -32,7 +32,7 @@ CASES = {case.name: case for case in v1_cases.CASES}
 
 def rebuilt(case):
     """The model of a case from its files alone, and the arguments of its call."""
-    about = case.about
+    about = case.description
     model = getattr(minizha, about["class"])(
         case.config, dtype="float64", **about["class_arguments"]
     )
@@ -72,10 +72,12 @@ def largest_error(found, expected):
 def test_minizha_gives_every_number_of_a_case(name):
     case = read_case(FOLDER, name)
     trace = trace_of(*rebuilt(case))
-    expected = {n: case.expected(n) for n in case.about["expected"]}
+    expected = {n: case.expected(n) for n in case.description["expected"]}
     assert list(trace) == list(expected)
     assert largest_error(trace, expected) <= TOLERANCE
-    assert {n: trace[n] for n in case.about["losses"]} == pytest.approx(case.about["losses"])
+    assert {n: trace[n] for n in case.description["losses"]} == pytest.approx(
+        case.description["losses"]
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -94,7 +96,7 @@ def test_every_gradient_is_the_slope_of_the_forward_pass(name):
                 direction[case.config.pad_token_id] = 0  # by convention its lookup has no gradient
             name = {"inputs_embeds": "embeddings.word_embeddings"}.get(n, n)
             key = name.removeprefix("nezha.") + ".grad"
-            if key in case.places:  # arrays that no step reads have no gradient
+            if key in case.stored_names:  # arrays that no step reads have no gradient
                 slope += float((case.expected(key).reshape(array.shape) * direction).sum())
             source[n] = array + 1j * h * direction
     wide = model.astype("complex128")
@@ -136,7 +138,7 @@ def test_a_wrong_number_is_seen():
     model, inputs, upstream = rebuilt(case)
     model.table = model.table[::-1]
     trace = trace_of(model, inputs, upstream)
-    assert largest_error(trace, {n: case.expected(n) for n in case.about["expected"]}) > 0.1
+    assert largest_error(trace, {n: case.expected(n) for n in case.description["expected"]}) > 0.1
 
 
 # --- what is covered ----------------------------------------------------------------------------

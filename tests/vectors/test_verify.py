@@ -18,7 +18,7 @@ SCORES = "encoder.layer.0.attention.scores"
 
 def right_results(name=CASE, dtype=np.float64):
     case = read_case(V1, name)
-    return {n: np.array(case.expected(n), dtype=dtype) for n in case.places}
+    return {n: np.array(case.expected(n), dtype=dtype) for n in case.stored_names}
 
 
 def result_of(tmp_path, arrays, name=CASE):
@@ -261,5 +261,5 @@ def test_an_installed_package_asks_for_the_vectors(tmp_path, monkeypatch):
     import minizha.crosscheck.vectors as module
 
     monkeypatch.setattr(module, "__file__", str(tmp_path / "minizha" / "crosscheck" / "vectors.py"))
-    with pytest.raises(ArgumentError, match="does not bring along"):
+    with pytest.raises(ArgumentError, match="installed package does not contain it"):
         verify(tmp_path)

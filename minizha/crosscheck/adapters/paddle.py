@@ -1,19 +1,19 @@
-"""PaddleNLP's names beside ours: a mapping file, for arrays that were saved over there.
+"""A mapping from our names to PaddleNLP's, for arrays that were saved by PaddleNLP.
 
-Nothing of Paddle is needed here. In PaddleNLP (2.0 to 2.8) hook every layer, and save
+This module does not import Paddle. In PaddleNLP (2.0 to 2.8) add hooks to all layers and save
 
-* what a layer returns under the layer's name, ``nezha.encoder.layer.0.ffn``; of a layer that
-  returns several, the second one as ``nezha.encoder.layer.0.attention.1``;
-* what a layer is given under its name and ``.input``: ``nezha.encoder.layer.0.ffn_output.input``;
-* gradients under the name of the array or of the parameter and ``.grad``.
+* the output of a layer under the layer's name, ``nezha.encoder.layer.0.ffn``; for a layer with
+  several outputs, the second one as ``nezha.encoder.layer.0.attention.1``;
+* the input of a layer under its name with ``.input``: ``nezha.encoder.layer.0.ffn_output.input``;
+* gradients under the name of the array or of the parameter with ``.grad``.
 
-Then ``minizha compare ours.safetensors theirs.safetensors --mapping paddle.json``. Its matrices are
-(in, out): the mapping says which gradients to turn. Attention hands out scores + mask, which are
-ours but where the mask hides. Only the single losses are not there.
+Then ``minizha compare ours.safetensors theirs.safetensors --mapping paddle.json``. Paddle's matrices
+are (in, out): the mapping says which gradients to transpose. Its attention returns scores + mask,
+which equal our scores where the mask hides nothing. Only the separate losses are missing.
 
-Its loss is not ours: labels of −1 are ignored in the sum, but Paddle 3.3 divides by all tokens,
-B·L, as it does for every negative ``ignore_index``. Without labels, start the way back from
-Σ logits · cos(0), cos(1), …, as a trace does.
+Paddle's loss differs from ours: labels of −1 are ignored in the sum, but Paddle 3.3 divides by all
+tokens, B·L, as it does for every negative ``ignore_index``. So start the backward pass from
+Σ logits · cos(0), cos(1), …, as a trace without labels does.
 """
 
 from __future__ import annotations
@@ -64,9 +64,9 @@ def mapping(
 ) -> Table:
     """``{our name: their name}``, or ``{"name": their name, "transpose": true}`` for a matrix.
 
-    ``saved`` are the names of the arrays that there are (any container of names, such as the dict
-    of arrays); others are left out, for a comparison refuses a mapping to what is not there.
-    ``json.dump`` of the result is a mapping file.
+    ``saved`` are the names of the saved arrays (any container of names, such as the dict of arrays).
+    Other names are left out, since a comparison refuses a mapping to missing arrays. ``json.dump``
+    writes the result as a mapping file.
 
     Raises:
         ArgumentError: PaddleNLP has no such class.
@@ -81,17 +81,17 @@ def mapping(
         steps += [(f"encoder.layer.{i}.", entry) for entry in FEED_FORWARD]
     steps += [("", entry) for entry in HEADS if entry.name.split(".")[0] in _HEADS[class_name]]
     body = "" if class_name == "NezhaModel" else "nezha."
-    found: Table = {}
+    table: Table = {}
     for prefix, entry in steps:
-        found |= _array(prefix, entry, body) | _gradients(prefix, entry, body)
-    found |= {WORDS + GRADIENT: body + WORDS + GRADIENT}
+        table |= _array(prefix, entry, body) | _gradients(prefix, entry, body)
+    table |= {WORDS + GRADIENT: body + WORDS + GRADIENT}
     if saved is None:
-        return found
-    return {k: v for k, v in found.items() if (v if isinstance(v, str) else v["name"]) in saved}
+        return table
+    return {k: v for k, v in table.items() if (v if isinstance(v, str) else v["name"]) in saved}
 
 
 def _array(prefix: str, entry: Entry, body: str) -> dict[str, str]:
-    """An array and its gradient: what the layer returns that its step's parameters belong to."""
+    """An array and its gradient: the output of the layer that has the parameters of its step."""
     name = (prefix + entry.name).removesuffix(".")
     step = _theirs(name, body)
     if step is None and entry.parameters:
@@ -105,17 +105,17 @@ def _array(prefix: str, entry: Entry, body: str) -> dict[str, str]:
 
 def _gradients(prefix: str, entry: Entry, body: str) -> Table:
     """The gradients of the parameters of a step."""
-    found: Table = {}
+    table: Table = {}
     for name in (prefix + p for p in entry.parameters):
         module, _, leaf = name.rpartition(".")
         theirs = f"{_theirs(module, body) or _in_body(module, body)}.{leaf}"
         if name == "cls.predictions.bias":
             theirs = "cls.predictions.decoder_bias"
-        turned = leaf == "weight" and not module.endswith(("LayerNorm", "_embeddings"))
+        is_matrix = leaf == "weight" and not module.endswith(("LayerNorm", "_embeddings"))
         if name != _TIED:
             theirs += GRADIENT
-            found[name + GRADIENT] = {"name": theirs, "transpose": True} if turned else theirs
-    return found
+            table[name + GRADIENT] = {"name": theirs, "transpose": True} if is_matrix else theirs
+    return table
 
 
 def _theirs(name: str, body: str) -> str | None:
@@ -126,5 +126,5 @@ def _theirs(name: str, body: str) -> str | None:
 
 
 def _in_body(name: str, body: str) -> str:
-    head = name.split(".")[0] in ("cls", "classifier", "loss")
-    return name if head else body + name
+    in_head = name.split(".")[0] in ("cls", "classifier", "loss")
+    return name if in_head else body + name

@@ -1,11 +1,11 @@
-"""Overhearing a torch model: values and gradients of what its modules take and give.
+"""Records a torch model: values and gradients of the inputs and outputs of its modules.
 
-A hook on a module sees what goes in and comes out. Scores and probabilities of attention do neither;
-they are found by watching torch's own functions while an attention module runs: the probabilities
-are what softmax returned, the scores are what it was given, before a mask was added.
+Hooks record the inputs and outputs of modules. The scores and probabilities of attention are neither;
+they are recorded by intercepting torch's functions while an attention module runs: the probabilities
+are the result of softmax, the scores are its argument before the mask is added.
 
-An adapter says which module is which of our names and how to call the model; :func:`run` does the
-rest. Parameters, their ``.grad`` and the model's mode stay as they were.
+An adapter says which module has which of our names and how to call the model; :func:`run` does the
+rest. Parameters, their ``.grad`` and the model's mode are left unchanged.
 """
 
 from __future__ import annotations
@@ -32,66 +32,68 @@ _MASKING = {"add", "__add__", "__radd__", "masked_fill"} | _IN_PLACE
 
 
 class TorchRecorder(TorchFunctionMode):
-    """What was overheard while it is entered as a context: the value and the gradient of each name."""
+    """Records, while it is entered as a context, the value and the gradient of each name."""
 
     def __init__(self) -> None:
         super().__init__()
         self._values: dict[str, list[np.ndarray]] = {}
         self._gradients: dict[tuple[str, int], np.ndarray] = {}
         self._handles: list[Any] = []
-        self._inside: list[str] = []  # the attentions that are running, the innermost last
-        self._masked: tuple[Any, ...] = (None,)  # the last sum that may be one of scores and mask
+        self._running: list[str] = []  # the attentions that are running, the innermost last
+        self._masked: tuple[Any, ...] = (None,)  # the last sum that may be scores + mask
 
     def output(self, module: torch.nn.Module, name: str, which: int = 0) -> None:
-        """``name`` is what ``module`` returns (the one at ``which``, where it returns several)."""
+        """``name`` is the output of ``module`` (output number ``which`` if it has several)."""
 
-        def hook(_module: Any, _taken: Any, given: Any) -> None:
-            self.keep(name, given[which] if isinstance(given, (tuple, list)) else given)
+        def hook(_module: Any, _arguments: Any, out: Any) -> None:
+            self.record(name, out[which] if isinstance(out, (tuple, list)) else out)
 
         self._handles.append(module.register_forward_hook(hook))
 
     def input(self, module: torch.nn.Module, name: str, argument: str | None = None) -> None:
-        """``name`` is what ``module`` is given first, or as ``argument`` if it is given that."""
+        """``name`` is the first argument of ``module``, or its keyword argument ``argument`` if any."""
 
-        def hook(_module: Any, taken: Any, named: Mapping[str, Any]) -> None:
-            found = named.get(argument) if argument else taken[0]
-            if found is not None:
-                self.keep(name, found)
+        def hook(_module: Any, positional: Any, keywords: Mapping[str, Any]) -> None:
+            value = keywords.get(argument) if argument else positional[0]
+            if value is not None:
+                self.record(name, value)
 
         self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
 
     def attention(self, module: torch.nn.Module, name: str) -> None:
-        """While ``module`` runs, a softmax gives ``{name}.scores`` and ``{name}.probs``."""
+        """The softmax that runs inside ``module`` gives ``{name}.scores`` and ``{name}.probs``."""
 
-        def leave(_module: Any, _taken: Any, _given: Any) -> None:
-            self._inside.pop()
+        def leave(_module: Any, _arguments: Any, _out: Any) -> None:
+            self._running.pop()
 
-        self._handles.append(module.register_forward_pre_hook(lambda *_: self._inside.append(name)))
+        self._handles.append(
+            module.register_forward_pre_hook(lambda *_: self._running.append(name))
+        )
         self._handles.append(module.register_forward_hook(leave))
 
-    def keep(self, name: str, tensor: torch.Tensor, values: np.ndarray | None = None) -> None:
-        """Copy the values now, for a later operation may write over them; the gradient follows."""
-        parts = self._values.setdefault(name, [])
-        parts.append(array(tensor) if values is None else values)
+    def record(self, name: str, tensor: torch.Tensor, values: np.ndarray | None = None) -> None:
+        """Copy the values now, since a later operation may overwrite them; the gradient follows."""
+        chunks = self._values.setdefault(name, [])
+        chunks.append(array(tensor) if values is None else values)
         if tensor.requires_grad and not name.endswith(WITHOUT_GRADIENT):
-            tensor.register_hook(partial(self._came_back, (name, len(parts) - 1)))
+            tensor.register_hook(partial(self._on_gradient, (name, len(chunks) - 1)))
 
-    def _came_back(self, part: tuple[str, int], gradient: torch.Tensor) -> None:
-        self._gradients[part] = array(gradient)
+    def _on_gradient(self, key: tuple[str, int], gradient: torch.Tensor) -> None:
+        self._gradients[key] = array(gradient)
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None):
-        """See every function that the model calls, and what it returned."""
-        named = function.__name__ if self._inside else ""
-        scores = _scores(named, args) if named in _MASKING else None
-        before = None if scores is None else array(scores)
+        """torch calls this in place of every function that the model calls."""
+        called = function.__name__ if self._running else ""
+        scores = _scores(called, args) if called in _MASKING else None
+        values = None if scores is None else array(scores)
         result = function(*args, **(kwargs or {}))
         if scores is not None:
-            self._masked = (result, result if named in _IN_PLACE else scores, before)
-        if named == "softmax":
-            given = args[0] if args else kwargs["input"]
-            masked = self._masked[1:] if self._masked[0] is given else (given,)
-            self.keep(f"{self._inside[-1]}.scores", *masked)
-            self.keep(f"{self._inside[-1]}.probs", result)
+            self._masked = (result, result if called in _IN_PLACE else scores, values)
+        if called == "softmax":
+            argument = args[0] if args else kwargs["input"]
+            unmasked = self._masked[1:] if self._masked[0] is argument else (argument,)
+            self.record(f"{self._running[-1]}.scores", *unmasked)
+            self.record(f"{self._running[-1]}.probs", result)
         return result
 
     def __exit__(self, *reason: Any) -> None:
@@ -100,22 +102,22 @@ class TorchRecorder(TorchFunctionMode):
         super().__exit__(*reason)
 
     def values(self) -> dict[str, np.ndarray]:
-        """In execution order; of a module called chunk by chunk, all chunks behind each other."""
+        """The values in execution order; the chunks of a module that is called in chunks are joined."""
         return {name: _joined(parts) for name, parts in self._values.items()}
 
     def gradients(self, parameters: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """In reverse order: each with the gradients of the parameters of its step behind it."""
-        found: dict[str, np.ndarray] = {}
-        for name, parts in reversed(self._values.items()):
-            places = [(name, i) for i in range(len(parts))]
-            if any(place in self._gradients for place in places):
-                zeros = map(np.zeros_like, parts)  # of a chunk that nothing came back to
-                found[name] = _joined(map(self._gradients.get, places, zeros))
+        """The gradients in reverse order, each followed by those of the parameters of its step."""
+        gradients: dict[str, np.ndarray] = {}
+        for name, chunks in reversed(self._values.items()):
+            keys = [(name, i) for i in range(len(chunks))]
+            if any(key in self._gradients for key in keys):
+                zeros = map(np.zeros_like, chunks)  # for chunks without a gradient
+                gradients[name] = _joined(map(self._gradients.get, keys, zeros))
             known = entry(name)
             prefix = name.removesuffix(known.name) if known.name else f"{name}."
-            steps = [prefix + p for p in known.parameters if prefix + p in parameters]
-            found |= {step: parameters[step] for step in steps}
-        return {name + GRADIENT: gradient for name, gradient in found.items()}
+            names = [prefix + p for p in known.parameters if prefix + p in parameters]
+            gradients |= {n: parameters[n] for n in names}
+        return {name + GRADIENT: gradient for name, gradient in gradients.items()}
 
 
 def run(
@@ -126,48 +128,51 @@ def run(
     gradients: bool,
     upstream: Mapping[str, Any] | None,
 ) -> dict[str, np.ndarray]:
-    """Call the model, walk back, and return what the recorder heard, in execution order.
+    """Run the model forward and backward, and return the recorded arrays in execution order.
 
-    ``call`` takes the inputs as tensors and returns output fields by our names. The way back starts
-    from ``loss`` if there is one, or from ``upstream``, as :func:`~minizha.crosscheck.trace` has it.
-    ``parameters`` are the model's by our names.
+    ``call`` takes the inputs as tensors and returns the output fields under our names. The backward
+    pass starts from ``loss`` or from ``upstream``, as in :func:`~minizha.crosscheck.trace`.
+    ``parameters`` are the model's, under our names.
 
     Raises:
-        ArgumentError: ``upstream`` is not of the names and shapes of output fields.
+        ArgumentError: ``upstream`` does not fit the names and shapes of the output fields.
     """
     like = next(iter(parameters.values()))
     frozen = [p for p in parameters.values() if not p.requires_grad]
     try:
         with recorder, torch.enable_grad():
-            # scores are told from a mask by whether they depend on parameters
+            # scores, unlike a mask, depend on parameters, so requires_grad tells them apart
             for parameter in frozen:
                 parameter.requires_grad_(True)
-            given = flat(inputs)
-            given |= {n: tensor(x, like, n.startswith(FLOAT_INPUTS)) for n, x in given.items()}
-            out = call(nested(given))
+            arguments = flat(inputs)
+            arguments |= {
+                n: tensor(x, like, n.startswith(FLOAT_INPUTS)) for n, x in arguments.items()
+            }
+            out = call(nested(arguments))
             fields = {name: value for name, value in out.items() if value is not None}
             if "loss" in fields:
-                recorder.keep("loss", fields["loss"])
+                recorder.record("loss", fields["loss"])
             if not gradients:
                 return recorder.values()
-            leaves = {n: x for n, x in given.items() if getattr(x, "requires_grad", False)}
+            leaves = {n: x for n, x in arguments.items() if getattr(x, "requires_grad", False)}
             leaves |= parameters
             start = _start(fields, upstream, like)
-            back = torch.autograd.grad(start, list(leaves.values()), allow_unused=True)
+            found = torch.autograd.grad(start, list(leaves.values()), allow_unused=True)
     finally:
         for parameter in frozen:
             parameter.requires_grad_(False)
-    slopes = {
+    leaf_gradients = {
         name: array(torch.zeros_like(x) if d is None else d)
-        for (name, x), d in zip(leaves.items(), back, strict=True)
+        for (name, x), d in zip(leaves.items(), found, strict=True)
     }
-    inner = {*parameters, "inputs_embeds"}  # whose gradient is that of word_embeddings
-    last = {n + GRADIENT: slopes[n] for n in (WORDS, *(n for n in slopes if n not in inner))}
-    return recorder.values() | recorder.gradients(slopes) | last
+    # that of inputs_embeds is recorded as that of word_embeddings
+    inputs_last = [n for n in leaf_gradients if n not in {*parameters, "inputs_embeds"}]
+    last = {n + GRADIENT: leaf_gradients[n] for n in (WORDS, *inputs_last)}
+    return recorder.values() | recorder.gradients(leaf_gradients) | last
 
 
 def cross_entropies(pairs: Iterable[tuple[torch.Tensor, Any]]) -> torch.Tensor | None:
-    """The sum of the mean cross-entropies of (logits, labels), where there are labels."""
+    """The sum of the mean cross-entropies of the pairs (logits, labels) with labels; None without any."""
     losses = [
         torch.nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1))
         for logits, labels in pairs
@@ -177,44 +182,47 @@ def cross_entropies(pairs: Iterable[tuple[torch.Tensor, Any]]) -> torch.Tensor |
 
 
 def array(tensor: torch.Tensor) -> np.ndarray:
-    """A copy of the values; bfloat16, which NumPy lacks, as float32."""
+    """A copy of the values; those of bfloat16, which NumPy lacks, as float32."""
     tensor = tensor.detach().cpu()
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy().copy()
 
 
 def tensor(value: Any, like: torch.Tensor, leaf: bool = False) -> Any:
-    """An array as a tensor beside ``like``: in its dtype, or of int64; others as they are."""
+    """An array as a tensor on the device of ``like``, floats in its dtype, integers as int64; None
+    and flags unchanged."""
     if value is None or isinstance(value, bool):
         return value
-    found = torch.from_numpy(np.array(value, order="C")).to(like.device)
-    return found.to(like.dtype).requires_grad_(leaf) if found.is_floating_point() else found.long()
+    result = torch.from_numpy(np.array(value, order="C")).to(like.device)
+    return (
+        result.to(like.dtype).requires_grad_(leaf) if result.is_floating_point() else result.long()
+    )
 
 
 def _start(fields: Mapping[str, Any], upstream: Any, like: torch.Tensor) -> torch.Tensor:
-    """The number whose gradients are asked for: the loss, or Σ field · upstream."""
+    """The scalar that the backward pass starts from: the loss, or Σ field · upstream."""
     if upstream is None and "loss" in fields:
         return fields["loss"]
-    found, start = flat(fields), 0.0
-    shapes = {name: tuple(x.shape) for name, x in found.items() if isinstance(x, torch.Tensor)}
-    asked = flat(default_upstream(shapes) if upstream is None else upstream)
-    for name, d in asked.items():
+    outputs, start = flat(fields), 0.0
+    shapes = {name: tuple(x.shape) for name, x in outputs.items() if isinstance(x, torch.Tensor)}
+    upstream = flat(default_upstream(shapes) if upstream is None else upstream)
+    for name, d in upstream.items():
         if d is None:
             continue
         if shapes.get(name) != np.shape(d):
-            there = ", ".join(f"{field} {shape}" for field, shape in shapes.items())
-            raise ArgumentError(f"upstream: expected any of {there}; found {name} {np.shape(d)}")
-        start = start + (found[name] * tensor(d, like)).sum()
+            expected = ", ".join(f"{field} {shape}" for field, shape in shapes.items())
+            raise ArgumentError(f"upstream: expected any of {expected}; found {name} {np.shape(d)}")
+        start = start + (outputs[name] * tensor(d, like)).sum()
     return start
 
 
-def _scores(named: str, args: Any) -> torch.Tensor | None:
-    """The operand that may be scores: the one that depends on parameters; None where both do."""
-    if named.startswith("masked_fill"):
+def _scores(function: str, args: Any) -> torch.Tensor | None:
+    """The operand that may be scores: the one that depends on parameters; None if both do."""
+    if function.startswith("masked_fill"):
         return args[0]
-    live = [a for a in args[:2] if isinstance(a, torch.Tensor) and a.requires_grad]
-    return live[0] if len(live) == 1 and live[0].ndim == 4 else None
+    with_grad = [a for a in args[:2] if isinstance(a, torch.Tensor) and a.requires_grad]
+    return with_grad[0] if len(with_grad) == 1 and with_grad[0].ndim == 4 else None
 
 
-def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:
-    first, *more = parts
-    return np.concatenate((first, *more), axis=1) if more else first
+def _joined(chunks: Iterable[np.ndarray]) -> np.ndarray:
+    first, *others = chunks
+    return np.concatenate((first, *others), axis=1) if others else first

@@ -1,4 +1,4 @@
-"""A live Transformers model under our names: any of its eight Nezha classes, 4.37 to 4.57.
+"""Records a Transformers model (4.37 to 4.57) of any of its eight Nezha classes under our names.
 
 ::
 
@@ -8,8 +8,8 @@
     theirs = peer.record(their_model, inputs)
     print(crosscheck.compare(crosscheck.trace(our_model, inputs), theirs))
 
-Not recorded: ``masked_lm_loss`` and ``next_sentence_loss``, which Transformers does not return apart,
-and dropout factors: in train mode the two sides draw different ones.
+Not recorded: ``masked_lm_loss`` and ``next_sentence_loss``, which Transformers does not return
+separately, and dropout factors, which differ between the two sides in train mode.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ def record(
     gradients: bool = True,
     upstream: Mapping[str, Any] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Run the model, and walk back; return every named activation and gradient.
+    """Run the model forward and backward; return every named activation and gradient.
 
     Args:
-        model: a Nezha model of Transformers. It is run in its own mode and dtype, on its device.
-        inputs: keyword arguments of its call, as arrays or nested lists.
-        gradients: whether to walk back: from the loss, else from ``upstream``.
-        upstream: gradients of output fields; the default is that of
+        model: a Nezha model of Transformers. It runs in its mode and dtype, on its device.
+        inputs: the keyword arguments of its call, as arrays or nested lists.
+        gradients: whether to run the backward pass, from the loss or from ``upstream``.
+        upstream: upstream gradients of output fields; the default is that of
             :func:`~minizha.crosscheck.trace`.
 
     Convention: NezhaForPreTraining returns no loss unless both labels are given; with one of them
-    the loss is here, as documented, the mean cross-entropy of that head's logits.
+    the loss recorded here is the mean cross-entropy of that head's logits, as documented.
 
     Raises:
-        ArgumentError: ``model`` is no Nezha model, or ``upstream`` does not fit its output.
+        ArgumentError: ``model`` is not a Nezha model, or ``upstream`` does not fit its output.
         MinizhaError: Transformers failed on these inputs (as it does with ``past_key_values``).
     """
     if not isinstance(model, torch.nn.Module) or not type(model).__name__.startswith("Nezha"):
@@ -60,11 +60,11 @@ def record(
         raise ArgumentError(f"record: model: expected a Nezha class of Transformers, found {found}")
     recorder = TorchRecorder()
     for name, module in model.named_modules():
-        _listen(recorder, without_prefix(name), module)
+        _add_hooks(recorder, without_prefix(name), module)
     parameters = {without_prefix(name): p for name, p in model.named_parameters()}
 
-    def call(given: dict[str, Any]) -> dict[str, Any]:
-        arguments = given | {"return_dict": True, "output_attentions": True}
+    def call(tensors: dict[str, Any]) -> dict[str, Any]:
+        arguments = tensors | {"return_dict": True, "output_attentions": True}
         try:
             with contextlib.redirect_stdout(io.StringIO()):  # multiple choice prints its shapes
                 out = dict(model(**arguments))
@@ -73,15 +73,15 @@ def record(
             raise MinizhaError(f"record: Transformers failed on these inputs: {text}") from error
         if "prediction_logits" in out and "loss" not in out:
             logits = out["prediction_logits"], out["seq_relationship_logits"]
-            labels = given.get("labels"), given.get("next_sentence_label")
+            labels = tensors.get("labels"), tensors.get("next_sentence_label")
             out["loss"] = cross_entropies(zip(logits, labels, strict=True))
         return out
 
     return run(recorder, call, inputs, parameters, gradients, upstream)
 
 
-def _listen(recorder: TorchRecorder, name: str, module: torch.nn.Module) -> None:
-    if name == "embeddings":  # the caller's vectors never pass through word_embeddings
+def _add_hooks(recorder: TorchRecorder, name: str, module: torch.nn.Module) -> None:
+    if name == "embeddings":  # inputs_embeds do not pass through word_embeddings
         recorder.input(module, "embeddings.word_embeddings", "inputs_embeds")
     if name.endswith(("attention.self", "crossattention.self")):
         prefix = name.removesuffix(".self")
@@ -95,10 +95,10 @@ def _listen(recorder: TorchRecorder, name: str, module: torch.nn.Module) -> None
 
 
 def exact_table(model: torch.nn.Module) -> torch.nn.Module:
-    """Put the float64 table of relative positions, rounded once, where Transformers has its own.
+    """Replace a model's table of relative positions by the exact one; return the model.
 
-    It computes the sines in float32, up to 4.5e-6 away. For a comparison in float64 that is a
-    divergence; in float32 it is noise, and nothing needs to be done. Returns the model, changed.
+    Transformers computes the sines in float32, with errors up to 4.5e-6. In a comparison in float64
+    they are a divergence; in float32 they are noise, and the table need not be replaced.
     """
     size, K = model.config.max_position_embeddings, model.config.max_relative_position
     rows = np.clip(np.arange(size) - np.arange(size)[:, None], -K, K) + K

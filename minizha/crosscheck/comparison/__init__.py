@@ -1,5 +1,5 @@
-"""Two traces side by side, one array at a time.
+"""The comparison of two traces, one array at a time.
 
-Read differences (what is found), visible, measure, noise (what counts as equal), layouts, matching
-(which array is which), counts, location (where it differs), remarks.
+Read differences (the results), visible, measure, noise (what counts as equal), layouts, matching
+(which array is which), counts, location (where an array differs), remarks.
 """

@@ -1,4 +1,4 @@
-"""What a comparison finds, as plain data: arrays that differ, where in them, and why."""
+"""The results of a comparison, as plain data: which arrays differ, where in them, and why."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Difference:
-    """One array of ours beside theirs.
+    """The difference of one array of ours from theirs.
 
-    ``error`` is ``max |ours − theirs| / scale``, ``expected`` the same of rounding alone,
-    ``tolerance`` what was allowed; ``ulp`` is the largest distance in units in the last place of
-    ``dtype``, the coarser of both. ``index``, ``ours`` and ``theirs`` are the worst entry.
+    ``error`` is ``max |ours − theirs| / scale``, ``expected`` the error that rounding alone explains,
+    ``tolerance`` the error that is allowed. ``ulp`` is the largest difference in units in the last
+    place of ``dtype``, the coarser one of both sides. ``index``, ``ours`` and ``theirs`` describe the
+    worst entry.
     """
 
     name: str
@@ -29,17 +30,17 @@ class Difference:
     ours: float
     theirs: float
     reason: str = ""
-    """Where no number tells it: another shape, NaN, infinity, no numbers."""
+    """Why the arrays differ, where no number says it: another shape, NaN, infinity, no floats."""
 
 
 @dataclass(frozen=True)
 class Location:
-    """Where in the first diverging array the difference sits.
+    """Where in an array the entries differ.
 
-    ``share`` is the part of the entries that differ; ``lines`` say in words along which axis it
-    keeps to some places ("heads: 2 of 4 (0, 3)", "distances: |j − i| > 64 only"). ``heat`` is a
-    picture of it, at most 48 × 48: the largest error in each cell, its two axes in
-    ``heat_axes``, the lengths that they stand for in ``heat_lengths``.
+    ``share`` is the fraction of the entries that differ. ``lines`` say in words which indices of an
+    axis are concerned ("heads: 2 of 4 (0, 3)", "distances: |j − i| > 64 only"). ``heat`` is a heat
+    map of at most 48 × 48 cells, each with the largest error in it; ``heat_axes`` names its two
+    axes, and ``heat_lengths`` gives their lengths in the array.
     """
 
     share: float
@@ -51,9 +52,9 @@ class Location:
 
 @dataclass(frozen=True)
 class Finding:
-    """A known mistake that, made in our own computation from their own inputs, gives their array.
+    """A known mistake that reproduces their array from their own inputs.
 
-    ``error`` is what is left between the two, ``right_error`` what the right computation leaves.
+    ``error`` is the difference that remains with the mistake, ``right_error`` the one without it.
     """
 
     mistake: str
@@ -66,14 +67,14 @@ class Finding:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is known when two traces have been compared.
+    """The result of the comparison of two traces.
 
-    ``differences`` has every array that both sides have, in execution order. ``missing`` are
-    names of ours that they don't have, ``left_over`` names of theirs that were not used.
-    ``findings`` are the known mistakes that reproduce the first divergence, the likeliest first.
-    ``remarks`` are sentences on what else was noticed. ``undecided`` are names of ours of which
-    nothing can be said: rounding alone may change them by more than a tenth, or they may be among
-    theirs under a name that means nothing to us.
+    ``differences`` has an entry for every array that both sides have, in execution order. ``missing``
+    are names of ours that theirs lacks, ``left_over`` names of theirs that match none of ours.
+    ``location`` says where the first diverging array differs, ``findings`` are the known mistakes that
+    reproduce it, the likeliest first. ``remarks`` are further sentences. ``undecided`` are names of
+    ours that can't be judged: rounding alone may change them by more than a tenth, or they may be
+    among the left-over arrays.
     """
 
     differences: tuple[Difference, ...]
@@ -86,17 +87,17 @@ class Comparison:
 
     @property
     def ok(self) -> bool:
-        """Whether every array that both sides have is equal but for rounding, and none undecided."""
+        """Whether every array that both sides have is equal up to rounding, and none is undecided."""
         return all(d.ok for d in self.differences) and not self.undecided
 
     @property
     def divergence(self) -> Difference | None:
-        """The first array, in execution order, that differs; None where all agree."""
+        """The first array, in execution order, that differs; None if all agree."""
         return next((d for d in self.differences if not d.ok), None)
 
     @property
     def first_divergence(self) -> str | None:
-        """Its name."""
+        """The name of the first array that differs; None if all agree."""
         return None if self.divergence is None else self.divergence.name
 
     def __iter__(self) -> Iterator[Difference]:

@@ -1,4 +1,4 @@
-"""Where in an array two sides differ, in words and as a picture."""
+"""Where in an array two sides differ, in words and as a heat map."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ from minizha.crosscheck.names import GRADIENT, WORDS, axes
 from minizha.errors import listed
 
 _WORDS = {
-    "B": "rows of the batch", "N": "heads", "J": "keys", "L": "tokens", "S": "tokens",
-    "D": "features", "A": "features", "F": "features", "V": "words of the vocabulary",
-    "C": "columns", "O": "rows", "I": "columns",
-}  # fmt: skip
+    "B": "rows of the batch",
+    "N": "heads",
+    "J": "keys",
+    "V": "words of the vocabulary",
+    "O": "rows",
+    **dict.fromkeys("LS", "tokens"),
+    **dict.fromkeys("DAF", "features"),
+    **dict.fromkeys("CI", "columns"),
+}
 _PICTURE = {"L": "query i", "J": "key j"}
 _FEATURES = "DAF"
-_ENOUGH = 0.8
-"""A pattern is named where so much of it differs and nothing else does: some entries agree by chance."""
+_MOST_OF_PATTERN = 0.8
+"""A pattern is named if this share of it differs and nothing else: some entries agree by chance."""
 _NEARLY_ALL = 0.9
 
 
@@ -37,36 +42,39 @@ def locate(
     """Where ``|ours − theirs| > atol + rtol·|ours|``.
 
     Args:
-        name: of the array, which tells its axes.
+        name: the name of the array, which says what its axes are.
         ours: one side; ``theirs`` is of the same shape.
-        theirs: the other one.
+        theirs: the other side.
         allowed: (rtol, atol).
-        scale: what errors in the picture are divided by.
-        visible: booleans that broadcast to the shape: entries that count. None: all.
-        trace: read for its ``config`` and ``inputs``, where it has them.
+        scale: the errors of the heat map are divided by it.
+        visible: booleans that broadcast to the shape: the entries that count. None: all.
+        trace: ours, for its ``config`` and ``inputs``, if it has them.
 
-    Convention: nothing is said of an axis along which the difference is everywhere.
+    Convention: an axis is not mentioned if entries differ at all of its indices.
     """
     letters = axes(name, ours.ndim)
     picture = _picture(letters)
     rows = next(
         ((letters.index("B"), letters.index(a)) for a in "LS" if {"B", a} <= set(letters)), None
     )
-    found = count_differences(ours, theirs, allowed, visible, picture, rows)
-    heat = np.atleast_2d(found.heat / scale)
+    counts = count_differences(ours, theirs, allowed, visible, picture, rows)
+    heat = np.atleast_2d(counts.heat / scale)
     labels = [_label(letters, k, picture=True) for k in picture]
     lengths = [ours.shape[k] for k in picture]
     while len(labels) < 2:  # a picture of one row, or one cell
         labels.insert(0, "all")
         lengths.insert(0, 1)
     return Location(
-        found.share, tuple(_lines(name, letters, found, trace)),
-        tuple(tuple(float(x) for x in row) for row in heat), tuple(labels), tuple(lengths),
-    )  # fmt: skip
+        share=counts.share,
+        lines=tuple(_lines(name, letters, counts, trace)),
+        heat=tuple(tuple(float(x) for x in row) for row in heat),
+        heat_axes=tuple(labels),
+        heat_lengths=tuple(lengths),
+    )
 
 
 def _picture(letters: Sequence[str]) -> tuple[int, ...]:
-    """Two axes: queries and keys where there are any, else the two last ones."""
+    """The axes of the heat map: queries and keys if there are any, else the last two."""
     if {"L", "J"} <= set(letters):
         return letters.index("L"), letters.index("J")
     return tuple(range(len(letters)))[-2:]
@@ -80,33 +88,35 @@ def _label(letters: Sequence[str], axis: int, picture: bool = False) -> str:
     return words.removesuffix("s") if picture and letter in "LSDAF" else words
 
 
-def _lines(name: str, letters: Sequence[str], found: Counts, trace: Any) -> Iterator[str]:
+def _lines(name: str, letters: Sequence[str], counts: Counts, trace: Any) -> Iterator[str]:
     config, inputs = getattr(trace, "config", None), getattr(trace, "inputs", None) or {}
-    told: set[str] = set()
+    done: set[str] = set()  # axes that need no line of their own
     if {"L", "J"} <= set(letters):
         past = _past_length(inputs)
-        line = say_distances(found.pairs, found.counted_pairs, past, _furthest(config))
+        line = say_distances(
+            counts.pairs, counts.counted_pairs, past, _max_relative_position(config)
+        )
         if line:
-            told = {"L", "J"}
+            done = {"L", "J"}
             yield f"distances: {line}"
-    special = _special_rows(found, inputs)
+    special = _special_rows(counts, inputs)
     if special:
-        told |= {"B", "L", "S"}
+        done |= {"B", "L", "S"}
         yield f"tokens: {special}"
     for k, letter in enumerate(letters):
-        if letter in told:
+        if letter in done:
             continue
         if letter == "A" or (letter == "O" and _of_heads(name)):
-            yield from _by_head(found.differ[k], found.counted[k], config)
+            yield from _by_head(counts.differ[k], counts.counted[k], config)
             continue
         note = _pad_note(name, config) if k == 0 else None
-        line = say_places(found.differ[k], found.counted[k], letter in _FEATURES + "OI", note)
+        line = say_places(counts.differ[k], counts.counted[k], letter in _FEATURES + "OI", note)
         if line:
             yield f"{_label(letters, k)}: {line}"
 
 
 def _by_head(differ: np.ndarray, counted: np.ndarray, config: Any) -> Iterator[str]:
-    """Features side by side: which heads, and which features within a head."""
+    """The features of all heads, side by side: which heads differ, and which features of a head."""
     d = getattr(config, "head_size", None)
     if not d or differ.size % d:
         line = say_places(differ, counted, True)
@@ -126,9 +136,13 @@ def say_places(
     halves: bool = False,
     note: Callable[[int], str] | None = None,
 ) -> str | None:
-    """Which of the places 0, 1, 2, … differ, of those that are counted; None where (nearly) all do.
+    """Which of the indices 0, 1, 2, … of an axis differ, in words; None if (nearly) all or none do.
 
-    ``halves``: name every other place, and the halves, too. ``note`` is a word on a single place.
+    Args:
+        differ: for each index, whether an entry differs.
+        counted: for each index, whether an entry is counted.
+        halves: whether even and odd indices and the halves of the axis are patterns to name.
+        note: a remark on an index, used if it is the only one.
     """
     n, k = int(counted.sum()), int(differ.sum())
     if not k or k == n:
@@ -150,18 +164,18 @@ def say_places(
 
 
 def say_distances(
-    differ: np.ndarray, counted: np.ndarray, past: int = 0, furthest: int | None = None
+    differ: np.ndarray, counted: np.ndarray, past: int = 0, max_relative_position: int | None = None
 ) -> str | None:
-    """Which distances ``j − i`` differ; query i stands at ``past + i``. None where all do, or where
-    no rule is seen.
+    """Which distances ``j − i`` differ, in words; None if all do, or if they follow no simple rule.
 
-    Shapes: differ and counted (L, J), booleans; ``furthest`` is K, where distances are clipped.
+    Shapes: differ and counted (L, J), booleans; query i is at position ``past + i``, and distances are
+    clipped to ``max_relative_position``.
     """
     L, J = differ.shape
     distance = np.arange(J)[None, :] - np.arange(L)[:, None] - past
     if not differ.any() or (differ >= counted).all():
         return None
-    for text, pattern in _distance_rules(distance, distance[differ], furthest):
+    for text, pattern in _distance_rules(distance, distance[differ], max_relative_position):
         if _fits(differ, pattern & counted):
             return text
     return None
@@ -185,39 +199,39 @@ def _distance_rules(
 
 
 def _clipped(first: int, K: int | None) -> str:
-    """A word where the difference begins at the end of the table."""
+    """A note if the difference begins at the end of the table of relative positions."""
     return f" (clipped to {K})" if K and first in (K, K + 1) else ""
 
 
 def _fits(differ: np.ndarray, pattern: np.ndarray) -> bool:
-    """Nothing differs outside the pattern, and most of it does."""
-    return not (differ & ~pattern).any() and differ.sum() >= _ENOUGH * pattern.sum() > 0
+    """Whether most of the pattern differs, and nothing outside of it."""
+    return not (differ & ~pattern).any() and differ.sum() >= _MOST_OF_PATTERN * pattern.sum() > 0
 
 
 def _ranges(numbers: list[int]) -> list[str]:
     """``[0, 3, 4, 5]`` as ``["0", "3–5"]``."""
-    found: list[list[int]] = []
+    runs: list[list[int]] = []
     for n in numbers:
-        if found and n == found[-1][-1] + 1:
-            found[-1].append(n)
+        if runs and n == runs[-1][-1] + 1:
+            runs[-1].append(n)
         else:
-            found.append([n])
-    return [str(r[0]) if len(r) == 1 else f"{r[0]}–{r[-1]}" for r in found]
+            runs.append([n])
+    return [str(r[0]) if len(r) == 1 else f"{r[0]}–{r[-1]}" for r in runs]
 
 
-def _special_rows(found: Counts, inputs: Any) -> str | None:
-    """Whether the tokens that differ are all padded, or all of the second sentence."""
-    if found.rows is None:
+def _special_rows(counts: Counts, inputs: Any) -> str | None:
+    """Words, if the tokens that differ are exactly the hidden ones or those of the second sentence."""
+    if counts.rows is None:
         return None
     for argument, value, text in (
         ("attention_mask", 0, "only those that the attention mask hides"),
         ("token_type_ids", 1, "only those of the second sentence"),
     ):
-        given = inputs.get(argument)
-        if given is None or np.asarray(given).shape != found.rows.shape:
+        array = inputs.get(argument)
+        if array is None or np.asarray(array).shape != counts.rows.shape:
             continue
-        pattern = np.asarray(given) == value
-        if not pattern.all() and _fits(found.rows, pattern):
+        pattern = np.asarray(array) == value
+        if not pattern.all() and _fits(counts.rows, pattern):
             return text
     return None
 
@@ -238,5 +252,5 @@ def _past_length(inputs: Any) -> int:
     return 0 if past is None else np.asarray(past).shape[2]
 
 
-def _furthest(config: Any) -> int | None:
+def _max_relative_position(config: Any) -> int | None:
     return getattr(config, "max_relative_position", None)

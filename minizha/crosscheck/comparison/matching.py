@@ -1,4 +1,4 @@
-"""Which array of theirs is which of ours: by name, by a mapping, or by shape and value."""
+"""Which array of theirs matches which of ours: by name, by a mapping, or by shape and value."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from minizha.errors import ArgumentError, FileError, MinizhaError, listed
 from minizha.files import read_json_object
 
 PREFIXES = ("nezha.", "bert.", "module.", "model.")
-"""What ports put before the names; taken off, all there are."""
+"""Prefixes that ports put before the names; all that a name has are removed."""
 
 ALIKE = 2e-4
-"""Arrays whose sampled entries differ by less, relative to the largest, are taken for the same: more
-than float32 makes of one array, less than there is between two of a model."""
+"""Arrays whose sampled entries differ by at most this, relative to the largest, match by value: more
+than the rounding errors of float32, less than the difference of two arrays of a model."""
 
 _SAMPLE = 509
 
 Arrays = Mapping[str, Any]
-Seen = Callable[[str, Shape], np.ndarray | None]
+Visible = Callable[[str, Shape], np.ndarray | None]
 
 
 class Match(NamedTuple):
-    """Their name and layout of one of ours; ``by`` is "name", "prefix", "mapping" or "value"."""
+    """The array of theirs that matches one of ours; ``by`` is "name", "prefix", "mapping" or "value"."""
 
     their_name: str
     by: str
     layout: Layout | None
-    """None where no layout makes their shape ours."""
+    """How theirs is laid out; None if no layout gives our shape."""
 
 
 class Matched(Mapping[str, np.ndarray]):
-    """Their arrays under our names and in our layout, each read when it is asked for."""
+    """Their arrays under our names and in our layout; each is read when it is accessed."""
 
     def __init__(self, theirs: Arrays, matches: Mapping[str, Match]) -> None:
         self.theirs, self.matches = theirs, matches
@@ -49,7 +49,7 @@ class Matched(Mapping[str, np.ndarray]):
         return array if match.layout is None else match.layout.read(array)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.matches  # Mapping's own way would be to read it
+        return name in self.matches  # the default of Mapping would read the array
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.matches)
@@ -59,10 +59,10 @@ class Matched(Mapping[str, np.ndarray]):
 
 
 def read_array(arrays: Arrays, name: str, side: str) -> np.ndarray:
-    """One array, on the host.
+    """The array ``name`` of one side, on the host.
 
     Raises:
-        ArgumentError: it is no array of numbers.
+        ArgumentError: it is not an array of numbers.
     """
     value = arrays[name]
     try:
@@ -79,10 +79,10 @@ def read_array(arrays: Arrays, name: str, side: str) -> np.ndarray:
 
 
 def shape_of(arrays: Arrays, name: str, side: str) -> Shape:
-    """The shape of an array, unread where the mapping can tell."""
-    ask = getattr(arrays, "shape", None)
-    if callable(ask):
-        return tuple(ask(name))
+    """The shape of an array, without reading it if the mapping has a method ``shape``."""
+    stored_shape = getattr(arrays, "shape", None)
+    if callable(stored_shape):
+        return tuple(stored_shape(name))
     value = arrays[name]
     return tuple(value.shape) if is_array(value) else read_array(arrays, name, side).shape
 
@@ -91,41 +91,44 @@ def match(
     ours: Arrays,
     theirs: Arrays,
     mapping: Mapping[str, Any] | str | PathLike[str] | None = None,
-    seen: Seen = lambda name, shape: None,
+    visible: Visible = lambda name, shape: None,
 ) -> dict[str, Match]:
     """A :class:`Match` for each name of ours that has one, in our order.
 
-    In this order: what ``mapping`` says; equal names; their names without prefixes; then, of what is
-    left on both sides, arrays that can be laid out alike and agree in their values. ``seen(name,
-    shape)`` says which entries of ours count.
+    Arrays are matched by ``mapping`` first, then by equal names, then by their names without prefixes;
+    those that remain on both sides are matched if their layouts fit and their values agree.
+    ``visible(name, shape)`` says which entries of ours count.
 
     Raises:
-        ArgumentError: the mapping is none, or names what is not there, or one array twice; or two
-            names of theirs are one of ours, but for their prefixes.
-        FileError: the same, of a mapping in a file.
+        ArgumentError: ``mapping`` is not a mapping, or has an unknown name or one array twice; or two
+            names of theirs differ only in their prefixes.
+        FileError: the same for a mapping in a file.
     """
-    found = _read_mapping(mapping, ours, theirs)
-    there = set(theirs)  # to ask a lazy mapping for a name is to read the array
-    used = {m.their_name for m in found.values()}
-    bare: dict[str, list[str]] = {}
+    matches = _read_mapping(mapping, ours, theirs)
+    their_names = set(theirs)  # the ``in`` of a lazy mapping may read the array
+    used = {m.their_name for m in matches.values()}
+    by_bare_name: dict[str, list[str]] = {}
     for name in theirs:
-        bare.setdefault(_without_prefixes(name), []).append(name)
+        by_bare_name.setdefault(_without_prefixes(name), []).append(name)
     for name in ours:
-        if name in found:
+        if name in matches:
             continue
-        exact = [name] if name in there else bare.get(name, [])
-        if len(exact) > 1:
-            both = " and ".join(shown(n) for n in exact[:2])
-            raise ArgumentError(f"compare: other: {both} may both be {name}; a mapping says which")
-        if len(exact) == 1 and exact[0] not in used:
-            by = "name" if exact[0] == name else "prefix"
-            found[name] = Match(exact[0], by, _layout(ours, theirs, name, exact[0]))
-            used.add(exact[0])
-    left = [name for name in theirs if name not in used]
-    absent = [name for name in ours if name not in found]
-    if left and absent:
-        found |= _by_value(ours, theirs, absent, left, seen)
-    return {name: found[name] for name in ours if name in found}
+        candidates = [name] if name in their_names else by_bare_name.get(name, [])
+        if len(candidates) > 1:
+            both = " and ".join(shown(n) for n in candidates[:2])
+            raise ArgumentError(
+                f"compare: other: {both} both match {name}; choose one by a mapping"
+            )
+        if len(candidates) == 1 and candidates[0] not in used:
+            their_name = candidates[0]
+            by = "name" if their_name == name else "prefix"
+            matches[name] = Match(their_name, by, _layout(ours, theirs, name, their_name))
+            used.add(their_name)
+    unused = [name for name in theirs if name not in used]
+    unmatched = [name for name in ours if name not in matches]
+    if unused and unmatched:
+        matches |= _by_value(ours, theirs, unmatched, unused, visible)
+    return {name: matches[name] for name in ours if name in matches}
 
 
 def _without_prefixes(name: str) -> str:
@@ -136,13 +139,15 @@ def _without_prefixes(name: str) -> str:
 
 def _layout(ours: Arrays, theirs: Arrays, name: str, their_name: str) -> Layout | None:
     shapes = shape_of(ours, name, "ours"), shape_of(theirs, their_name, "theirs")
-    found = layouts(*shapes)
-    if len(found) < 2:
-        return found[0] if found else None
-    # as many heads as tokens: only the values can tell
-    wanted = sample(read_array(ours, name, "ours"), _SAMPLE)
+    candidates = layouts(*shapes)
+    if len(candidates) < 2:
+        return candidates[0] if candidates else None
+    # as many heads as tokens: only the values can decide
+    values = sample(read_array(ours, name, "ours"), _SAMPLE)
     array = read_array(theirs, their_name, "theirs")
-    return min(found, key=lambda layout: _distance(wanted, sample(layout.read(array), _SAMPLE)))
+    return min(
+        candidates, key=lambda layout: _distance(values, sample(layout.read(array), _SAMPLE))
+    )
 
 
 # --- a mapping ----------------------------------------------------------------------------------
@@ -165,34 +170,37 @@ def _read_mapping(mapping: Any, ours: Arrays, theirs: Arrays) -> dict[str, Match
 
 
 def _checked_mapping(mapping: Mapping[Any, Any], ours: Arrays, theirs: Arrays) -> dict[str, Match]:
-    faults, found = [], {}
-    known, there = set(ours), set(theirs)
-    taken: dict[str, str] = {}
+    faults, entries = [], {}
+    our_names, their_names = set(ours), set(theirs)
+    used: dict[str, str] = {}
     for name, value in mapping.items():
-        their_name, transpose = _said(value)
-        if name not in known:
-            faults.append(f"{shown(name)} is no name of ours")
+        their_name, transpose = _parse_entry(value)
+        if name not in our_names:
+            faults.append(f"{shown(name)} is not one of our names")
         elif their_name is None:
             faults.append(
                 f'{name}: expected their name or {{"name": …, "transpose": true or false}}, '
                 f"found {shown(value)}"
             )
-        elif their_name not in there:
-            faults.append(f"{name}: there is no {shown(their_name)} among theirs")
-        elif their_name in taken:
-            faults.append(f"{shown(their_name)} stands for {taken[their_name]} and for {name}")
+        elif their_name not in their_names:
+            faults.append(f"{name}: {shown(their_name)} is not one of their names")
+        elif their_name in used:
+            faults.append(f"{shown(their_name)} is mapped to both {used[their_name]} and {name}")
         else:
-            taken[their_name] = name
-            found[name] = (their_name, transpose)
+            used[their_name] = name
+            entries[name] = (their_name, transpose)
     if faults:
         raise ArgumentError(f"mapping: {listed(faults, '; ', 5)}")
     return {
-        name: Match(their_name, "mapping", _asked_layout(ours, theirs, name, their_name, turned))
-        for name, (their_name, turned) in found.items()
+        name: Match(
+            their_name, "mapping", _mapped_layout(ours, theirs, name, their_name, transpose)
+        )
+        for name, (their_name, transpose) in entries.items()
     }
 
 
-def _said(value: Any) -> tuple[str | None, bool]:
+def _parse_entry(value: Any) -> tuple[str | None, bool]:
+    """Their name (None if the value is malformed), and whether their matrix is transposed."""
     if isinstance(value, str):
         return value, False
     if isinstance(value, Mapping) and set(value) <= {"name", "transpose"}:
@@ -202,7 +210,7 @@ def _said(value: Any) -> tuple[str | None, bool]:
     return None, False
 
 
-def _asked_layout(
+def _mapped_layout(
     ours: Arrays, theirs: Arrays, name: str, their_name: str, transpose: bool
 ) -> Layout | None:
     if not transpose:
@@ -210,7 +218,8 @@ def _asked_layout(
     shape = shape_of(theirs, their_name, "theirs")
     if len(shape) != 2:
         raise ArgumentError(
-            f"mapping: {name}: to transpose {shown(their_name)} it needs two axes, found {shape}"
+            f"mapping: {name}: expected two axes of {shown(their_name)}, which is to be "
+            f"transposed, found the shape {shape}"
         )
     return TRANSPOSED if shape_of(ours, name, "ours") == shape[::-1] else None
 
@@ -219,46 +228,58 @@ def _asked_layout(
 
 
 def _by_value(
-    ours: Arrays, theirs: Arrays, absent: list[str], left: list[str], seen: Seen
+    ours: Arrays, theirs: Arrays, unmatched: list[str], unused: list[str], visible: Visible
 ) -> dict[str, Match]:
-    """Of each array a sample is taken in one reading; the samples are compared."""
-    shapes = {name: shape_of(ours, name, "ours") for name in absent}
-    wanted = set(shapes.values())
-    samples: list[tuple[str, Shape, Layout, np.ndarray]] = []
-    for name in left:
-        ways = [(shape, way) for shape in wanted for way in _ways(shape, theirs, name)]
-        if ways and (array := _floats(theirs, name, "theirs")) is not None:
-            samples += [(name, shape, way, sample(way.read(array), _SAMPLE)) for shape, way in ways]
-    found: dict[str, Match] = {}
+    """Matches by samples of the values; each array is read once."""
+    shapes = {name: shape_of(ours, name, "ours") for name in unmatched}
+    our_shapes = set(shapes.values())
+    samples: list[Sample] = []
+    for name in unused:
+        readings = [(s, layout) for s in our_shapes for layout in _layouts_of(s, theirs, name)]
+        if readings and (array := _floats(theirs, name, "theirs")) is not None:
+            samples += [
+                Sample(name, shape, layout, sample(layout.read(array), _SAMPLE))
+                for shape, layout in readings
+            ]
+    matches: dict[str, Match] = {}
     used: set[str] = set()
-    for name in absent:
-        candidates = [s for s in samples if s[1] == shapes[name] and s[0] not in used]
+    for name in unmatched:
+        candidates = [s for s in samples if s.shape == shapes[name] and s.name not in used]
         if not candidates or (array := _floats(ours, name, "ours")) is None:
             continue
-        best = _alike(sample(array, _SAMPLE), _seen_sample(seen, name, array.shape), candidates)
+        counted = _visible_sample(visible, name, array.shape)
+        best = _best_match(sample(array, _SAMPLE), counted, candidates)
         if best is not None:
-            used.add(best[0])
-            found[name] = Match(best[0], "value", best[2])
-    return found
+            used.add(best.name)
+            matches[name] = Match(best.name, "value", best.layout)
+    return matches
 
 
-def _ways(shape: Shape, theirs: Arrays, name: str) -> list[Layout]:
+class Sample(NamedTuple):
+    """Some values of an array of theirs, read in one layout as an array of our shape."""
+
+    name: str
+    shape: Shape
+    layout: Layout
+    values: np.ndarray
+
+
+def _layouts_of(shape: Shape, theirs: Arrays, name: str) -> list[Layout]:
     try:
         return layouts(shape, shape_of(theirs, name, "theirs"))
-    except MinizhaError:  # what stands unused beside their arrays need not be one
+    except MinizhaError:  # an unused entry of theirs need not be an array
         return []
 
 
-def _alike(
-    values: np.ndarray, counts: np.ndarray, candidates: list[tuple[str, Shape, Layout, np.ndarray]]
-) -> tuple[str, Shape, Layout, np.ndarray] | None:
-    """The one that agrees; of several that are equal, as the same array under two names, the first;
-    of several that are not, none."""
-    values = values[counts]
+def _best_match(values: np.ndarray, counted: np.ndarray, candidates: list[Sample]) -> Sample | None:
+    """The candidate that agrees. Of several equal ones (an array under two names) it is the first; if
+    several agree that are not equal, there is none."""
+    values = values[counted]
     if values.size > 1 and (values == values[0]).all():
         return None  # zeros or ones prove nothing
-    near = [c for c in candidates if _distance(values, c[3][counts]) <= ALIKE]
-    if not near or any(_distance(near[0][3][counts], c[3][counts]) > ALIKE / 100 for c in near):
+    near = [c for c in candidates if _distance(values, c.values[counted]) <= ALIKE]
+    first = near[0].values[counted] if near else None
+    if not near or any(_distance(first, c.values[counted]) > ALIKE / 100 for c in near):
         return None
     return near[0]
 
@@ -271,15 +292,15 @@ def _floats(arrays: Arrays, name: str, side: str) -> np.ndarray | None:
     return array if array.dtype.kind == "f" and array.size else None
 
 
-def _seen_sample(seen: Seen, name: str, shape: Shape) -> np.ndarray:
-    visible = seen(name, shape)
-    return sample(np.broadcast_to(True if visible is None else visible, shape), _SAMPLE, dtype=bool)
+def _visible_sample(visible: Visible, name: str, shape: Shape) -> np.ndarray:
+    entries = visible(name, shape)
+    return sample(np.broadcast_to(True if entries is None else entries, shape), _SAMPLE, dtype=bool)
 
 
 def _distance(a: np.ndarray, b: np.ndarray) -> float:
-    """``max |a − b| / max |a|``; infinite where one is not finite."""
+    """``max |a − b| / max |a|``; infinite if an entry is not finite."""
     if a.size == 0:
         return np.inf
     with np.errstate(over="ignore", invalid="ignore"):
-        off = np.abs(a - b).max() / (np.abs(a).max() or 1.0)
-    return float(off) if np.isfinite(off) else np.inf
+        difference = np.abs(a - b).max() / (np.abs(a).max() or 1.0)
+    return float(difference) if np.isfinite(difference) else np.inf

@@ -1,4 +1,4 @@
-"""Sentences on a comparison as a whole: how a difference spreads, and what was taken for what."""
+"""Remarks on a comparison as a whole: how a difference spreads, and how arrays were matched."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from minizha.checkpoint.stored import shown
 from minizha.crosscheck.comparison.differences import Comparison, Difference
 from minizha.crosscheck.comparison.matching import Match
-from minizha.crosscheck.comparison.noise import MOST
+from minizha.crosscheck.comparison.noise import NOISE_LIMIT
 from minizha.crosscheck.names import is_gradient
 from minizha.errors import listed
 
@@ -18,36 +18,39 @@ _READ_FIRST = ("embeddings.word_embeddings", "embeddings.token_type_embeddings")
 
 
 def remarks(
-    found: Comparison,
+    comparison: Comparison,
     matches: Mapping[str, Match],
     widened: Sequence[tuple[str, str]],
     lowered: Sequence[tuple[str, str]],
     parameters: Mapping[str, np.ndarray],
 ) -> list[str]:
-    """``widened`` are arrays of theirs that hold numbers of a coarser dtype, and which; ``lowered``
-    those from which on all is judged by one; ``parameters`` are ours."""
+    """All remarks on a comparison.
+
+    ``widened`` lists arrays of theirs that hold numbers of a coarser dtype than their own, with that
+    dtype; ``lowered`` lists arrays from which on all others are judged by a coarser dtype, with that
+    dtype. ``parameters`` are ours.
+    """
     return [
-        *_other_inputs(found.divergence),
-        *_spread(found.differences),
-        *_precision(found, widened, lowered),
+        *_other_inputs(comparison.divergence),
+        *_spread(comparison.differences),
+        *_precision(comparison, widened, lowered),
         *_matched(matches),
-        *_unmatched(found, matches),
+        *_unmatched(comparison, matches),
         *_blind_to_biases(parameters),
     ]
 
 
 def _other_inputs(first: Difference | None) -> Iterator[str]:
-    """The commonest reason of all why two sides differ."""
+    """Other inputs or weights are the most common reason for a difference."""
     if first is not None and first.name in _READ_FIRST:
-        yield "what is read first differs: were both sides given the same inputs and weights?"
+        yield "the embeddings already differ: do both sides have the same inputs and weights?"
 
 
 def _blind_to_biases(parameters: Mapping[str, np.ndarray]) -> Iterator[str]:
     biases = [name for name in parameters if name.endswith(".bias")]
     if biases and not any(parameters[name].any() for name in biases):
         yield (
-            "all biases of our model are 0, as in one that was never trained: no mistake about them "
-            "can show"
+            "all biases of our model are 0, as in an untrained one: mistakes in the biases can't show"
         )
 
 
@@ -64,7 +67,8 @@ def _spread(differences: Sequence[Difference]) -> Iterator[str]:
     elif after:
         right = [d.name for d in after if d.ok]
         yield (
-            f"of the {len(after)} arrays after it {len(wrong)} differ; not {listed(right, most=4)}"
+            f"of the {len(after)} arrays after it, {len(wrong)} differ; equal are "
+            f"{listed(right, most=4)}"
         )
     forward = [d for d in differences if not is_gradient(d.name)]
     if is_gradient(differences[first].name) and forward:
@@ -73,36 +77,38 @@ def _spread(differences: Sequence[Difference]) -> Iterator[str]:
 
 
 def _growth(first: Difference, wrong: Sequence[Difference]) -> Iterator[str]:
-    """Along the way that the first of them is on, forward or back."""
-    same_way = [d for d in wrong if is_gradient(d.name) == is_gradient(first.name)]
-    worst = max(same_way, key=lambda d: d.error if d.error < 10 else -1.0, default=None)
+    """Whether the error grows in the pass, forward or backward, in which it begins."""
+    same_pass = [d for d in wrong if is_gradient(d.name) == is_gradient(first.name)]
+    worst = max(same_pass, key=lambda d: d.error if d.error < 10 else -1.0, default=None)
     if worst is not None and first.error < math.inf and worst.error >= 2 * first.error:
         yield f"the error grows from {first.error:.1e} to {worst.error:.1e} in {worst.name}"
 
 
 def _precision(
-    found: Comparison, widened: Sequence[tuple[str, str]], lowered: Sequence[tuple[str, str]]
+    comparison: Comparison, widened: Sequence[tuple[str, str]], lowered: Sequence[tuple[str, str]]
 ) -> Iterator[str]:
     if widened:
         name, dtype = widened[0]
-        yield f"their {name} holds {dtype} numbers: allowed is what rounding to {dtype} explains"
+        yield f"their {name} holds {dtype} numbers, so errors of rounding to {dtype} are allowed"
     for name, dtype in lowered:
         if (name, dtype) not in widened:
             yield f"judged as {dtype} from {name} on, which is of that dtype"
-    # gradients of a softmax that is one-hot are noise, and large: those alone are no reason to speak
-    lax = [d for d in found if d.ok and d.tolerance > MOST and not is_gradient(d.name)]
-    lax = lax or [d for d in found if d.name in found.undecided]
-    if lax:
+    # without gradients: those of a nearly one-hot softmax are always noise
+    noisy = [
+        d for d in comparison if d.ok and d.tolerance > NOISE_LIMIT and not is_gradient(d.name)
+    ]
+    noisy = noisy or [d for d in comparison if d.name in comparison.undecided]
+    if noisy:
         yield (
-            f"from {lax[0].name} on, rounding to {lax[0].dtype} alone explains errors of "
-            f"{lax[0].tolerance:.1g}: a finer dtype would tell more"
+            f"from {noisy[0].name} on, rounding to {noisy[0].dtype} alone explains errors of "
+            f"{noisy[0].tolerance:.1g}: a finer dtype would show more"
         )
 
 
 def _matched(matches: Mapping[str, Match]) -> Iterator[str]:
     for by, text in (
         ("prefix", "names matched without their prefix"),
-        ("value", "arrays matched by shape and value, so that they agree by construction"),
+        ("value", "arrays matched by shape and value, so they agree by construction"),
     ):
         pairs = [f"{shown(m.their_name)} = {name}" for name, m in matches.items() if m.by == by]
         if pairs:
@@ -115,10 +121,10 @@ def _matched(matches: Mapping[str, Match]) -> Iterator[str]:
         yield f"read as {text}: {listed(names, most=3)}"
 
 
-def _unmatched(found: Comparison, matches: Mapping[str, Match]) -> Iterator[str]:
-    name = next((name for name in found.undecided if name not in matches), None)
+def _unmatched(comparison: Comparison, matches: Mapping[str, Match]) -> Iterator[str]:
+    name = next((name for name in comparison.undecided if name not in matches), None)
     if name is not None:
         yield (
-            f"{name} is like none of theirs, though some that are left over would fit in shape: it "
-            "may be where they differ (a mapping makes sure)"
+            f"{name} matches none of their arrays, but some left over have its shape: it may be the "
+            "one that differs (a mapping would settle it)"
         )

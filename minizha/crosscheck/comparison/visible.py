@@ -1,6 +1,6 @@
-"""Which entries of attention scores count: those that the mask does not hide.
+"""Which entries of attention scores are compared: those that the mask does not hide.
 
-What a port writes where nobody looks is its own affair, and so is the gradient there.
+Hidden scores have no effect, so a port may store anything there, and in their gradients.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ _MASKED = ("attention.scores", "attention.scores.grad")
 
 
 def visible_entries(trace: Any, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Booleans that broadcast to ``shape``, or None where every entry of the array counts.
+    """Booleans that broadcast to ``shape``, or None if every entry of the array counts.
 
     ``trace`` is read for its ``inputs`` (the masks) and ``config`` (a decoder sees no later token),
     where it has them; without them every entry counts.
 
     Shapes: scores (B, N, L, J) → (B or 1, 1, L or 1, J).
 
-    Convention: as in :mod:`minizha.model.inputs`. Where the mask is not 1, what is added is larger
-    than any score, which it swallows: such an entry counts nowhere, nor does a row without a 1.
+    Convention: as in :mod:`minizha.model.inputs`. Where the mask is not 1, a term is added that is
+    larger than any score: such an entry does not count, nor does any entry of a row without a 1.
     """
     if not name.endswith(_MASKED) or len(shape) != 4:
         return None
@@ -36,7 +36,7 @@ def visible_entries(trace: Any, name: str, shape: tuple[int, ...]) -> np.ndarray
     causal = np.tri(L, J, J - L)[None, None] if decoder else None
     if mask is None or mask.dtype.kind not in "biuf":
         return None if causal is None else causal == 1
-    # by size, not by axes: a mask of multiple choice is (B, C, L), and the rows of scores are B·C
+    # by size, not by axes: the mask of multiple choice is (B, C, L), its scores have B·C rows
     if mask.size == B * J:
         mask = mask.reshape(B, 1, 1, J)
         mask = mask if causal is None else mask * causal
@@ -50,12 +50,12 @@ def visible_entries(trace: Any, name: str, shape: tuple[int, ...]) -> np.ndarray
 def beside_kinks(
     trace: Mapping[str, Any], name: str, allowed: Mapping[str, float]
 ) -> np.ndarray | None:
-    """For the gradient of what goes into a ReLU: the entries whose slope is certain.
+    """For the gradient of the input of a ReLU: the entries whose slope is certain.
 
-    Where an input, array ``name``, lies so near to 0 that rounding may move it across, the gradient
-    may be 0 or not, and both are right. ``allowed`` holds how far off arrays may be, by name.
+    Where an entry of the input ``name`` is so close to 0 that rounding may change its sign, the gradient
+    may be 0 or not, and both are right. ``allowed`` holds the allowed difference of each array.
 
-    Shapes: booleans of the array's shape; None where the array does not go into an activation.
+    Shapes: booleans of the array's shape; None if the array is not the input of an activation.
     """
     if not name.endswith(("intermediate.dense", "predictions.transform.dense")):
         return None

@@ -1,4 +1,4 @@
-"""Why do two traces differ? Their array is computed again, from their inputs, under each known mistake.
+"""Why two traces differ: their array is computed again, from their inputs, with each known mistake.
 
 Read facts, rules, forward; backward_rules, backward_sums, backward_heads, backward; catalogue, and the
 mistakes themselves in positions, attention, layers, heads, gradients; diagnose.
@@ -8,6 +8,6 @@ from minizha.crosscheck.diagnosis import attention, gradients, heads, layers, po
 from minizha.crosscheck.diagnosis.catalogue import CATALOGUE, Mistake
 from minizha.crosscheck.diagnosis.diagnose import Diagnosis, diagnose, mistaken
 
-_FILLED_BY = (positions, attention, layers, heads, gradients)
+_CATALOGUE_FILES = (positions, attention, layers, heads, gradients)
 
 __all__ = ["CATALOGUE", "Diagnosis", "Mistake", "diagnose", "mistaken"]

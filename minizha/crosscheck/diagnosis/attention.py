@@ -1,4 +1,4 @@
-"""Known mistakes of attention: masks, softmax, head masks, heads and projections."""
+"""Known mistakes of attention: masks, softmax, head masks, the split into heads, projections."""
 
 from __future__ import annotations
 
@@ -6,37 +6,38 @@ import numpy as np
 
 from minizha.crosscheck.diagnosis.backward_rules import Rules
 from minizha.crosscheck.diagnosis.catalogue import mistake
-from minizha.crosscheck.diagnosis.facts import Facts, Place
+from minizha.crosscheck.diagnosis.facts import AttentionFacts, Facts
 from minizha.crosscheck.diagnosis.rules import Array, softmax
 
 
 @mistake(
-    "mask_minus_10000", "the mask adds −10000, which a fully masked row sees through",
+    "mask_minus_10000",
+    "the mask adds −10000, which a fully masked row sees through",
     "PaddleNLP 2.8, Huawei's PyTorch code",
-)  # fmt: skip
+)
 class MaskMinus10000(Rules):
-    def masked(self, scores: Array, a: Place) -> Array:
+    def masked(self, scores: Array, a: AttentionFacts) -> Array:
         visible = self.visible(a)
         return scores if visible is None else scores + (1 - visible) * -10000.0
 
 
 @mistake("mask_minus_1e9", "the mask adds −1e9, which a fully masked row sees through")
 class MaskMinus1e9(Rules):
-    def masked(self, scores: Array, a: Place) -> Array:
+    def masked(self, scores: Array, a: AttentionFacts) -> Array:
         visible = self.visible(a)
         return scores if visible is None else scores + (1 - visible) * -1e9
 
 
 @mistake("mask_infinite", "the mask adds −∞, and a fully masked row becomes NaN", "bert4keras")
 class MaskInfinite(Rules):
-    def masked(self, scores: Array, a: Place) -> Array:
+    def masked(self, scores: Array, a: AttentionFacts) -> Array:
         visible = self.visible(a)
         return scores if visible is None else np.where(visible == 1, scores, -np.inf)
 
 
 @mistake("masked_row_zero", "a fully masked row gets the weights 0, not 1/L each")
 class MaskedRowZero(Rules):
-    def probs(self, scores: Array, a: Place) -> Array:
+    def probs(self, scores: Array, a: AttentionFacts) -> Array:
         visible = self.visible(a)
         probs = super().probs(scores, a)
         return probs if visible is None else probs * (visible.max(axis=-1, keepdims=True) == 1)
@@ -44,19 +45,19 @@ class MaskedRowZero(Rules):
 
 @mistake("mask_ignored", "the mask is not added")
 class MaskIgnored(Rules):
-    def visible(self, a: Place) -> Array | None:
+    def visible(self, a: AttentionFacts) -> Array | None:
         return super().visible(a._replace(visible=None))
 
 
 @mistake("mask_inverted", "the mask means the opposite: 1 hides")
 class MaskInverted(Rules):
-    def visible(self, a: Place) -> Array | None:
+    def visible(self, a: AttentionFacts) -> Array | None:
         return super().visible(a if a.visible is None else a._replace(visible=1 - a.visible))
 
 
 @mistake("mask_on_queries", "the mask hides queries in place of keys")
 class MaskOnQueries(Rules):
-    def visible(self, a: Place) -> Array | None:
+    def visible(self, a: AttentionFacts) -> Array | None:
         if a.visible is None or a.visible.shape[2] != 1:
             return super().visible(a)
         return super().visible(a._replace(visible=a.visible.swapaxes(-1, -2)))
@@ -64,7 +65,7 @@ class MaskOnQueries(Rules):
 
 @mistake("mask_transposed", "a mask of pairs is read as (key, query) in place of (query, key)")
 class MaskTransposed(Rules):
-    def visible(self, a: Place) -> Array | None:
+    def visible(self, a: AttentionFacts) -> Array | None:
         if a.visible is None or a.visible.shape[2] != a.visible.shape[3]:
             return super().visible(a)
         return super().visible(a._replace(visible=a.visible.swapaxes(-1, -2)))
@@ -72,7 +73,7 @@ class MaskTransposed(Rules):
 
 @mistake("mask_unscaled", "the mask itself, 0 and 1 or −1 and 0, is added to the scores")
 class MaskUnscaled(Rules):
-    def masked(self, scores: Array, a: Place) -> Array:
+    def masked(self, scores: Array, a: AttentionFacts) -> Array:
         visible = self.visible(a)
         return scores if visible is None else scores + visible
 
@@ -81,14 +82,14 @@ class MaskUnscaled(Rules):
     "mask_after_softmax", "the mask multiplies the probabilities, which then sum to less than 1"
 )
 class MaskAfterSoftmax(Rules):
-    def probs(self, scores: Array, a: Place) -> Array:
+    def probs(self, scores: Array, a: AttentionFacts) -> Array:
         visible = self.visible(a)
         return softmax(scores) * (1 if visible is None else visible)
 
 
 @mistake("causal_missing", "a decoder without causality")
 class CausalMissing(Rules):
-    def visible(self, a: Place) -> Array | None:
+    def visible(self, a: AttentionFacts) -> Array | None:
         return a.visible
 
 
@@ -121,63 +122,64 @@ class CausalOffsetForgotten(Rules):
 
 @mistake("softmax_over_queries", "softmax over the queries in place of the keys")
 class SoftmaxOverQueries(Rules):
-    def probs(self, scores: Array, a: Place) -> Array:
+    def probs(self, scores: Array, a: AttentionFacts) -> Array:
         return softmax(self.masked(scores, a), axis=-2)
 
 
 @mistake("softmax_over_heads", "softmax over the heads in place of the keys")
 class SoftmaxOverHeads(Rules):
-    def probs(self, scores: Array, a: Place) -> Array:
+    def probs(self, scores: Array, a: AttentionFacts) -> Array:
         return softmax(self.masked(scores, a), axis=1)
 
 
 @mistake("no_softmax", "no softmax")
 class NoSoftmax(Rules):
-    def probs(self, scores: Array, a: Place) -> Array:
+    def probs(self, scores: Array, a: AttentionFacts) -> Array:
         return self.masked(scores, a)
 
 
 @mistake(
-    "attentions_are_scores", "`attentions` are the scores before softmax",
+    "attentions_are_scores",
+    "`attentions` are the scores before softmax",
     "PaddleNLP 2.8, Huawei's PyTorch code",
-)  # fmt: skip
+)
 class AttentionsAreScores(Rules):
-    def weights(self, probs: Array, scores: Array, a: Place) -> Array:
+    def weights(self, probs: Array, scores: Array, a: AttentionFacts) -> Array:
         return scores
 
 
 @mistake("dropout_on_scores", "dropout acts on the scores, before softmax")
 class DropoutOnScores(Rules):
-    def probs(self, scores: Array, a: Place) -> Array:
+    def probs(self, scores: Array, a: AttentionFacts) -> Array:
         return super().probs(scores if a.factor is None else scores * a.factor, a)
 
 
 @mistake("head_mask_ignored", "the head mask is not applied")
 class HeadMaskIgnored(Rules):
-    def weights(self, probs: Array, scores: Array, a: Place) -> Array:
+    def weights(self, probs: Array, scores: Array, a: AttentionFacts) -> Array:
         return super().weights(probs, scores, a._replace(head_mask=None))
 
 
 @mistake("head_mask_before_softmax", "the head mask multiplies the scores")
 class HeadMaskBeforeSoftmax(Rules):
-    def probs(self, scores: Array, a: Place) -> Array:
+    def probs(self, scores: Array, a: AttentionFacts) -> Array:
         return super().probs(scores if a.head_mask is None else scores * a.head_mask, a)
 
 
 @mistake("head_mask_inverted", "the head mask means the opposite: 1 switches off")
 class HeadMaskInverted(Rules):
-    def weights(self, probs: Array, scores: Array, a: Place) -> Array:
+    def weights(self, probs: Array, scores: Array, a: AttentionFacts) -> Array:
         flipped = None if a.head_mask is None else 1 - a.head_mask
         return super().weights(probs, scores, a._replace(head_mask=flipped))
 
 
 @mistake("head_mask_other_layer", "the head mask of another layer is applied")
 class HeadMaskOtherLayer(Rules):
-    def weights(self, probs: Array, scores: Array, a: Place) -> Array:
-        masks = a.every_head_mask
+    def weights(self, probs: Array, scores: Array, a: AttentionFacts) -> Array:
+        masks = a.all_head_masks
         if masks is None or len(masks) < 2 or masks.shape[1] != probs.shape[1]:
             return super().weights(probs, scores, a)
-        # for the first layer the second one's, for all others the one's before
+        # layer 0 takes the mask of layer 1, every other layer that of the layer before it
         other = masks[a.layer - 1 if a.layer else 1].reshape(1, -1, 1, 1)
         return super().weights(probs, scores, a._replace(head_mask=other))
 
@@ -204,16 +206,16 @@ class HeadsInterleaved(Rules):
 
 
 class Swapped(Rules):
-    """Rules that read the parameters of another projection."""
+    """Rules in which the two projections of ``pair`` read each other's parameters."""
 
     pair = ("", "")
 
     def parameter(self, name: str, f: Facts) -> str:
-        """The other one's name."""
+        """The name of the other projection of the pair; any other name as it is."""
         *path, last = name.split(".")
-        for here, there in (self.pair, self.pair[::-1]):
-            if last == here:
-                return ".".join([*path, there])
+        for projection, other in (self.pair, self.pair[::-1]):
+            if last == projection:
+                return ".".join([*path, other])
         return name
 
 

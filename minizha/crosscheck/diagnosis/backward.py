@@ -1,6 +1,6 @@
-"""The way back as steps: each gradient of a trace from those before it and from activations.
+"""The backward pass as steps: each gradient of a trace from those before it and from activations.
 
-An array that was used several times collects the gradients of all its uses.
+The gradient of an array that is used several times is the sum over all its uses.
 """
 
 from __future__ import annotations
@@ -10,29 +10,29 @@ import numpy as np
 from minizha.crosscheck.diagnosis.backward_heads import heads_backward
 from minizha.crosscheck.diagnosis.backward_rules import Rules
 from minizha.crosscheck.diagnosis.backward_sums import Sums, through_linear, through_norm
-from minizha.crosscheck.diagnosis.facts import Facts, Place
+from minizha.crosscheck.diagnosis.facts import AttentionFacts, Facts
 from minizha.crosscheck.diagnosis.forward import Step, Steps
 from minizha.crosscheck.diagnosis.rules import Array
 from minizha.crosscheck.names import WORDS
 
 
 def backward_steps(f: Facts, r: Rules) -> Steps:
-    """The steps of the way back, in execution order."""
+    """The steps of the backward pass, in execution order."""
     steps, sums = {}, Sums()
     layers = f.config.num_hidden_layers
     last = f"encoder.layer.{layers - 1}" if layers else "embeddings"
-    sums.given(last, f.upstream("last_hidden_state"))
+    sums.add_upstream(last, f.upstream("last_hidden_state"))
     for i in range(layers + 1):
         name = f"encoder.layer.{i - 1}" if i else "embeddings"
-        sums.given(name, f.upstream(f"hidden_states.{i}"))
+        sums.add_upstream(name, f.upstream(f"hidden_states.{i}"))
     heads_backward(f, r, steps, sums, last)
     for i in reversed(range(layers)):
         below = f"encoder.layer.{i - 1}" if i else "embeddings"
-        if sums.into(steps, f"encoder.layer.{i}"):
+        if sums.add_step(steps, f"encoder.layer.{i}"):
             _layer(f, r, steps, sums, i, below)
-    if sums.into(steps, "embeddings"):
+    if sums.add_step(steps, "embeddings"):
         _embeddings(f, r, steps)
-    sums.into(steps, "encoder_hidden_states")
+    sums.add_step(steps, "encoder_hidden_states")
     return steps
 
 
@@ -40,30 +40,30 @@ def _layer(f: Facts, r: Rules, steps: Steps, sums: Sums, i: int, x: str) -> None
     name = f"encoder.layer.{i}"
     inner, result = f"{name}.intermediate", f"{name}.output"
     first = f"{name}.attention.output"
-    h = f"{name}.crossattention.output" if f.crosses() else first
+    h = f"{name}.crossattention.output" if f.has_encoder() else first
     through_norm(f, r, steps, name, f"{result}.LayerNorm", f"{result}.sum")
     factor = f.factor(result)
     steps[f"{result}.dense.grad"] = Step(
         (f"{result}.sum.grad",), lambda d: r.dropout_backward(d, factor)
     )
     through_linear(f, r, steps, sums, f"{result}.dense", inner)
-    sums.into(steps, inner)
+    sums.add_step(steps, inner)
     steps[f"{inner}.dense.grad"] = Step(
         (f"{inner}.grad", f"{inner}.dense"),
         lambda dy, x: r.activation_backward(dy, x, f.config.hidden_act),
     )
     sums.add(h, (f"{result}.sum.grad",), r.residual_backward)
     through_linear(f, r, steps, sums, f"{inner}.dense", h)
-    sums.into(steps, h)
-    if f.crosses():
-        _attention(f, r, steps, sums, f.place(i, True), first)
-        sums.into(steps, first)
-    _attention(f, r, steps, sums, f.place(i, False), x)
+    sums.add_step(steps, h)
+    if f.has_encoder():
+        _attention(f, r, steps, sums, f.attention(i, True), first)
+        sums.add_step(steps, first)
+    _attention(f, r, steps, sums, f.attention(i, False), x)
 
 
-def _attention(f: Facts, r: Rules, steps: Steps, sums: Sums, a: Place, x: str) -> None:
+def _attention(f: Facts, r: Rules, steps: Steps, sums: Sums, a: AttentionFacts, x: str) -> None:
     p = a.prefix
-    query, key, value = (f"{p}self.{part}" for part in ("query", "key", "value"))
+    query, key, value = (f"{p}self.{name}" for name in ("query", "key", "value"))
     sum_, factor = f"{p}output.sum", f.factor(f"{p}output")
     through_norm(f, r, steps, f"{p}output", f"{p}output.LayerNorm", sum_)
     sums.add(x, (f"{sum_}.grad",), r.residual_backward)
@@ -71,44 +71,45 @@ def _attention(f: Facts, r: Rules, steps: Steps, sums: Sums, a: Place, x: str) -
         (f"{sum_}.grad",), lambda d: r.dropout_backward(d, factor)
     )
     through_linear(f, r, steps, sums, f"{p}output.dense", f"{p}context")
-    sums.into(steps, f"{p}context")
-    _heads_apart(f, r, steps, a)
+    sums.add_step(steps, f"{p}context")
+    _inside_heads(f, r, steps, a)
     through_linear(f, r, steps, sums, query, x)
-    if a.fresh:
-        source = "encoder_hidden_states" if a.crosses else x
-        if a.crosses:
+    if a.has_new_keys:
+        source = "encoder_hidden_states" if a.is_cross else x
+        if a.is_cross:
             steps.setdefault(source, Step((), lambda: f.input("encoder_hidden_states")))
         through_linear(f, r, steps, sums, key, source)
         through_linear(f, r, steps, sums, value, source)
     if a.past is not None:
-        for which, whole in enumerate((f"{p}keys", f"{p}values")):
+        for which, name in enumerate((f"{p}keys", f"{p}values")):
             steps[f"{a.past_name(which)}.grad"] = Step(
-                (f"{whole}.grad",), lambda d: d[:, :, : a.past_length]
+                (f"{name}.grad",), lambda d: d[:, :, : a.past_length]
             )
 
 
-def _heads_apart(f: Facts, r: Rules, steps: Steps, a: Place) -> None:
-    """From the context to queries, keys and values; ``keys`` and ``values`` are all there are, those
-    of the past and the new ones."""
+def _inside_heads(f: Facts, r: Rules, steps: Steps, a: AttentionFacts) -> None:
+    """From the context to queries, keys and values. ``keys`` and ``values`` hold those of the past,
+    then the new ones."""
     p, d = a.prefix, a.d
-    for which, part in enumerate(("key", "value")):
-        kept = [] if a.past is None else [a.past[which]]
-        steps[f"{p}{part}s"] = Step(
-            (f"{p}self.{part}",) if a.fresh else (),
-            lambda *new, kept=kept: np.concatenate(
-                kept + [r.split(array, d) for array in new], axis=2
+    for which, projection in enumerate(("key", "value")):
+        past = [] if a.past is None else [a.past[which]]
+        steps[f"{p}{projection}s"] = Step(
+            (f"{p}self.{projection}",) if a.has_new_keys else (),
+            lambda *new, past=past: np.concatenate(
+                past + [r.split(array, d) for array in new], axis=2
             ),
         )
-        asked = f.upstream(a.past_name(which))
-        if a.fresh:
-            steps[f"{p}self.{part}.grad"] = Step(
-                (f"{p}{part}s.grad",), lambda whole: r.merge(whole[:, :, a.past_length :])
+        if a.has_new_keys:
+            steps[f"{p}self.{projection}.grad"] = Step(
+                (f"{p}{projection}s.grad",), lambda d: r.merge(d[:, :, a.past_length :])
             )
-        _whole(r, steps, a, part, 0.0 if asked is None else asked)
-    asked = f.upstream(("cross_" if a.crosses else "") + f"attentions.{a.layer}")
+        upstream = f.upstream(a.past_name(which))
+        _keys_or_values(r, steps, a, projection, 0.0 if upstream is None else upstream)
+    dattentions = f.upstream(("cross_" if a.is_cross else "") + f"attentions.{a.layer}")
+    dweights = 0.0 if dattentions is None else dattentions
     steps[f"{p}probs.grad"] = Step(
         (f"{p}context.grad", f"{p}values"),
-        lambda dy, v: r.probs_backward(r.split(dy, d), 0.0 if asked is None else asked, v, a),
+        lambda dy, v: r.probs_backward(r.split(dy, d), dweights, v, a),
     )
     steps[f"{p}scores.grad"] = Step((f"{p}probs.grad", f"{p}probs"), r.softmax_backward)
     steps[f"{p}self.query.grad"] = Step(
@@ -116,18 +117,20 @@ def _heads_apart(f: Facts, r: Rules, steps: Steps, a: Place) -> None:
     )
 
 
-def _whole(r: Rules, steps: Steps, a: Place, part: str, asked: Array | float) -> None:
-    """The gradient of all keys, or of all values; ``asked`` of them from outside."""
+def _keys_or_values(
+    r: Rules, steps: Steps, a: AttentionFacts, projection: str, upstream: Array | float
+) -> None:
+    """The gradient of all keys, or of all values, past and new; ``upstream`` is added to it."""
     p, d = a.prefix, a.d
-    if part == "key":
+    if projection == "key":
         steps[f"{p}keys.grad"] = Step(
             (f"{p}scores.grad", f"{p}self.query"),
-            lambda ds, q: r.key_backward(ds, r.split(q, d), a) + asked,
+            lambda ds, q: r.key_backward(ds, r.split(q, d), a) + upstream,
         )
     else:
         steps[f"{p}values.grad"] = Step(
             (f"{p}context.grad", f"{p}weights"),
-            lambda dy, w: r.value_backward(r.split(dy, d), w) + asked,
+            lambda dy, w: r.value_backward(r.split(dy, d), w) + upstream,
         )
 
 

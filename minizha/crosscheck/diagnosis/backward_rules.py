@@ -1,4 +1,4 @@
-"""The rules of the way back, one small function each; and all rules together."""
+"""The rules of the backward pass, one small method each; and :class:`Rules`, those of both passes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from minizha.crosscheck.diagnosis.facts import Place
+from minizha.crosscheck.diagnosis.facts import AttentionFacts
 from minizha.crosscheck.diagnosis.rules import (
     Array,
     ForwardRules,
@@ -19,9 +19,9 @@ from minizha.ops.activation import ACTIVATIONS
 
 
 class Rules(ForwardRules):
-    """The right rules, of both directions. A mistake is a subclass in which one or two are others."""
+    """The right rules of the forward and backward pass. A mistake is a subclass that overrides some."""
 
-    # --- everywhere
+    # --- operations of every part
 
     def linear_backward(self, dy: Array, weight: Array) -> Array:
         """``dx = dy · weight``."""
@@ -47,7 +47,7 @@ class Rules(ForwardRules):
         return rows(dy * normalised(x, eps)[0]).sum(axis=0)
 
     def activation_backward(self, dy: Array, x: Array, name: str) -> Array:
-        """Through ``hidden_act``."""
+        """``dx`` of the activation function ``name``."""
         op = ACTIVATIONS[name]
         return op.backward(dy, op.forward(x)[1])
 
@@ -56,14 +56,16 @@ class Rules(ForwardRules):
         return dy if factor is None else dy * factor
 
     def residual_backward(self, dsum: Array) -> Array:
-        """What goes around a block: all of the sum's gradient."""
+        """The gradient of the residual: that of the sum, unchanged."""
         return dsum
 
-    # --- attention, heads apart
+    # --- attention, (B, N, L, …)
 
-    def probs_backward(self, dcontext: Array, dweights: Array, v: Array, a: Place) -> Array:
-        """``dprobs = (dcontext · (v + R)ᵀ + dweights) · head_mask · factor``; ``dweights`` is what
-        was asked of the weights from outside."""
+    def probs_backward(
+        self, dcontext: Array, dweights: Array, v: Array, a: AttentionFacts
+    ) -> Array:
+        """``dprobs = (dcontext · (v + R)ᵀ + dweights) · head_mask · factor``; ``dweights`` is the
+        upstream gradient of the attentions."""
         relative = self.relative_of_values(a, dcontext.shape[2], v.shape[2])
         dweights = dweights + dcontext @ v.swapaxes(-1, -2) + key_term(dcontext, relative)
         dweights = dweights if a.head_mask is None else dweights * a.head_mask
@@ -73,12 +75,12 @@ class Rules(ForwardRules):
         """``dscores = probs · (dprobs − Σ dprobs · probs)``."""
         return probs * (dprobs - (dprobs * probs).sum(axis=-1, keepdims=True))
 
-    def query_backward(self, dscores: Array, k: Array, a: Place) -> Array:
+    def query_backward(self, dscores: Array, k: Array, a: AttentionFacts) -> Array:
         """``dq[i] = Σ_j dscores[i, j] · (k[j] + R[i, j]) / √d``."""
         relative = self.relative(a, dscores.shape[2], k.shape[2])
         return (dscores @ k + by_row(dscores, relative) @ relative.table) / math.sqrt(a.d)
 
-    def key_backward(self, dscores: Array, q: Array, a: Place) -> Array:
+    def key_backward(self, dscores: Array, q: Array, a: AttentionFacts) -> Array:
         """``dk[j] = Σ_i dscores[i, j] · q[i] / √d``."""
         return dscores.swapaxes(-1, -2) @ q / math.sqrt(a.d)
 
@@ -89,7 +91,7 @@ class Rules(ForwardRules):
     # --- embeddings
 
     def lookup_backward(self, dwords: Array, ids: Array, count: int, pad: int | None) -> Array:
-        """Rows that were read together are added together; the pad row gets nothing."""
+        """``dtable[id] = Σ dwords`` over all tokens with that id; 0 in the pad row."""
         dtable = np.zeros((count, dwords.shape[-1]))
         np.add.at(dtable, ids.reshape(-1), rows(dwords))
         if pad is not None:
@@ -97,17 +99,17 @@ class Rules(ForwardRules):
         return dtable
 
     def types_backward(self, dtypes: Array, types: Array, count: int) -> Array:
-        """The same without a pad row."""
+        """``dtable[type] = Σ dtypes`` over all tokens of that type."""
         return self.lookup_backward(dtypes, types, count, None)
 
     def tied_backward(self, lookup: Array, decoder: Array, pad: int | None) -> Array:
-        """A tied matrix gets the sum of the gradients of both its uses."""
+        """A tied matrix gets the sum of the gradients of the lookup and of the decoder."""
         return lookup + decoder
 
     # --- heads and losses
 
     def pooled_backward(self, dfirst: Array, L: int) -> Array:
-        """0 but for the first token."""
+        """The gradient of the hidden states: 0 except for the first token."""
         dhidden = np.zeros((dfirst.shape[0], L, dfirst.shape[-1]))
         dhidden[:, 0] = dfirst
         return dhidden
@@ -117,16 +119,16 @@ class Rules(ForwardRules):
         return dy * (1.0 - y * y)
 
     def nll_backward(self, logits: Array, labels: Array, where: Array) -> Array:
-        """``dlogits = (softmax(logits) − [v = label]) / count``, 0 where nothing is asked."""
-        right = np.arange(logits.shape[-1]) == np.where(where, labels, -1)[..., None]
-        return (softmax(logits) - right) * where[..., None] / max(int(where.sum()), 1)
+        """``dlogits = (softmax(logits) − [v = label]) / count``; 0 in rows that are not in ``where``."""
+        is_label = np.arange(logits.shape[-1]) == np.where(where, labels, -1)[..., None]
+        return (softmax(logits) - is_label) * where[..., None] / max(int(where.sum()), 1)
 
     def masked_lm_backward(self, logits: Array, labels: Array) -> Array:
-        """Of the mean over labelled tokens."""
+        """``dlogits`` of the mean over the labelled tokens."""
         return self.nll_backward(logits, labels, labelled(labels))
 
     def class_backward(self, logits: Array, labels: Array, problem: str) -> Array:
-        """Of the classes that classify."""
+        """``dlogits`` of a classifier's loss."""
         if problem == "regression":
             return 2.0 * (logits - labels.reshape(logits.shape)) / max(logits.size, 1)
         if problem == "multi_label_classification":
@@ -134,11 +136,11 @@ class Rules(ForwardRules):
         return self.nll_backward(logits, labels, labelled(labels))
 
     def answer_backward(self, logits: Array, start: Array, end: Array) -> Array:
-        """Half of each end's."""
+        """``dlogits`` of the mean of the losses of start and end."""
         L, columns = logits.shape[1], []
-        for column, places in enumerate((start, end)):
-            inside = (places >= 0) & (places < L)
-            columns.append(0.5 * self.nll_backward(logits[..., column], places, inside))
+        for column, positions in enumerate((start, end)):
+            inside = (positions >= 0) & (positions < L)
+            columns.append(0.5 * self.nll_backward(logits[..., column], positions, inside))
         return np.stack(columns, axis=-1)
 
 

@@ -1,4 +1,4 @@
-"""What the steps of the way back are put together from: sums over uses, linear maps, LayerNorm."""
+"""Parts of the backward pass: sums over the uses of an array, linear maps, LayerNorm."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from minizha.crosscheck.diagnosis.rules import Array
 
 
 class Sums:
-    """For each array, what each of its uses asks of it."""
+    """The terms of each array's gradient: one for each use of the array."""
 
     def __init__(self) -> None:
-        self._parts: dict[str, list[Step]] = {}
+        self._terms: dict[str, list[Step]] = {}
 
     def add(self, name: str, needs: tuple[str, ...], compute: Callable[..., Array]) -> None:
-        """One use: ``compute`` makes its part from the arrays named in ``needs``."""
-        self._parts.setdefault(name, []).append(Step(needs, compute))
+        """Add the term of one use: ``compute`` makes it from the arrays named in ``needs``."""
+        self._terms.setdefault(name, []).append(Step(needs, compute))
 
-    def given(self, name: str, value: Array | None) -> None:
-        """What the world outside asks."""
-        if value is not None:
-            self.add(name, (), lambda: value)
+    def add_upstream(self, name: str, gradient: Array | None) -> None:
+        """Add an upstream gradient of the array ``name``, if there is one."""
+        if gradient is not None:
+            self.add(name, (), lambda: gradient)
 
-    def into(self, steps: Steps, name: str) -> bool:
-        """Make ``name.grad`` a step; False where nobody asks anything of it."""
-        parts = self._parts.get(name, [])
-        if not parts:
+    def add_step(self, steps: Steps, name: str) -> bool:
+        """Make the sum of the terms the step ``name.grad``; False if there are no terms."""
+        terms = self._terms.get(name, [])
+        if not terms:
             return False
-        needs = tuple(need for part in parts for need in part.needs)
+        needs = tuple(need for term in terms for need in term.needs)
 
         def compute(*values: Array) -> Array:
-            left, total = list(values), 0.0
-            for part in parts:
-                total = total + part.compute(*(left.pop(0) for _ in part.needs))
+            remaining, total = list(values), 0.0
+            for term in terms:
+                total = total + term.compute(*(remaining.pop(0) for _ in term.needs))
             return total
 
         steps[f"{name}.grad"] = Step(needs, compute)
@@ -43,7 +43,7 @@ class Sums:
 
 
 def through_linear(f: Facts, r: Rules, steps: Steps, sums: Sums, y: str, x: str) -> None:
-    """``y = x · weightᵀ + bias``: the gradients of the parameters, and x asked."""
+    """``y = x · weightᵀ + bias``: the gradients of the parameters, and a term of x's gradient."""
     name = r.parameter(y, f)
     through_parameters(r, steps, y, x)
     sums.add(x, (f"{y}.grad",), lambda dy: r.linear_backward(dy, f.parameter(f"{name}.weight")))
@@ -52,7 +52,7 @@ def through_linear(f: Facts, r: Rules, steps: Steps, sums: Sums, y: str, x: str)
 def through_parameters(
     r: Rules, steps: Steps, y: str, x: str, change: Callable[[Array], Array] = lambda x: x
 ) -> None:
-    """The gradients of the parameters alone; ``change`` is what was done to x before."""
+    """The gradients of the parameters alone; the linear map reads ``change(x)``."""
     steps[f"{y}.weight.grad"] = Step(
         (f"{y}.grad", x), lambda dy, x: r.weight_backward(dy, change(x))
     )
@@ -60,7 +60,7 @@ def through_parameters(
 
 
 def through_norm(f: Facts, r: Rules, steps: Steps, y: str, parameters: str, x: str) -> None:
-    """``y = LayerNorm(x)``."""
+    """``y = LayerNorm(x)``: the gradients of the parameters and of x."""
     eps = f.config.layer_norm_eps
     steps[f"{parameters}.weight.grad"] = Step(
         (f"{y}.grad", x), lambda dy, x: r.norm_weight_backward(dy, x, eps)

@@ -1,4 +1,4 @@
-"""What a known mistake is, and the list that each of them enters."""
+"""What a known mistake is, and the catalogue of all of them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from minizha.crosscheck.diagnosis.backward_rules import Rules
 
 
 class Mistake(NamedTuple):
-    """A mistake that ports make: a key, what it is in words, where it was seen (or ""), and the
-    rules as they are with it."""
+    """A mistake that ports make.
+
+    ``text`` says what it is, ``seen_in`` in which ports it was found ("" for none); ``rules`` is the
+    class of rules that makes it.
+    """
 
     key: str
     text: str
@@ -19,15 +22,15 @@ class Mistake(NamedTuple):
 
 
 CATALOGUE: dict[str, Mistake] = {}
-"""By key. The files positions, attention, layers, heads and gradients fill it."""
+"""The known mistakes by key, from positions, attention, layers, heads and gradients."""
 
 
 def mistake(key: str, text: str, seen_in: str = "") -> Callable[[type[Rules]], type[Rules]]:
-    """Enter the decorated rules into the catalogue."""
+    """A decorator that adds a class of rules to the catalogue."""
 
-    def enter(rules: type[Rules]) -> type[Rules]:
+    def add(rules: type[Rules]) -> type[Rules]:
         assert key not in CATALOGUE, f"two mistakes are called {key}"
         CATALOGUE[key] = Mistake(key, text, seen_in, rules)
         return rules
 
-    return enter
+    return add

@@ -1,4 +1,4 @@
-"""What a computation is made from: configuration, inputs and parameters, as a trace holds them."""
+"""What the arrays of a trace are computed from: its configuration, inputs and parameters."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from minizha.config import NezhaConfig
 from minizha.crosscheck.names import DROPOUT, UPSTREAM, without_prefix
 
 
-class Place(NamedTuple):
+class AttentionFacts(NamedTuple):
     """One attention of one layer, and what it reads besides queries, keys and values.
 
-    ``prefix`` begins the names of its arrays, ``encoder.layer.0.attention.``; d is the size of a
-    head, D the hidden size, K the largest relative position; ``offset`` tokens of the past stand
-    before query 0. ``visible`` (B, 1, 1 or L, J) says what the caller's mask lets be seen, ``causal``
-    (L, J) what causality does; None: everything. ``head_mask`` (1, N, 1, 1) and the dropout's
-    ``factor`` (B, N, L, J) multiply the weights; ``every_head_mask`` (layers, heads) is the mask of
-    all layers. ``past`` is a pair (B, N, P, d) or None.
+    ``prefix`` begins the names of its arrays, as in ``encoder.layer.0.attention.``. d is the size of
+    a head, D the hidden size, K the largest relative position. ``offset`` is the number of past
+    tokens before query 0. ``visible`` (B, 1, 1 or L, J) is the caller's mask and ``causal`` (L, J)
+    the causal one, 1 where a query sees a key; None hides nothing. ``head_mask`` (1, N, 1, 1) and
+    the dropout's ``factor`` (B, N, L, J) multiply the weights; ``all_head_masks`` (layers, heads)
+    holds the head masks of all layers. ``past`` is a pair of keys and values (B, N, P, d), or None.
     """
 
     prefix: str
     layer: int
-    crosses: bool
+    is_cross: bool
     d: int
     D: int
     K: int
@@ -32,27 +32,27 @@ class Place(NamedTuple):
     visible: np.ndarray | None
     causal: np.ndarray | None
     head_mask: np.ndarray | None
-    every_head_mask: np.ndarray | None
+    all_head_masks: np.ndarray | None
     factor: np.ndarray | None
     past: tuple[np.ndarray, np.ndarray] | None
 
     @property
-    def fresh(self) -> bool:
-        """Whether keys are made here: an encoder's are made once, and then come with the past."""
-        return not (self.crosses and self.past is not None)
+    def has_new_keys(self) -> bool:
+        """Whether this call computes keys; those of an encoder come with the past after the first call."""
+        return not (self.is_cross and self.past is not None)
 
     @property
     def past_length(self) -> int:
-        """How many of the keys come with the past."""
+        """The number of keys that come with the past."""
         return 0 if self.past is None else self.past[0].shape[2]
 
     def past_name(self, which: int) -> str:
-        """What the past's keys (0) or values (1) are called among the inputs."""
-        return f"past_key_values.{self.layer}.{which + 2 * self.crosses}"
+        """The name of the past keys (``which`` 0) or values (1) among the inputs."""
+        return f"past_key_values.{self.layer}.{which + 2 * self.is_cross}"
 
 
 class Facts:
-    """The facts behind a trace, in float64 on the host; nothing is read before it is needed."""
+    """What a trace was computed from, in float64 on the host; each array is read when it is needed."""
 
     def __init__(self, trace: Any) -> None:
         self.config: NezhaConfig = trace.config
@@ -66,32 +66,32 @@ class Facts:
         return name in self._parameters
 
     def parameter(self, name: str) -> np.ndarray:
-        """A parameter by its name in a trace; KeyError where the trace holds none such."""
+        """A parameter by its name in a trace; KeyError if the trace does not hold it."""
         return np.asarray(self._trace.parameters[self._parameters[name]], np.float64)
 
     def input(self, name: str) -> np.ndarray | None:
-        """An argument of the call, or None; rows of several choices lie one below the other."""
+        """An argument of the call, or None; in multiple choice as (B·choices, …)."""
         if name not in self._inputs:
             return None
         value = np.asarray(self._inputs[name])
         value = value.astype(np.int64 if value.dtype.kind in "iub" else np.float64)
-        rows = ("input_ids", "attention_mask", "token_type_ids", "inputs_embeds")
-        if self.model_class == "NezhaForMultipleChoice" and name in rows:
+        has_choices = ("input_ids", "attention_mask", "token_type_ids", "inputs_embeds")
+        if self.model_class == "NezhaForMultipleChoice" and name in has_choices:
             value = value.reshape(-1, *value.shape[2:])
         return value
 
     def upstream(self, field: str) -> np.ndarray | None:
-        """What the way back was asked for besides the loss, for an output field."""
+        """The upstream gradient of an output field, or None."""
         return self.input(UPSTREAM + field)
 
-    def begins_at_loss(self) -> bool:
-        """Whether the way back began at the loss."""
+    def starts_from_loss(self) -> bool:
+        """Whether the backward pass starts from the loss."""
         return not any(n.startswith(UPSTREAM) for n in self._inputs) or (
             UPSTREAM + "loss" in self._inputs
         )
 
     def factor(self, name: str) -> np.ndarray | None:
-        """The dropout's factor behind a name, or None in eval mode."""
+        """The dropout factor ``{name}.dropout``, or None in eval mode."""
         name += DROPOUT
         return np.asarray(self._trace[name], np.float64) if name in self._trace else None
 
@@ -99,50 +99,60 @@ class Facts:
     def shape(self) -> tuple[int, int]:
         """B and L."""
         ids = self.input("input_ids")
-        found = self.input("inputs_embeds") if ids is None else ids
-        if found is None:
+        tokens = self.input("inputs_embeds") if ids is None else ids
+        if tokens is None:
             raise KeyError("input_ids")
-        return found.shape[0], found.shape[1]
+        return tokens.shape[0], tokens.shape[1]
 
     @property
     def token_types(self) -> np.ndarray:
-        """(B, L), zeros where none were given."""
-        given = self.input("token_type_ids")
-        return np.zeros(self.shape, np.int64) if given is None else given
+        """(B, L), zeros by default."""
+        types = self.input("token_type_ids")
+        return np.zeros(self.shape, np.int64) if types is None else types
 
-    def crosses(self) -> bool:
-        """Whether there is an encoder to look at."""
+    def has_encoder(self) -> bool:
+        """Whether the layers have cross-attention to an encoder."""
         return "encoder_hidden_states" in self._inputs or "past_key_values.0.2" in self._inputs
 
-    def place(self, layer: int, crosses: bool) -> Place:
+    def attention(self, layer: int, is_cross: bool) -> AttentionFacts:
         """The attention, or the cross-attention, of a layer."""
-        c, kind = self.config, "crossattention" if crosses else "attention"
-        prefix = f"encoder.layer.{layer}.{kind}."
-        own = self.input(f"past_key_values.{layer}.0")
-        offset = 0 if own is None else own.shape[2]
-        first = 2 if crosses else 0
-        kept = [self.input(f"past_key_values.{layer}.{first + n}") for n in (0, 1)]
-        visible = self.input("encoder_attention_mask" if crosses else "attention_mask")
+        c, module = self.config, "crossattention" if is_cross else "attention"
+        prefix = f"encoder.layer.{layer}.{module}."
+        past_keys = self.input(f"past_key_values.{layer}.0")
+        offset = 0 if past_keys is None else past_keys.shape[2]
+        first = 2 if is_cross else 0
+        past = [self.input(f"past_key_values.{layer}.{first + n}") for n in (0, 1)]
+        visible = self.input("encoder_attention_mask" if is_cross else "attention_mask")
         causal = None
         if visible is not None:
             visible = visible.astype(np.float64)
             visible = visible[:, None, None] if visible.ndim == 2 else visible[:, None]
-        if c.is_decoder and not crosses and (visible is None or visible.shape[2] == 1):
+        if c.is_decoder and not is_cross and (visible is None or visible.shape[2] == 1):
             _, L = self.shape
             causal = np.tri(L, offset + L, offset)
         masks = self._head_masks()
         mask = None if masks is None else masks[layer].reshape(1, -1, 1, 1)
-        if mask is not None and not crosses:
+        if mask is not None and not is_cross:
             mask = mask[:, c.unpruned_heads(layer)]
-        return Place(
-            prefix, layer, crosses, c.head_size, c.hidden_size, c.max_relative_position, offset,
-            visible, causal, mask, masks, self.factor(prefix.removesuffix(".")),
-            None if kept[0] is None else tuple(kept),
-        )  # fmt: skip
+        return AttentionFacts(
+            prefix=prefix,
+            layer=layer,
+            is_cross=is_cross,
+            d=c.head_size,
+            D=c.hidden_size,
+            K=c.max_relative_position,
+            offset=offset,
+            visible=visible,
+            causal=causal,
+            head_mask=mask,
+            all_head_masks=masks,
+            factor=self.factor(prefix.removesuffix(".")),
+            past=None if past[0] is None else tuple(past),
+        )
 
     def _head_masks(self) -> np.ndarray | None:
-        given, c = self.input("head_mask"), self.config
-        if given is None:
+        masks, c = self.input("head_mask"), self.config
+        if masks is None:
             return None
         shape = (c.num_hidden_layers, c.num_attention_heads)
-        return np.broadcast_to(np.asarray(given, np.float64), shape)
+        return np.broadcast_to(np.asarray(masks, np.float64), shape)

@@ -1,10 +1,10 @@
-"""The forward pass as steps: each array of a trace from those before it, under given rules.
+"""The forward pass as steps: each array of a trace from those before it, by the rules of a class.
 
-So any array can be computed from whichever earlier ones the other side has shown: those that it has
-not shown are computed on the way. (``….sum``, what a LayerNorm reads, is a step that no trace has.)
+An array can thus be computed from any earlier arrays that the other side has; those that it lacks
+are computed first. (``….sum``, the input of a LayerNorm, is a step that is in no trace.)
 
-Letters, here and in the way back: f the facts, r the rules, a the attention at hand and p its prefix,
-i the layer, x and h the names of what a layer and its second half read.
+Letters, here and in the backward pass: f the facts, r the rules, a the facts of one attention and p
+its prefix, i the layer, x and h the names of the inputs of a layer and of its feed-forward network.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minizha.crosscheck.diagnosis.backward_rules import Rules
-from minizha.crosscheck.diagnosis.facts import Facts, Place
+from minizha.crosscheck.diagnosis.facts import AttentionFacts, Facts
 from minizha.crosscheck.diagnosis.rules import Array
 
 
@@ -33,10 +33,12 @@ UNPOOLED = ("MaskedLM", "TokenClassification", "QuestionAnswering")
 def evaluate(
     steps: Mapping[str, Step], name: str, known: Mapping[str, Array], memory: dict[str, Array]
 ) -> Array:
-    """The array ``name``, itself computed, from what is ``known``.
+    """Compute the array ``name``, even if it is known, from the ``known`` arrays.
+
+    ``memory`` collects the arrays that were read or computed.
 
     Raises:
-        KeyError: something that is needed is neither known nor can be computed.
+        KeyError: an array that is needed is neither known nor a step.
     """
     step = steps[name]
     arguments = []
@@ -51,7 +53,7 @@ def evaluate(
 
 
 def forward_steps(f: Facts, r: Rules) -> Steps:
-    """The steps of the model that ``f`` is about, in execution order."""
+    """The steps of the forward pass, in execution order."""
     steps = _embeddings(f, r)
     x = "embeddings"
     for i in range(f.config.num_hidden_layers):
@@ -61,20 +63,20 @@ def forward_steps(f: Facts, r: Rules) -> Steps:
 
 
 def linear(f: Facts, r: Rules, name: str) -> Callable[[Array], Array]:
-    """The linear map called ``name``, with whichever parameters it reads."""
+    """The linear map ``name``, with the parameters that the rules choose for it."""
 
     def compute(x: Array) -> Array:
-        own = r.parameter(name, f)
-        return r.linear(x, f.parameter(f"{own}.weight"), f.parameter(f"{own}.bias"))
+        source = r.parameter(name, f)
+        return r.linear(x, f.parameter(f"{source}.weight"), f.parameter(f"{source}.bias"))
 
     return compute
 
 
-def _norm(f: Facts, r: Rules, name: str, place: str) -> Callable[[Array], Array]:
+def _norm(f: Facts, r: Rules, name: str, module: str) -> Callable[[Array], Array]:
     def compute(x: Array) -> Array:
-        own = r.parameter(name, f)
-        weight, bias = f.parameter(f"{own}.weight"), f.parameter(f"{own}.bias")
-        return r.norm(x, weight, bias, f.config.layer_norm_eps, place)
+        source = r.parameter(name, f)
+        weight, bias = f.parameter(f"{source}.weight"), f.parameter(f"{source}.bias")
+        return r.norm(x, weight, bias, f.config.layer_norm_eps, module)
 
     return compute
 
@@ -84,8 +86,8 @@ def _embeddings(f: Facts, r: Rules) -> Steps:
     norm = _norm(f, r, "embeddings.LayerNorm", "embeddings")
 
     def word_vectors() -> Array:
-        given = f.input("inputs_embeds")
-        return r.words(f.parameter(f"{words}.weight"), f) if given is None else given
+        vectors = f.input("inputs_embeds")
+        return r.words(f.parameter(f"{words}.weight"), f) if vectors is None else vectors
 
     return {
         words: Step((), word_vectors),
@@ -95,15 +97,15 @@ def _embeddings(f: Facts, r: Rules) -> Steps:
         "embeddings": Step(
             ("embeddings.LayerNorm",), lambda y: r.dropout(y, f.factor("embeddings"))
         ),
-    }  # fmt: skip
+    }
 
 
 def _layer(f: Facts, r: Rules, i: int, x: str) -> Steps:
     name = f"encoder.layer.{i}"
-    steps = _attention(f, r, f.place(i, False), x)
+    steps = _attention(f, r, f.attention(i, False), x)
     h = f"{name}.attention.output"
-    if f.crosses():
-        steps |= _attention(f, r, f.place(i, True), h)
+    if f.has_encoder():
+        steps |= _attention(f, r, f.attention(i, True), h)
         h = f"{name}.crossattention.output"
     inner, result = f"{name}.intermediate", f"{name}.output"
     norm = _norm(f, r, f"{result}.LayerNorm", "layer")
@@ -120,25 +122,25 @@ def _layer(f: Facts, r: Rules, i: int, x: str) -> Steps:
     return steps
 
 
-def _attention(f: Facts, r: Rules, a: Place, x: str) -> Steps:
+def _attention(f: Facts, r: Rules, a: AttentionFacts, x: str) -> Steps:
     p, d = a.prefix, a.d
-    query, key, value = (f"{p}self.{part}" for part in ("query", "key", "value"))
+    query, key, value = (f"{p}self.{name}" for name in ("query", "key", "value"))
     norm = _norm(f, r, f"{p}output.LayerNorm", "attention")
 
     def projected(name: str) -> Step:
         project = linear(f, r, name)
-        if name != query and a.crosses:
+        if name != query and a.is_cross:
             return Step((), lambda: project(f.input("encoder_hidden_states")))
         return Step((x,), lambda x: project(r.before_attention(x, norm)))
 
     def heads(new: Array | None, which: int) -> Array:
-        """Keys or values: those of the past, and behind them the new ones."""
-        kept = [] if a.past is None else [a.past[which]]
-        return np.concatenate(kept + ([] if new is None else [r.split(new, d)]), axis=2)
+        """Keys or values: those of the past, then the new ones."""
+        past = [] if a.past is None else [a.past[which]]
+        return np.concatenate(past + ([] if new is None else [r.split(new, d)]), axis=2)
 
-    new = (lambda n: (n,)) if a.fresh else (lambda n: ())
+    new = (lambda n: (n,)) if a.has_new_keys else (lambda n: ())
     steps = {query: projected(query)}
-    if a.fresh:
+    if a.has_new_keys:
         steps |= {key: projected(key), value: projected(value)}
     return steps | {
         f"{p}scores": Step(
@@ -161,24 +163,24 @@ def _attention(f: Facts, r: Rules, a: Place, x: str) -> Steps:
 
 def _heads(f: Facts, r: Rules, x: str) -> Steps:
     steps: Steps = {}
-    kind = f.model_class.removeprefix("NezhaFor")
-    if kind not in UNPOOLED and f.has("pooler.dense.weight"):
+    task = f.model_class.removeprefix("NezhaFor")
+    if task not in UNPOOLED and f.has("pooler.dense.weight"):
         pooled = linear(f, r, "pooler.dense")
         steps["pooler.dense"] = Step((x,), lambda h: pooled(r.pooled(h)))
         steps["pooler"] = Step(("pooler.dense",), r.tanh)
-    if kind in ("PreTraining", "MaskedLM"):
+    if task in ("PreTraining", "MaskedLM"):
         steps |= _predictions(f, r, x)
-    if kind in ("PreTraining", "NextSentencePrediction"):
+    if task in ("PreTraining", "NextSentencePrediction"):
         relation = linear(f, r, "cls.seq_relationship")
         steps["cls.seq_relationship"] = Step(("pooler",), relation)
-    if kind in ("SequenceClassification", "MultipleChoice", "TokenClassification"):
-        classify, vectors = linear(f, r, "classifier"), x if kind in UNPOOLED else "pooler"
+    if task in ("SequenceClassification", "MultipleChoice", "TokenClassification"):
+        classify, vectors = linear(f, r, "classifier"), x if task in UNPOOLED else "pooler"
         steps["classifier"] = Step(
             (vectors,), lambda v: classify(r.dropout(v, f.factor("classifier")))
         )
-    if kind == "QuestionAnswering":
+    if task == "QuestionAnswering":
         steps["qa_outputs"] = Step((x,), linear(f, r, "qa_outputs"))
-    return steps | _losses(f, r, kind)
+    return steps | _losses(f, r, task)
 
 
 def _predictions(f: Facts, r: Rules, x: str) -> Steps:
@@ -200,29 +202,29 @@ def _predictions(f: Facts, r: Rules, x: str) -> Steps:
     }
 
 
-def _losses(f: Facts, r: Rules, kind: str) -> Steps:
+def _losses(f: Facts, r: Rules, task: str) -> Steps:
     labels, steps, terms = f.input("labels"), {}, []
-    following = f.input("next_sentence_label") if kind == "PreTraining" else labels
-    if kind in ("PreTraining", "MaskedLM") and labels is not None:
+    pair_labels = f.input("next_sentence_label") if task == "PreTraining" else labels
+    if task in ("PreTraining", "MaskedLM") and labels is not None:
         steps["masked_lm_loss"] = Step(
             ("cls.predictions",), lambda logits: r.masked_lm_loss(logits, labels)
         )
         terms.append("masked_lm_loss")
-    if kind in ("PreTraining", "NextSentencePrediction") and following is not None:
+    if task in ("PreTraining", "NextSentencePrediction") and pair_labels is not None:
         steps["next_sentence_loss"] = Step(
-            ("cls.seq_relationship",), lambda logits: r.next_sentence_loss(logits, following)
+            ("cls.seq_relationship",), lambda logits: r.next_sentence_loss(logits, pair_labels)
         )
         terms.append("next_sentence_loss")
     if terms:
         steps["loss"] = Step(
-            tuple(terms), lambda *found: r.total_loss(dict(zip(terms, found, strict=True)))
+            tuple(terms), lambda *losses: r.total_loss(dict(zip(terms, losses, strict=True)))
         )
-    elif kind == "QuestionAnswering" and f.input("start_positions") is not None:
+    elif task == "QuestionAnswering" and f.input("start_positions") is not None:
         ends = f.input("start_positions"), f.input("end_positions")
         steps["loss"] = Step(("qa_outputs",), lambda logits: r.answer_loss(logits, *ends))
     elif labels is not None:
-        problem = problem_of(f, kind, labels)
-        shape = (*labels.shape[:1], -1) if kind == "MultipleChoice" else None
+        problem = problem_of(f, task, labels)
+        shape = (*labels.shape[:1], -1) if task == "MultipleChoice" else None
         steps["loss"] = Step(
             ("classifier",),
             lambda logits: r.class_loss(
@@ -232,13 +234,13 @@ def _losses(f: Facts, r: Rules, kind: str) -> Steps:
     return steps
 
 
-def problem_of(f: Facts, kind: str, labels: Array) -> str:
-    """As NezhaForSequenceClassification chooses; the other classes have one label."""
-    if kind != "SequenceClassification":
+def problem_of(f: Facts, task: str, labels: Array) -> str:
+    """The problem type that NezhaForSequenceClassification chooses; other classes have one label."""
+    if task != "SequenceClassification":
         return "single_label_classification"
     if f.config.problem_type is not None:
         return f.config.problem_type
     if f.config.num_labels == 1:
         return "regression"
-    whole = labels.dtype.kind in "iu"
-    return "single_label_classification" if whole else "multi_label_classification"
+    integers = labels.dtype.kind in "iu"
+    return "single_label_classification" if integers else "multi_label_classification"

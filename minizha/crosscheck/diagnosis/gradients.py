@@ -1,4 +1,4 @@
-"""Known mistakes of the way back."""
+"""Known mistakes of the backward pass."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from minizha.crosscheck.diagnosis.backward_rules import Rules, normalised
 from minizha.crosscheck.diagnosis.catalogue import mistake
-from minizha.crosscheck.diagnosis.facts import Place
+from minizha.crosscheck.diagnosis.facts import AttentionFacts
 from minizha.crosscheck.diagnosis.rules import Array, key_term, labelled, softmax
 from minizha.ops.activation import ACTIVATIONS
 
@@ -51,27 +51,29 @@ class LayerNormBackwardNoWeight(Rules):
 
 @mistake("no_relative_key_gradient", "the queries' gradient without the relative term")
 class NoRelativeKeyGradient(Rules):
-    def query_backward(self, dscores: Array, k: Array, a: Place) -> Array:
+    def query_backward(self, dscores: Array, k: Array, a: AttentionFacts) -> Array:
         return dscores @ k / math.sqrt(a.d)
 
 
 @mistake("no_relative_value_gradient", "the weights' gradient without the relative term")
 class NoRelativeValueGradient(Rules):
-    def probs_backward(self, dcontext: Array, dweights: Array, v: Array, a: Place) -> Array:
+    def probs_backward(
+        self, dcontext: Array, dweights: Array, v: Array, a: AttentionFacts
+    ) -> Array:
         relative = self.relative_of_values(a, dcontext.shape[2], v.shape[2])
-        without = dweights - key_term(dcontext, relative)
-        return super().probs_backward(dcontext, without, v, a)
+        without_term = dweights - key_term(dcontext, relative)
+        return super().probs_backward(dcontext, without_term, v, a)
 
 
 @mistake("no_scale_gradient", "the queries' gradient without 1/√d")
 class NoScaleGradient(Rules):
-    def query_backward(self, dscores: Array, k: Array, a: Place) -> Array:
+    def query_backward(self, dscores: Array, k: Array, a: AttentionFacts) -> Array:
         return super().query_backward(dscores, k, a) * math.sqrt(a.d)
 
 
 @mistake("no_scale_key_gradient", "the keys' gradient without 1/√d")
 class NoScaleKeyGradient(Rules):
-    def key_backward(self, dscores: Array, q: Array, a: Place) -> Array:
+    def key_backward(self, dscores: Array, q: Array, a: AttentionFacts) -> Array:
         return super().key_backward(dscores, q, a) * math.sqrt(a.d)
 
 
@@ -106,7 +108,9 @@ class PadRowZeroed(Rules):
 class RepeatedIdsLost(Rules):
     def lookup_backward(self, dwords: Array, ids: Array, count: int, pad: int | None) -> Array:
         dtable = np.zeros((count, dwords.shape[-1]))
-        dtable[ids.reshape(-1)] = dwords.reshape(-1, dwords.shape[-1])  # the last one stays
+        dtable[ids.reshape(-1)] = dwords.reshape(
+            -1, dwords.shape[-1]
+        )  # of equal ids the last one stays
         if pad is not None:
             dtable[pad] = 0.0
         return dtable
@@ -177,7 +181,9 @@ class LinearBackwardTransposed(Rules):
 
 @mistake("head_mask_gradient_lost", "the head mask is missing on the way back")
 class HeadMaskGradientLost(Rules):
-    def probs_backward(self, dcontext: Array, dweights: Array, v: Array, a: Place) -> Array:
+    def probs_backward(
+        self, dcontext: Array, dweights: Array, v: Array, a: AttentionFacts
+    ) -> Array:
         return super().probs_backward(dcontext, dweights, v, a._replace(head_mask=None))
 
 

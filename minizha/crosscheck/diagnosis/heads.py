@@ -1,4 +1,4 @@
-"""Known mistakes of pooler, prediction heads and losses."""
+"""Known mistakes of the pooler, the prediction heads and the losses."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ class PoolerMean(Rules):
 
 @mistake("mlm_no_norm", "the masked-word head without LayerNorm")
 class MlmNoNorm(Rules):
-    def norm(self, x: Array, weight: Array, bias: Array, eps: float, place: str) -> Array:
-        return x if place == "predictions" else super().norm(x, weight, bias, eps, place)
+    def norm(self, x: Array, weight: Array, bias: Array, eps: float, module: str) -> Array:
+        return x if module == "predictions" else super().norm(x, weight, bias, eps, module)
 
 
 @mistake("mlm_no_activation", "the masked-word head without its activation function")
 class MlmNoActivation(Rules):
-    def activation(self, x: Array, name: str, place: str) -> Array:
-        return x if place == "predictions" else super().activation(x, name, place)
+    def activation(self, x: Array, name: str, module: str) -> Array:
+        return x if module == "predictions" else super().activation(x, name, module)
 
 
 @mistake("decoder_no_bias", "the vocabulary's bias is not added")
@@ -51,9 +51,10 @@ class DecoderNoBias(Rules):
 
 
 @mistake(
-    "loss_mean_all_tokens", "the masked-word loss is divided by the number of all tokens",
+    "loss_mean_all_tokens",
+    "the masked-word loss is divided by the number of all tokens",
     "PaddleNLP 2.8 (Paddle's mean where ignore_index is negative)",
-)  # fmt: skip
+)
 class LossMeanAllTokens(Rules):
     def masked_lm_loss(self, logits: Array, labels: Array) -> Array:
         share = labelled(labels).sum() / max(labels.size, 1)
@@ -85,9 +86,9 @@ class LossCountEpsilon(Rules):
 @mistake("loss_mean_of_rows", "the masked-word loss is a mean over examples of their means")
 class LossMeanOfRows(Rules):
     def masked_lm_loss(self, logits: Array, labels: Array) -> Array:
-        rows = zip(logits, labels, strict=True)
-        found = [mean_nll(row, own, labelled(own)) for row, own in rows if labelled(own).any()]
-        return np.asarray(np.mean(found) if found else 0.0)
+        rows = [(z, y) for z, y in zip(logits, labels, strict=True) if labelled(y).any()]
+        means = [mean_nll(z, y, labelled(y)) for z, y in rows]
+        return np.asarray(np.mean(means) if means else 0.0)
 
 
 @mistake("loss_ignore_zero", "label 0 asks for nothing, as −100 does", "BERT-pytorch")
@@ -189,12 +190,12 @@ class MultiLabelSoftmax(Rules):
 class MultiLabelSum(Rules):
     def class_loss(self, logits: Array, labels: Array, problem: str) -> Array:
         several = problem == "multi_label_classification"
-        found = super().class_loss(logits, labels, problem)
-        return found * logits.shape[-1] if several else found
+        value = super().class_loss(logits, labels, problem)
+        return value * logits.shape[-1] if several else value
 
 
 @mistake("regression_half", "half of the squared error")
 class RegressionHalf(Rules):
     def class_loss(self, logits: Array, labels: Array, problem: str) -> Array:
-        found = super().class_loss(logits, labels, problem)
-        return 0.5 * found if problem == "regression" else found
+        value = super().class_loss(logits, labels, problem)
+        return 0.5 * value if problem == "regression" else value

@@ -37,14 +37,14 @@ class EmbeddingsScaled(Rules):
 @mistake("pad_row_zero", "the padding token's vector is read as 0")
 class PadRowZero(Rules):
     def words(self, table: Array, f: Facts) -> Array:
-        pad = f.input("input_ids") == f.config.pad_token_id
-        return super().words(table, f) * ~pad[..., None]
+        is_pad = f.input("input_ids") == f.config.pad_token_id
+        return super().words(table, f) * ~is_pad[..., None]
 
 
 @mistake("no_embedding_norm", "no LayerNorm after the embeddings")
 class NoEmbeddingNorm(Rules):
-    def norm(self, x: Array, weight: Array, bias: Array, eps: float, place: str) -> Array:
-        return x if place == "embeddings" else super().norm(x, weight, bias, eps, place)
+    def norm(self, x: Array, weight: Array, bias: Array, eps: float, module: str) -> Array:
+        return x if module == "embeddings" else super().norm(x, weight, bias, eps, module)
 
 
 # --- linear maps
@@ -73,20 +73,20 @@ class Layer0ForAll(Rules):
 class LayersReversed(Rules):
     def parameter(self, name: str, f: Facts) -> str:
         last = f.config.num_hidden_layers - 1
-        return re.sub(r"(?<=^encoder\.layer\.)\d+", lambda found: str(last - int(found[0])), name)
+        return re.sub(r"(?<=^encoder\.layer\.)\d+", lambda layer: str(last - int(layer[0])), name)
 
 
 # --- activations
 
 
 class OtherActivation(Rules):
-    """Rules with another of the functions that ``hidden_act`` may name."""
+    """Rules with the activation function ``name``, whatever ``hidden_act`` says."""
 
     name = ""
 
-    def activation(self, x: Array, name: str, place: str) -> Array:
-        """The other function."""
-        return super().activation(x, self.name, place)
+    def activation(self, x: Array, name: str, module: str) -> Array:
+        """The function ``name`` of the class."""
+        return super().activation(x, self.name, module)
 
 
 @mistake("gelu_tanh", "the tanh form of GELU", "Huawei's TensorFlow code")
@@ -111,27 +111,27 @@ class GeluSilu(OtherActivation):
 
 @mistake("gelu_quick", "x · σ(1.702 x) in place of GELU")
 class GeluQuick(Rules):
-    def activation(self, x: Array, name: str, place: str) -> Array:
+    def activation(self, x: Array, name: str, module: str) -> Array:
         return x * 0.5 * (1.0 + np.tanh(0.851 * x))
 
 
 @mistake("no_activation", "no activation function")
 class NoActivation(Rules):
-    def activation(self, x: Array, name: str, place: str) -> Array:
-        return x if place == "layer" else super().activation(x, name, place)
+    def activation(self, x: Array, name: str, module: str) -> Array:
+        return x if module == "layer" else super().activation(x, name, module)
 
 
 # --- LayerNorm
 
 
 class OtherEps(Rules):
-    """Rules with an eps of their own, whatever the configuration says."""
+    """Rules with a fixed eps, whatever the configuration says."""
 
     eps = 0.0
 
-    def norm(self, x: Array, weight: Array, bias: Array, eps: float, place: str) -> Array:
-        """LayerNorm with that eps."""
-        return super().norm(x, weight, bias, self.eps, place)
+    def norm(self, x: Array, weight: Array, bias: Array, eps: float, module: str) -> Array:
+        """LayerNorm with the eps of the class."""
+        return super().norm(x, weight, bias, self.eps, module)
 
 
 @mistake("layer_norm_eps_1e_5", "LayerNorm with eps 1e-5", "torch's default")
@@ -154,7 +154,7 @@ class LayerNormEps1e12(OtherEps):
     eps = 1e-12
 
 
-def _stretched(x: Array, std: Array, weight: Array, bias: Array) -> Array:
+def _scaled_norm(x: Array, std: Array, weight: Array, bias: Array) -> Array:
     return (x - x.mean(axis=-1, keepdims=True)) / std * weight + bias
 
 
@@ -162,15 +162,15 @@ def _stretched(x: Array, std: Array, weight: Array, bias: Array) -> Array:
     "layer_norm_eps_outside", "LayerNorm with eps outside of the root", "The Annotated Transformer"
 )
 class LayerNormEpsOutside(Rules):
-    def norm(self, x: Array, weight: Array, bias: Array, eps: float, place: str) -> Array:
-        return _stretched(x, x.std(axis=-1, keepdims=True) + eps, weight, bias)
+    def norm(self, x: Array, weight: Array, bias: Array, eps: float, module: str) -> Array:
+        return _scaled_norm(x, x.std(axis=-1, keepdims=True) + eps, weight, bias)
 
 
 @mistake("layer_norm_unbiased", "LayerNorm divides the variance by D − 1", "unbiased std")
 class LayerNormUnbiased(Rules):
-    def norm(self, x: Array, weight: Array, bias: Array, eps: float, place: str) -> Array:
+    def norm(self, x: Array, weight: Array, bias: Array, eps: float, module: str) -> Array:
         variance = x.var(axis=-1, keepdims=True) * (x.shape[-1] / max(x.shape[-1] - 1, 1))
-        return _stretched(x, np.sqrt(variance + eps), weight, bias)
+        return _scaled_norm(x, np.sqrt(variance + eps), weight, bias)
 
 
 @mistake(
@@ -179,26 +179,26 @@ class LayerNormUnbiased(Rules):
     "The Annotated Transformer, BERT-pytorch",
 )
 class LayerNormUnbiasedEpsOutside(Rules):
-    def norm(self, x: Array, weight: Array, bias: Array, eps: float, place: str) -> Array:
+    def norm(self, x: Array, weight: Array, bias: Array, eps: float, module: str) -> Array:
         variance = x.var(axis=-1, keepdims=True) * (x.shape[-1] / max(x.shape[-1] - 1, 1))
-        return _stretched(x, np.sqrt(variance) + eps, weight, bias)
+        return _scaled_norm(x, np.sqrt(variance) + eps, weight, bias)
 
 
 @mistake("layer_norm_no_weight", "LayerNorm without its weight")
 class LayerNormNoWeight(Rules):
-    def norm(self, x: Array, weight: Array, bias: Array, eps: float, place: str) -> Array:
-        return super().norm(x, np.ones_like(weight), bias, eps, place)
+    def norm(self, x: Array, weight: Array, bias: Array, eps: float, module: str) -> Array:
+        return super().norm(x, np.ones_like(weight), bias, eps, module)
 
 
 @mistake("layer_norm_no_bias", "LayerNorm without its bias")
 class LayerNormNoBias(Rules):
-    def norm(self, x: Array, weight: Array, bias: Array, eps: float, place: str) -> Array:
-        return super().norm(x, weight, 0.0 * bias, eps, place)
+    def norm(self, x: Array, weight: Array, bias: Array, eps: float, module: str) -> Array:
+        return super().norm(x, weight, 0.0 * bias, eps, module)
 
 
 @mistake("layer_norm_no_mean", "LayerNorm does not subtract the mean", "RMSNorm")
 class LayerNormNoMean(Rules):
-    def norm(self, x: Array, weight: Array, bias: Array, eps: float, place: str) -> Array:
+    def norm(self, x: Array, weight: Array, bias: Array, eps: float, module: str) -> Array:
         return x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps) * weight + bias
 
 
@@ -207,7 +207,7 @@ class LayerNormNoMean(Rules):
 
 @mistake("no_residual", "the residual is not added")
 class NoResidual(Rules):
-    def residual(self, y: Array, x: Array, factor: Array | None, place: str) -> Array:
+    def residual(self, y: Array, x: Array, factor: Array | None, module: str) -> Array:
         return self.dropout(y, factor)
 
 
@@ -219,9 +219,9 @@ class ResidualOfInput(Rules):
 
 @mistake("no_output_norm", "no LayerNorm after the residual sum")
 class NoOutputNorm(Rules):
-    def norm(self, x: Array, weight: Array, bias: Array, eps: float, place: str) -> Array:
-        inside = place in ("attention", "layer")
-        return x if inside else super().norm(x, weight, bias, eps, place)
+    def norm(self, x: Array, weight: Array, bias: Array, eps: float, module: str) -> Array:
+        in_encoder = module in ("attention", "layer")
+        return x if in_encoder else super().norm(x, weight, bias, eps, module)
 
 
 @mistake("pre_norm", "LayerNorm before attention too, not after the residual sum alone")
@@ -235,7 +235,7 @@ class PreNorm(Rules):
 
 @mistake("dropout_after_residual", "dropout after the residual sum, not before")
 class DropoutAfterResidual(Rules):
-    def residual(self, y: Array, x: Array, factor: Array | None, place: str) -> Array:
+    def residual(self, y: Array, x: Array, factor: Array | None, module: str) -> Array:
         return self.dropout(y + x, factor)
 
 

@@ -1,4 +1,4 @@
-"""A comparison for people and programs: text, JSON, a page with pictures.
+"""The report of a comparison as text, as JSON and as an HTML page with pictures.
 
 Read words, page, plain, text; style, heat, chart, html; report.
 """

@@ -1,7 +1,7 @@
-"""A picture of how the error grows with depth, forward and backward, as SVG.
+"""A chart of the error over depth, forward and backward, as SVG.
 
-Nothing in it is fetched or run. Its colours are classes, which the page's style sheet defines
-once for a light and once for a dark background.
+It needs no scripts and no other files. Its colours are CSS classes, which the page's style sheet
+defines for a light and for a dark background.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from minizha.crosscheck.report.words import (
     times,
 )
 
-DEEPEST = 20  # decades
+MAX_DECADES = 20
 
 
 def depth_chart(report: Comparison) -> str:
-    """Each array's error in execution order, on a logarithmic scale, above what is allowed."""
+    """The error of each array in execution order and what is allowed, on a logarithmic scale."""
     arrays = report.differences
     sizes = (v for d in arrays for v in (d.error, d.expected, d.tolerance))
-    plot = _Plot(len(arrays), Decades.of(sizes, DEEPEST))
+    plot = _Plot(len(arrays), Decades.of(sizes, MAX_DECADES))
     label = f"Error of {len(arrays)} arrays in execution order, on a logarithmic scale"
     return "\n".join(
         (
@@ -48,7 +48,7 @@ def depth_chart(report: Comparison) -> str:
 
 
 class _Plot(NamedTuple):
-    """The chart's measures: where an array is, where an error is."""
+    """The layout of the chart: the position of an array and of an error."""
 
     count: int
     scale: Decades
@@ -62,17 +62,17 @@ class _Plot(NamedTuple):
 
     def y(self, value: float) -> float:
         if not math.isfinite(value):
-            return self.top - 12  # a lane of its own
-        return self.bottom - self.scale.part(value) * (self.bottom - self.top)
+            return self.top - 12  # above the scale
+        return self.bottom - self.scale.fraction(value) * (self.bottom - self.top)
 
 
 def _passes(arrays: Sequence[Difference], plot: _Plot) -> Iterator[str]:
-    """The parts of the forward and of the backward pass, each with its name below."""
+    """The areas of the forward and of the backward pass, each with its name below it."""
     for backward, start, stop in _runs(arrays, lambda d: is_gradient(d.name)):
         left, right = plot.x(start - 0.5), plot.x(stop - 0.5)
-        kind, text = ("backward", "backward pass") if backward else ("forward", "forward pass")
+        css_class, text = ("backward", "backward pass") if backward else ("forward", "forward pass")
         yield (
-            f'<rect class="{kind}" x="{left:.5g}" y="{plot.top - 24}" width="{right - left:.5g}" '
+            f'<rect class="{css_class}" x="{left:.5g}" y="{plot.top - 24}" width="{right - left:.5g}" '
             f'height="{plot.bottom - plot.top + 24}"/>'
         )
         if right - left > 80:
@@ -83,7 +83,7 @@ def _passes(arrays: Sequence[Difference], plot: _Plot) -> Iterator[str]:
 def _runs(
     arrays: Sequence[Difference], key: Callable[[Difference], object]
 ) -> Iterator[tuple[object, int, int]]:
-    """Consecutive arrays with the same key: the key, the first one's index, the next one's."""
+    """Runs of arrays with the same key: the key, the first index, the index after the last."""
     start = 0
     for value, run in groupby(arrays, key):
         stop = start + sum(1 for _ in run)
@@ -91,7 +91,7 @@ def _runs(
         start = stop
 
 
-def _grid(plot: _Plot, lane: bool) -> Iterator[str]:
+def _grid(plot: _Plot, with_infinite: bool) -> Iterator[str]:
     low, high, cut = plot.scale
     for exponent in range(low, high + 1, -(-(high - low) // 8)):
         y = plot.y(10.0**exponent)
@@ -99,7 +99,7 @@ def _grid(plot: _Plot, lane: bool) -> Iterator[str]:
         yield f'<path class="grid" d="M{plot.left} {y:.5g}H{plot.right}"/>'
         text = f"{below}{power(exponent)}"
         yield f'<text class="tick end" x="{plot.left - 6}" y="{y + 4:.5g}">{text}</text>'
-    if lane:
+    if with_infinite:
         y = plot.y(math.nan) + 4
         yield f'<text class="tick end" x="{plot.left - 6}" y="{y}">NaN, ∞</text>'
     turn = f'transform="translate(14 {(plot.top + plot.bottom) / 2}) rotate(-90)"'
@@ -107,7 +107,7 @@ def _grid(plot: _Plot, lane: bool) -> Iterator[str]:
 
 
 def _ticks(arrays: Sequence[Difference], plot: _Plot) -> Iterator[str]:
-    """A line where a layer begins, and its number; other parts have their names a row below."""
+    """A line where a layer begins, with its number; the names of other parts are a row below."""
     ends = [plot.left, plot.left]
     for key, start, stop in _runs(arrays, lambda d: (is_gradient(d.name), part_of(d.name))):
         name = str(key[1])
@@ -125,7 +125,7 @@ def _ticks(arrays: Sequence[Difference], plot: _Plot) -> Iterator[str]:
 
 
 def _band(arrays: Sequence[Difference], plot: _Plot) -> str:
-    """The area up to what is allowed."""
+    """The area of allowed errors."""
     heights = [d.tolerance if d.tolerance > 0 else 0.0 for d in arrays]
     steps = [f"{plot.x(i):.5g} {plot.y(h):.5g}" for i, h in enumerate(heights)]
     left, right = plot.x(-0.5), plot.x(plot.count - 0.5)
@@ -135,9 +135,9 @@ def _band(arrays: Sequence[Difference], plot: _Plot) -> str:
 
 
 def _curve(
-    arrays: Sequence[Difference], plot: _Plot, kind: str, value: Callable[[Difference], float]
+    arrays: Sequence[Difference], plot: _Plot, css_class: str, value: Callable[[Difference], float]
 ) -> str:
-    """A line, broken between the passes and where there is no number."""
+    """A line with gaps between the passes and where the value is not finite."""
     path = []
     pen = "M"
     for i, d in enumerate(arrays):
@@ -148,7 +148,7 @@ def _curve(
             continue
         path.append(f"{pen}{plot.x(i):.5g} {plot.y(value(d)):.5g}")
         pen = "L"
-    return f'<path class="{kind}" d="{"".join(path)}"/>'
+    return f'<path class="{css_class}" d="{"".join(path)}"/>'
 
 
 def _points(arrays: Sequence[Difference], plot: _Plot) -> Iterator[str]:
@@ -162,13 +162,13 @@ def _points(arrays: Sequence[Difference], plot: _Plot) -> Iterator[str]:
 
 
 def _first(report: Comparison, plot: _Plot) -> Iterator[str]:
-    """A line and a ring at the first array that differs, and its name on top."""
+    """A line and a ring at the first array that differs, with its name above."""
     if report.divergence is None:
         return
     index = next(i for i, d in enumerate(report) if not d.ok)
     x, y = plot.x(index), plot.y(report.divergence.error)
-    side = "" if x < plot.right / 2 else " end"
+    anchor = "" if x < plot.right / 2 else " end"
     yield f'<path class="first" d="M{x:.5g} 18V{plot.bottom}"/>'
     yield f'<circle class="first" cx="{x:.5g}" cy="{y:.5g}" r="6"/>'
     name = safe(report.divergence.name)
-    yield f'<text class="first{side}" x="{x:.5g}" y="12">first to differ: {name}</text>'
+    yield f'<text class="first{anchor}" x="{x:.5g}" y="12">first to differ: {name}</text>'

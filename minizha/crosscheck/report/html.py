@@ -1,5 +1,4 @@
-"""A comparison's report as a page of its own: nothing to fetch, no scripts, for a light or a dark
-screen and for paper."""
+"""The report as a self-contained HTML page without scripts, for light and dark screens and paper."""
 
 from __future__ import annotations
 
@@ -21,7 +20,7 @@ from minizha.crosscheck.report.words import (
     sizes,
     times,
     verdict,
-)  # fmt: skip
+)
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
@@ -29,9 +28,9 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 def as_html(report: Comparison) -> str:
     """The report as an HTML document.
 
-    It has the verdict; how large the first difference is, where it sits (a heat map) and which
-    known mistakes give it; the error of all arrays over depth; and a table of all of them. A page
-    of 1,000 arrays has less than 1 MB.
+    It has the verdict; the size of the first difference, a heat map of it and the known mistakes that
+    give it; a chart of the error over depth; and a table of all arrays. The page of 1,000 arrays has
+    less than 1 MB.
     """
     title = f"minizha compare: {verdict(report).partition(':')[0]}"
     body = (
@@ -52,24 +51,24 @@ def as_html(report: Comparison) -> str:
 
 
 def _head(report: Comparison) -> str:
-    kind = "same" if report.ok else "other"
+    css_class = "same" if report.ok else "other"
     word, _, rest = verdict(report).partition(": ")
     facts = [(str(len(report.differences)), "arrays compared")]
     facts += [(str(sum(not d.ok for d in report)), "of them differ")]
     if report.missing:
-        facts.append((str(len(report.missing)), "not given"))
+        facts.append((str(len(report.missing)), "missing in theirs"))
     if report.left_over:
-        facts.append((str(len(report.left_over)), "of theirs not used"))
+        facts.append((str(len(report.left_over)), "left over in theirs"))
     tiles = "".join(f"<li><b>{value}</b> {text}</li>" for value, text in facts)
     return (
         f'<header>\n<p class="brand">minizha compare</p>\n'
-        f'<h1><span class="{kind}">{escape(word)}</span> {escape(rest)}</h1>\n'
+        f'<h1><span class="{css_class}">{escape(word)}</span> {escape(rest)}</h1>\n'
         f'<ul class="facts">{tiles}</ul>\n</header>\n'
     )
 
 
 def _first(report: Comparison) -> str:
-    """The first array that differs: how much, and where."""
+    """The first array that differs: by how much, and where."""
     d = report.divergence
     if d is None:
         return ""
@@ -84,24 +83,24 @@ def _first(report: Comparison) -> str:
         text += f'<table class="sizes"><thead>{head}</thead><tbody>{body}</tbody></table>\n'
     if not (math.isnan(d.ours) and math.isnan(d.theirs)):
         text += f"<p>Worst entry {_text(entry_text(d))}</p>\n"
-    where = report.location
-    picture = _picture(where, d.name) if where else ""
+    location = report.location
+    picture = _picture(location, d.name) if location else ""
     return (
         f"<section>\n<h2>The first difference: <code>{safe(d.name)}</code></h2>\n"
-        f'{intro}<div class="beside">\n<div>\n{text}{_places(where) if where else ""}</div>\n'
+        f'{intro}<div class="beside">\n<div>\n{text}{_places(location) if location else ""}</div>\n'
         f"{picture}</div>\n</section>\n"
     )
 
 
-def _places(where: Location) -> str:
-    lines = [_text(line) for line in where.lines]
-    if math.isfinite(where.share):
-        lines.insert(0, f"{number(100 * where.share)} % of its entries differ")
+def _places(location: Location) -> str:
+    lines = [_text(line) for line in location.lines]
+    if math.isfinite(location.share):
+        lines.insert(0, f"{number(100 * location.share)} % of its entries differ")
     return f"<ul>{''.join(f'<li>{line}</li>' for line in lines)}</ul>\n" if lines else ""
 
 
-def _picture(where: Location, name: str) -> str:
-    picture = heat_map(where, name)
+def _picture(location: Location, name: str) -> str:
+    picture = heat_map(location, name)
     caption = "The largest error in each cell"
     return (
         f"<figure>\n<figcaption>{caption}</figcaption>\n{picture}\n</figure>\n" if picture else ""
@@ -111,14 +110,14 @@ def _picture(where: Location, name: str) -> str:
 def _why(report: Comparison) -> str:
     if not report.findings:
         return ""
-    head = _row(("known mistake", "left unexplained with it", "without it"), "th")
+    head = _row(("known mistake", "remaining error with it", "without it"), "th")
     rows = (
         _row((_text(finding_text(f)), number(f.error), number(f.right_error)))
         for f in report.findings
     )
     return (
-        "<section>\n<h2>Why</h2>\n<p>Made on purpose, from their own inputs, these mistakes give "
-        f'their array, the likeliest first.</p>\n<table class="why"><thead>{head}</thead>'
+        "<section>\n<h2>Why</h2>\n<p>These mistakes give their array from their own inputs, the "
+        f'likeliest first.</p>\n<table class="why"><thead>{head}</thead>'
         f"<tbody>{''.join(rows)}</tbody></table>\n</section>\n"
     )
 
@@ -126,18 +125,18 @@ def _why(report: Comparison) -> str:
 def _chart(report: Comparison) -> str:
     keys = [("error", "error: largest difference ÷ largest entry of ours")]
     keys += [("expected", "what rounding alone explains"), ("allowed", "what is allowed")]
-    legend = "".join(f'<li><i class="{kind}"></i>{text}</li>' for kind, text in keys)
+    legend = "".join(f'<li><i class="{css_class}"></i>{text}</li>' for css_class, text in keys)
     return (
         f'<section>\n<h2>Error over depth</h2>\n<ul class="legend">{legend}</ul>\n<figure>\n'
-        f"{depth_chart(report)}\n<figcaption>Arrays that are exactly equal lie on the lower edge."
+        f"{depth_chart(report)}\n<figcaption>Arrays that are exactly equal are on the lower edge."
         "</figcaption>\n</figure>\n</section>\n"
     )
 
 
 def _leftovers(report: Comparison) -> str:
     text = "".join(f"<p>{_text(remark)}</p>\n" for remark in report.remarks)
-    text += _names(report.missing, "of our arrays that they don't give")
-    text += _names(report.left_over, "of their arrays that were not used")
+    text += _names(report.missing, "arrays missing in theirs")
+    text += _names(report.left_over, "arrays left over in theirs")
     return f"<section>\n<h2>Also noticed</h2>\n{text}</section>\n" if text else ""
 
 
@@ -149,11 +148,19 @@ def _names(names: Sequence[str], what: str) -> str:
 
 
 def _table(differences: Sequence[Difference]) -> str:
-    """All arrays, folded away."""
+    """The table of all arrays, collapsed at first."""
     titles = (
-        "", "array", "shape", "dtype", "absolute", "relative", "rounding alone", "times rounding",
-        "ULP", "remark",
-    )  # fmt: skip
+        "",
+        "array",
+        "shape",
+        "dtype",
+        "absolute",
+        "relative",
+        "rounding alone",
+        "times rounding",
+        "ULP",
+        "remark",
+    )
     rows = "\n".join(_array(i, d) for i, d in enumerate(differences, 1))
     return (
         f'<section>\n<details class="all"><summary>All {len(differences)} arrays</summary>\n'
@@ -171,12 +178,12 @@ def _array(position: int, d: Difference) -> str:
     sizes = (number(v) for v in (d.max_abs, d.error, d.expected, times(d), d.ulp))
     shape = "×".join(map(str, d.shape))
     texts = (str(position), shown(d.name), shape, d.dtype, *sizes, remark)
-    return _row(map(escape, texts), kind="" if d.ok else "other")
+    return _row(map(escape, texts), css_class="" if d.ok else "other")
 
 
-def _row(texts: Iterable[str], cell: str = "td", kind: str = "") -> str:
-    """A row of a table; the texts are markup already."""
-    start = f'<tr class="{kind}">' if kind else "<tr>"
+def _row(texts: Iterable[str], cell: str = "td", css_class: str = "") -> str:
+    """A row of a table; the texts are HTML already."""
+    start = f'<tr class="{css_class}">' if css_class else "<tr>"
     return f"{start}{''.join(f'<{cell}>{text}</{cell}>' for text in texts)}</tr>"
 
 

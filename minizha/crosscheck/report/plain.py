@@ -1,4 +1,4 @@
-"""What strict JSON can hold."""
+"""Values as strict JSON can represent them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 def plain(value: Any) -> Any:
     """NumPy's numbers as Python's, tuples as lists.
 
-    Convention: what is not finite is the string ``"NaN"``, ``"Infinity"`` or ``"-Infinity"``.
+    Convention: a number that is not finite becomes ``"NaN"``, ``"Infinity"`` or ``"-Infinity"``.
     """
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}

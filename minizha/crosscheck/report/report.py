@@ -1,4 +1,4 @@
-"""The report of a comparison: what was found, and the three forms in which it can be had."""
+"""The report of a comparison, with its three forms: text, JSON, HTML."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from minizha.crosscheck.report.text import as_json, as_text
 
 class Report(Comparison):
     """The result of :func:`minizha.crosscheck.compare`: ``report.ok``, ``report.first_divergence``,
-    ``str(report)``, and what :class:`~minizha.crosscheck.comparison.differences.Comparison` has."""
+    ``str(report)``, and all of :class:`~minizha.crosscheck.comparison.differences.Comparison`."""
 
     def __str__(self) -> str:
         return as_text(self)
 
     def to_json(self) -> dict[str, Any]:
-        """The report as what JSON can hold."""
+        """The report as dicts, lists, strings, numbers and None, for JSON."""
         return as_json(self)
 
     def to_html(self) -> str:
-        """The report as a page of its own, with pictures and without anything to fetch."""
+        """The report as a self-contained HTML page with pictures."""
         return as_html(self)

@@ -1,12 +1,8 @@
-"""The style sheet of a report's page. Colours have one name each and two values, for a light and a
-dark background; h0 to h9 are the heat map's, from the smallest error to the largest."""
+"""The style sheet of the HTML report. Each colour has a name and two values, for a light and a dark
+background; h0 to h9 are the colours of the heat map, from the smallest error to the largest."""
 
-_LIGHT_HEAT = (
-    "#fdf0df #fbdfbb #f9c793 #f5aa6d #ee8850 #e0643f #c8423a #a62938 #801935 #560c2a"
-)  # fmt: skip
-_DARK_HEAT = (
-    "#2b2531 #43283a #602b41 #803045 #a03a46 #bf4c46 #d86845 #eb8d50 #f6b672 #fde3ae"
-)  # fmt: skip
+_LIGHT_HEAT = "#fdf0df #fbdfbb #f9c793 #f5aa6d #ee8850 #e0643f #c8423a #a62938 #801935 #560c2a"
+_DARK_HEAT = "#2b2531 #43283a #602b41 #803045 #a03a46 #bf4c46 #d86845 #eb8d50 #f6b672 #fde3ae"
 
 
 def _heat(colors: str) -> str:

@@ -25,7 +25,8 @@ from minizha.crosscheck.report.words import (
 )
 from minizha.errors import listed
 
-JSON_VERSION = 1
+JSON_VERSION = 2
+"""Raised when a key of the JSON report changes; docs/crosscheck.md lists the versions."""
 NARROWEST = 48
 NAMES_SHOWN = 8
 BAR = 24  # cells of a full bar, where there is room
@@ -33,14 +34,14 @@ EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
 def as_text(report: Comparison, color: bool = False, width: int = 100, every: bool = False) -> str:
-    """The report for a person at a terminal; the first line says how it ended.
+    """The report for a terminal; the first line is the verdict.
 
     Args:
-        report: what :func:`~minizha.crosscheck.compare` found.
-        color: with ANSI colours: green equal, yellow more than rounding explains but within what
-            is allowed, red different. :func:`wants_color` says whether a stream is for them.
-        width: no line is longer, in cells of the terminal (at least 48).
-        every: list every array instead of one row for each layer.
+        report: the result of :func:`~minizha.crosscheck.compare`.
+        color: whether to use ANSI colours: green for equal, yellow for more than rounding explains
+            but within what is allowed, red for different. See :func:`wants_color`.
+        width: the largest width of a line, in cells of the terminal (at least 48).
+        every: whether to list every array instead of one row for each layer.
     """
     page = Page(max(width, NARROWEST), color)
     page.say(verdict(report), GREEN if report.ok else RED)
@@ -59,9 +60,9 @@ def as_text(report: Comparison, color: bool = False, width: int = 100, every: bo
 def as_json(report: Comparison) -> dict[str, Any]:
     """The report as dicts, lists, strings, finite numbers and None.
 
-    Convention: a number that strict JSON can't hold is the string ``"NaN"``, ``"Infinity"`` or
+    Convention: a number that is not finite is the string ``"NaN"``, ``"Infinity"`` or
     ``"-Infinity"``. ``verdict`` is "equal", "different" or "undecided", ``summary`` the same as a
-    sentence; ``tolerances`` gives the least and the largest of the arrays' ones.
+    sentence; ``tolerances`` gives the smallest and the largest tolerance of the arrays.
     """
     allowed = [d.tolerance for d in report if not math.isnan(d.tolerance)]
     content = {
@@ -86,7 +87,7 @@ def as_json(report: Comparison) -> dict[str, Any]:
 
 
 def wants_color(stream: Any) -> bool:
-    """Whether ``stream`` is a terminal whose owner has not asked for no colour (NO_COLOR)."""
+    """Whether ``stream`` is a terminal and the variable NO_COLOR is not set."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     try:
@@ -133,28 +134,28 @@ def _why(page: Page, findings: Sequence[Finding]) -> None:
     for finding in findings:
         page.say(finding_text(finding), BOLD, indent=2)
         left, right = number(finding.error), number(finding.right_error)
-        page.say(f"left unexplained: {left} with this mistake, {right} without it", indent=4)
+        page.say(f"remaining error: {left} with this mistake, {right} without it", indent=4)
 
 
 def _spread(page: Page, report: Comparison) -> None:
-    """A row for each stage, its worst error forward and backward with a bar of its logarithm."""
-    stages: dict[str, tuple[list[Difference], list[Difference]]] = {}
+    """A row for each part of the model: the worst error of each pass, and a bar of its logarithm."""
+    parts: dict[str, tuple[list[Difference], list[Difference]]] = {}
     for d in report:
-        stages.setdefault(part_of(d.name), ([], []))[is_gradient(d.name)].append(d)
-    sides = [side for side in (0, 1) if any(groups[side] for groups in stages.values())]
-    bar = min((page.width - 21) // len(sides) - 11, BAR)
+        parts.setdefault(part_of(d.name), ([], []))[is_gradient(d.name)].append(d)
+    passes = [i for i in (0, 1) if any(groups[i] for groups in parts.values())]
+    bar = min((page.width - 21) // len(passes) - 11, BAR)
     top = _decades(report)
     page.heading(f"how it spreads: worst error ÷ rounding's, a full bar is {power(top)}")
-    titles = [(f"  {('forward', 'backward')[side]:<{9 + bar}}", "") for side in sides]
+    titles = [(f"  {('forward', 'backward')[i]:<{9 + bar}}", "") for i in passes]
     page.row((f"  {'':<11}{'differ':>8}", ""), *titles)
     first = part_of(report.first_divergence) if report.first_divergence else None
-    for name, groups in stages.items():
+    for name, groups in parts.items():
         arrays = [*groups[0], *groups[1]]
         differ = f"{sum(not d.ok for d in arrays)}/{len(arrays)}"
-        cells = [_cell(groups[side], top, bar) for side in sides]
+        bars = [_cell(groups[i], top, bar) for i in passes]
         mark = "  " if all(d.ok for d in arrays) else "✗ "
         label = f"{name[:11]:<11}{differ:>8}", BOLD if name == first else ""
-        page.row((mark, RED), label, *cells)
+        page.row((mark, RED), label, *bars)
 
 
 def _cell(group: Iterable[Difference], top: int, bar: int) -> tuple[str, str]:
@@ -165,13 +166,13 @@ def _cell(group: Iterable[Difference], top: int, bar: int) -> tuple[str, str]:
 
 
 def _all_arrays(page: Page, report: Comparison) -> None:
-    """A row for each array: its error, the same in units of rounding's, and a bar of that."""
+    """A row for each array: its error, the error in units of rounding's, and a bar of that."""
     top, bar = _decades(report), min(page.width // 6, BAR)
-    room = page.width - 24 - bar
+    name_width = page.width - 24 - bar
     page.heading(f"every array: error, the same ÷ rounding's, a full bar is {power(top)}")
     for d in report:
-        name = fit(shown(d.name), room)
-        padded = name + " " * (room - cells(name))
+        name = fit(shown(d.name), name_width)
+        padded = name + " " * (name_width - cells(name))
         bars = _bar(times(d), top, bar)
         rest = f"{number(d.error):>9} {number(times(d)):>8} {bars}"
         page.row(("  " if d.ok else "✗ ", RED), (padded, ""), (rest, _color_of(d)))
@@ -181,8 +182,8 @@ def _all_arrays(page: Page, report: Comparison) -> None:
 
 def _leftovers(page: Page, report: Comparison) -> None:
     for names, text in (
-        (report.missing, "not given of ours ({}): "),
-        (report.left_over, "not used of theirs ({}): "),
+        (report.missing, "missing in theirs ({}): "),
+        (report.left_over, "left over in theirs ({}): "),
     ):
         if names:
             page.say("")
@@ -203,10 +204,10 @@ def _decades(report: Comparison) -> int:
     return max(1, math.ceil(math.log10(max(finite, default=10.0))))
 
 
-def _bar(ratio: float, top: int, room: int) -> str:
-    """``log10(ratio)`` in eighths of a cell: nothing up to what rounding explains."""
-    if ratio <= 1 or room <= 0:
+def _bar(ratio: float, top: int, width: int) -> str:
+    """``log10(ratio)`` in eighths of a cell; empty up to what rounding explains."""
+    if ratio <= 1 or width <= 0:
         return ""
-    eighths = 8 * room if math.isinf(ratio) else math.ceil(8 * room * math.log10(ratio) / top)
-    full, rest = divmod(min(eighths, 8 * room), 8)
+    eighths = 8 * width if math.isinf(ratio) else math.ceil(8 * width * math.log10(ratio) / top)
+    full, rest = divmod(min(eighths, 8 * width), 8)
     return "█" * full + (EIGHTHS[rest] if rest else "")

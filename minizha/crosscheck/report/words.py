@@ -1,4 +1,4 @@
-"""What the reports for people have in common: how a comparison's numbers and names are said."""
+"""How the reports for people write the numbers, names and sentences of a comparison."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from minizha.crosscheck.names import axes, layer_of
 
 
 def verdict(report: Comparison) -> str:
-    """How the comparison ended, in one sentence."""
+    """The result of the comparison in one sentence."""
     if report.first_divergence is not None:
         return f"different: the first array to differ is {shown(report.first_divergence)}"
     if report.undecided:
-        names = f"{len(report.undecided)} that nothing can be said of, {shown(report.undecided[0])} first"
-        return f"undecided: {len(report.differences)} arrays compared, none is wrong, but {names}"
+        unclear = f"{len(report.undecided)} can't be judged, {shown(report.undecided[0])} first"
+        return f"undecided: {len(report.differences)} arrays compared, none is wrong, but {unclear}"
     most, count = max(map(times, report)), len(report.differences)
     size = f"{most:.2g} of" if most < 1 else f"{number(most)} times"
     largest = f" (largest error {size} what rounding explains)" if most < math.inf else ""
     agree = "1 array agrees" if count == 1 else f"{count} arrays agree"
     how = "to rounding" if most <= 1 else "within what is allowed"
-    absent = f", {len(report.missing)} not given" if report.missing else ""
-    return f"equal: {agree} {how}{largest}{absent}"
+    missing = f", {len(report.missing)} missing" if report.missing else ""
+    return f"equal: {agree} {how}{largest}{missing}"
 
 
 def times(difference: Difference) -> float:
-    """The error in units of what rounding explains; infinite where no number tells it."""
+    """The error in units of what rounding explains; infinite if it is not a finite number."""
     error, expected = difference.error, difference.expected
     if (difference.reason and not difference.ok) or not math.isfinite(error):
         return math.inf
@@ -40,7 +40,7 @@ def times(difference: Difference) -> float:
 
 
 def number(x: float) -> str:
-    """Three digits, or two and a power of ten."""
+    """A number with three digits, or with two and a power of ten."""
     if not math.isfinite(x):
         return "NaN" if math.isnan(x) else "∞" if x > 0 else "−∞"
     if x == 0 or 0.01 <= abs(x) < 999.5:
@@ -50,19 +50,19 @@ def number(x: float) -> str:
 
 
 def entry_text(difference: Difference) -> str:
-    """The worst entry: its index, axis by axis, and both numbers in full."""
+    """The worst entry: its index, axis by axis, and both numbers with nine digits."""
     index, numbers = difference.index, f"ours {difference.ours:.9g}, theirs {difference.theirs:.9g}"
     letters = axes(difference.name, len(index))
-    if len(letters) != len(index):  # more axes than there are letters for
+    if len(letters) != len(index):  # more axes than letters
         letters = ("",) * len(index)
-    place = ", ".join(f"{a} {i}".strip() for a, i in zip(letters, index, strict=True))
-    return f"[{place}]: {numbers}" if index else numbers
+    position = ", ".join(f"{a} {i}".strip() for a, i in zip(letters, index, strict=True))
+    return f"[{position}]: {numbers}" if index else numbers
 
 
 def sizes(difference: Difference) -> list[tuple[str, str, str, str]]:
-    """Rows of measure, found, rounding alone, allowed: the same error in three units.
+    """Rows (unit, found, rounding alone, allowed): the same error in three units.
 
-    Convention: in ULP, rounding moves the largest entry by so much, and smaller ones by more.
+    Convention: in ULP, the value for rounding is that of the largest entry; smaller entries have more.
     """
     d = difference
     scale = d.max_abs / d.error if d.error and math.isfinite(d.error) else math.nan
@@ -86,22 +86,22 @@ def finding_text(finding: Finding) -> str:
 
 
 def clean(text: str) -> str:
-    """A sentence that may quote names out of files, without anything that moves a cursor."""
+    """A sentence that may quote names from files, without control characters."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def power(exponent: int) -> str:
-    """10⁻⁷ and its like."""
+    """A power of ten, such as 10⁻⁷."""
     return "10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def safe(name: str) -> str:
-    """A name out of a file, for a page: of bearable length, and never markup."""
+    """A name from a file for an HTML page: shortened and escaped."""
     return escape(shown(name))
 
 
 def svg_start(box: tuple[float, float, float, float], label: str) -> str:
-    """The start of a picture, with what it shows for those who can't see it."""
+    """The start of a picture, with a text alternative."""
     sizes, text = " ".join(f"{v:.5g}" for v in box), escape(clean(label))
     return (
         f'<svg viewBox="{sizes}" width="{box[2]:.5g}" height="{box[3]:.5g}" role="img" '
@@ -110,7 +110,7 @@ def svg_start(box: tuple[float, float, float, float], label: str) -> str:
 
 
 class Decades(NamedTuple):
-    """A logarithmic scale from 10^low to 10^high; ``cut`` where smaller values lie below it."""
+    """A logarithmic scale from 10^low to 10^high; ``cut`` says whether there are smaller values."""
 
     low: int
     high: int
@@ -119,13 +119,13 @@ class Decades(NamedTuple):
     @classmethod
     def of(cls, values: Iterable[float], most: int) -> Decades:
         """The scale that holds all finite positive ``values``, or the upper ``most`` decades."""
-        found = [math.log10(v) for v in values if 0 < v < math.inf]
-        high = math.ceil(max(found, default=0.0))
-        low = min(math.floor(min(found, default=-1.0)), high - 1)
+        exponents = [math.log10(v) for v in values if 0 < v < math.inf]
+        high = math.ceil(max(exponents, default=0.0))
+        low = min(math.floor(min(exponents, default=-1.0)), high - 1)
         return cls(max(low, high - most), high, low < high - most)
 
-    def part(self, value: float) -> float:
-        """Where it lies: 0 at the lower end (and below), 1 at the upper."""
+    def fraction(self, value: float) -> float:
+        """The position of a value on the scale: 0 at the lower end (and below), 1 at the upper."""
         if value <= 0:
             return 0.0
         return min(max((math.log10(value) - self.low) / (self.high - self.low), 0.0), 1.0)

@@ -66,7 +66,7 @@ def test_the_plain_name_wins_over_one_with_a_prefix():
 
 def test_two_prefixed_names_for_one_of_ours_are_refused():
     theirs = {"bert.loss": np.array(1.0), "nezha.loss": np.array(2.0)}
-    with pytest.raises(ArgumentError, match=r"bert\.loss and nezha\.loss may both be loss"):
+    with pytest.raises(ArgumentError, match=r"bert\.loss and nezha\.loss both match loss"):
         match(OURS, theirs)
 
 
@@ -81,7 +81,7 @@ def heads_first(x):
     ("name", "turn", "text"),
     [
         (QUERY, heads_first, "heads first"),
-        (QUERY, lambda x: x.reshape(2, 5, 3, 4), "heads apart"),
+        (QUERY, lambda x: x.reshape(2, 5, 3, 4), "separate heads"),
         (QUERY, lambda x: x.reshape(10, 12), "axes joined"),
         (QUERY, lambda x: x.swapaxes(0, 1), "tokens first"),
         (SCORES, lambda x: x.reshape(6, 5, 5), "axes joined"),
@@ -149,13 +149,16 @@ def test_a_mapping_wins_over_names():
 
 
 FAULTS = {
-    "unknown": ({"loos": "loss"}, "loos is no name of ours"),
-    "absent": ({"loss": "nothing"}, "loss: there is no nothing among theirs"),
-    "twice": ({"loss": "loss", QUERY: "loss"}, f"loss stands for loss and for {QUERY}"),
+    "unknown": ({"loos": "loss"}, "loos is not one of our names"),
+    "absent": ({"loss": "nothing"}, "loss: nothing is not one of their names"),
+    "twice": ({"loss": "loss", QUERY: "loss"}, f"loss is mapped to both loss and {QUERY}"),
     "number": ({"loss": 3}, "loss: expected their name or"),
     "odd key": ({"loss": {"name": "loss", "turn": True}}, "loss: expected their name or"),
     "odd value": ({"loss": {"name": "loss", "transpose": 1}}, "loss: expected their name or"),
-    "axes": ({"loss": {"name": "loss", "transpose": True}}, "it needs two axes, found ()"),
+    "axes": (
+        {"loss": {"name": "loss", "transpose": True}},
+        "expected two axes of loss, which is to be transposed",
+    ),
 }
 
 
@@ -173,7 +176,9 @@ def test_faults_of_a_mapping(mapping, text, in_file, tmp_path):
 
 
 def test_all_faults_are_reported_at_once():
-    with pytest.raises(ArgumentError, match=r"a is no name of ours; b is no name of ours"):
+    with pytest.raises(
+        ArgumentError, match=r"a is not one of our names; b is not one of our names"
+    ):
         match(OURS, OURS, {"a": "loss", "b": "loss"})
 
 
@@ -228,7 +233,7 @@ def test_hidden_entries_are_no_reason_against_a_match():
     visible = np.tri(5, dtype=bool)[None, None]
     theirs = {"a": np.where(visible, OURS[SCORES], -1e4)}
     assert match(OURS, theirs) == {}
-    seen = match(OURS, theirs, seen=lambda name, shape: visible if name == SCORES else None)
+    seen = match(OURS, theirs, visible=lambda name, shape: visible if name == SCORES else None)
     assert their_names(seen) == {SCORES: "a"}
 
 

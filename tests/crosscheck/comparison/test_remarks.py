@@ -71,4 +71,4 @@ def test_a_row_of_fractions_is_hidden_and_not_explained_away(place, ok):
     theirs[SCORES][place] += 1.0
     report = crosscheck.compare(ours, theirs)
     assert report.ok == ok
-    assert "follows rightly" not in remarks_of(report)
+    assert "right for their own inputs" not in remarks_of(report)

@@ -164,7 +164,7 @@ def test_hidden_states_or_logits_alone_are_enough(case, key, shown):
     assert key in named_mistakes(ours, theirs, first)
     right = diagnose(ours, {n: ours[n] for n in shown}, first)
     assert not right.findings
-    assert "follows rightly" in right.remarks[0]
+    assert "right for their own inputs" in right.remarks[0]
 
 
 def test_where_arrays_are_the_same_both_mistakes_are_named():
@@ -193,7 +193,7 @@ def test_a_right_array_is_found_right(case):
         found = diagnose(ours, ours, name)
         assert not found.findings
         assert found.remarks == (
-            f"{name} follows rightly from their own inputs: what differs entered before it",
+            f"{name} is right for their own inputs: the difference arises before it",
         )
 
 
@@ -201,7 +201,7 @@ def test_an_array_that_inherits_a_mistake_is_found_right():
     ours, theirs = traced("plain"), mistake_in("plain", "no_scale")
     found = diagnose(ours, theirs, CONTEXT)
     assert not found.findings
-    assert "what differs entered before it" in found.remarks[0]
+    assert "the difference arises before it" in found.remarks[0]
     assert distance(ours[CONTEXT], theirs[CONTEXT]) > 1e-3, "the control"
 
 
@@ -234,7 +234,7 @@ def test_scores_that_a_mask_hides_do_not_count(case):
     ours, scores = traced(case), traced(case)[SCORES]
     visible = np.broadcast_to(visible_entries(ours, SCORES, scores.shape), scores.shape)
     hidden = dict(ours) | {SCORES: np.where(visible, scores, -1e30)}
-    assert "follows rightly" in diagnose(ours, hidden, SCORES).remarks[0]
+    assert "right for their own inputs" in diagnose(ours, hidden, SCORES).remarks[0]
     seen = dict(ours) | {SCORES: np.where(visible, 1.37 * scores, scores)}
     assert "1.37 times" in diagnose(ours, seen, SCORES).remarks[1]
 

@@ -57,7 +57,7 @@ def test_first_line_is_the_verdict():
     some = Report((array("loss", 4.0),), missing=("a", "b"))
     assert as_text(some, width=120).split("\n")[0] == (
         "equal: 1 array agrees within what is allowed (largest error 4 times what rounding explains), "
-        "2 not given"
+        "2 missing"
     )
     assert str(different()) == as_text(different())
     unsure = REPORTS["undecided"]()
@@ -82,10 +82,10 @@ def test_a_difference_is_told_in_full():
     why = lines.index("why: this mistake gives their array")
     assert lines[why + 1 : why + 3] == [
         "layer 0 scores match: 1/√d missing — seen in bert4torch 0.6.2",
-        "left unexplained: 2.0e-7 with this mistake, 0.9 without it",
+        "remaining error: 2.0e-7 with this mistake, 0.9 without it",
     ]
-    assert "not given of ours (1): pooler.dense" in lines
-    assert "not used of theirs (1): bert.position_ids" in lines
+    assert "missing in theirs (1): pooler.dense" in lines
+    assert "left over in theirs (1): bert.position_ids" in lines
     assert lines[-1] == "2 names were matched by shape and value"
 
 
@@ -94,7 +94,7 @@ def test_several_mistakes_that_give_the_same():
     findings = (*report.findings, replace(report.findings[0], mistake="other", text="another one"))
     lines = as_text(replace(report, findings=findings)).split("\n")
     assert "why: each of these mistakes gives their array" in lines
-    assert sum("left unexplained" in line for line in lines) == 2
+    assert sum("remaining error" in line for line in lines) == 2
     assert not any(line.startswith("why") for line in as_text(shape_differs()).split("\n"))
 
 
@@ -188,7 +188,8 @@ def test_strict_json(build):
     content = as_json(report)
     text = json.dumps(content, allow_nan=False)
     assert json.loads(text) == content
-    assert content["version"] == 1
+    assert content["version"] == 2
+    assert "location" in content  # "whereabouts" in version 1
     assert content["first_divergence"] == report.first_divergence
     assert [d["name"] for d in content["differences"]] == [d.name for d in report]
     assert content == report.to_json()
