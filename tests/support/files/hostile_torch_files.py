@@ -39,7 +39,10 @@ GOOD_ENTRY = entry("0", GOOD)
 
 def evil(module: str = "builtins", name: str = "exec") -> Reduce:
     """Tells ``RAN`` that it was run, where Python reads it."""
-    return Reduce(Name(module, name), ("import hostile_torch_files as h; h.RAN.append('ran')",))
+    return Reduce(
+        Name(module, name),
+        ("import tests.support.files.hostile_torch_files as h; h.RAN.append('ran')",),
+    )
 
 
 def in_zip(value: object, storages: dict[str, bytes] = DATA, **options) -> bytes:
