@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from minizha.errors import FileError, MinizhaError
-from minizha.files import newest, read_json_object
+from minizha.files import current_path, read_json_object
 from minizha.text.vocabulary import SPECIAL_TOKENS, UNK, check_tokens, read_vocabulary
 
 VOCABULARY_NAME, WHOLE_NAME, SETTINGS_NAME = "vocab.txt", "tokenizer.json", "tokenizer_config.json"
@@ -28,13 +28,13 @@ def read_tokenizer_folder(folder: Path) -> tuple[list[str], dict[str, Any]]:
     names = (VOCABULARY_NAME, WHOLE_NAME, SETTINGS_NAME)
     vocab, whole, config = (os.path.join(folder, name) for name in names)
     settings: dict[str, Any] = {}
-    if os.path.lexists(newest(vocab)):
+    if os.path.lexists(current_path(vocab)):
         tokens = read_vocabulary(vocab)
-    elif os.path.lexists(newest(whole)):
+    elif os.path.lexists(current_path(whole)):
         tokens, settings = read_tokenizer_json(whole)
     else:
         raise FileError(f"{folder}: expected vocab.txt or tokenizer.json in it, found neither")
-    if os.path.lexists(newest(config)):
+    if os.path.lexists(current_path(config)):
         settings |= check_settings(read_json_object(config), config)
     return tokens, settings
 
@@ -55,7 +55,7 @@ def contents(
         SETTINGS_NAME: json.dumps(config, indent=2, sort_keys=True) + "\n",
     }
     # where a tokenizer.json lies already, Transformers would read that one, not vocab.txt
-    if os.path.lexists(newest(folder / WHOLE_NAME)):
+    if os.path.lexists(current_path(folder / WHOLE_NAME)):
         files[WHOLE_NAME] = tokenizer_json
     return {folder / name: content.encode("utf-8") for name, content in files.items()}
 

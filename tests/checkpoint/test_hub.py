@@ -256,7 +256,7 @@ def test_a_download_that_broke_off_leaves_the_older_copy(hub, no_waiting):
     older = fetched(hub)
     hub.commit(NAME, {"config.json": b"{}", "pytorch_model.bin": b"newer"})
     hub.faults["pytorch_model.bin"] = 500
-    with pytest.warns(CheckpointWarning, match=r"pytorch_model\.bin can't be had .*status 500"):
+    with pytest.warns(CheckpointWarning, match=r"pytorch_model\.bin can't be fetched .*status 500"):
         assert model() == older
     assert model(local_files_only=True) == older
     hub.faults.clear()
@@ -330,7 +330,7 @@ def refused(match, name=NAME, wanted=MODEL_FILES, **options):
     ],
 )
 def test_names_that_are_no_ids_never_go_to_the_network(hub, name):
-    with pytest.raises(FileError, match="no such folder, and no id of the hub either") as caught:
+    with pytest.raises(FileError, match="no such folder, and not a hub id") as caught:
         model(name)
     assert len(str(caught.value)) < 400
     assert hub.requests == []
@@ -393,15 +393,15 @@ def test_no_such_repository_revision_or_file(hub):
         ("gated", "accept its terms there, then log in"),
         (400, r"refuses it \(status 400\)"),
         (418, r"refuses it \(status 418\)"),
-        (500, r"can't be had from .*\(status 500\)"),
-        (503, r"can't be had from .*\(status 503\)"),
-        (429, r"can't be had from .*\(status 429\)"),
+        (500, r"can't be fetched from .*\(status 500\)"),
+        (503, r"can't be fetched from .*\(status 503\)"),
+        (429, r"can't be fetched from .*\(status 429\)"),
         ("web page", "answers, but not as a hub does"),
         ("no commit", "answers, but not as a hub does"),
         ("bad commit", "answers, but not as a hub does"),
         ("no etag", "answers, but not as a hub does"),
-        ("short answer", "can't be had from"),
-        ("loop", "can't be had from"),
+        ("short answer", "can't be fetched from"),
+        ("loop", "can't be fetched from"),
     ],
 )
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
@@ -420,7 +420,9 @@ def test_bad_answers(hub, file, fault, message, no_waiting):
 )
 def test_no_hub_there(monkeypatch, endpoint, no_waiting):
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
-    refused(f"no such folder; .*can't be had from {endpoint.rstrip('/')}.* has no whole copy")
+    refused(
+        f"no such folder; .*can't be fetched from {endpoint.rstrip('/')}.* has no complete copy"
+    )
 
 
 def test_a_hub_that_does_not_answer(hub, monkeypatch, no_waiting):
@@ -429,7 +431,7 @@ def test_a_hub_that_does_not_answer(hub, monkeypatch, no_waiting):
     for file in ("config.json", "model.safetensors"):
         hub.faults = {file: "hang"}
         start = time.monotonic()
-        refused(r"can't be had from .*Time")
+        refused(r"can't be fetched from .*Time")
         assert time.monotonic() - start < 3
 
 
@@ -443,7 +445,7 @@ def test_bodies_of_the_wrong_length(hub, fault, size, no_waiting, monkeypatch):
     if fault == "cut" and not OLD:  # resumed, so that in the end all is there
         assert (model() / "model.safetensors").read_bytes() == WEIGHTS[:size]
         return
-    refused(r"model\.safetensors can't be had from")
+    refused(r"model\.safetensors can't be fetched from")
     assert sum(no_waiting) < 20
     assert not list(hub_cache().glob("snapshots/*/model.safetensors"))
     if OLD:  # what came is kept for the next time
@@ -464,7 +466,7 @@ def test_a_download_that_always_begins_anew_is_given_up(hub, no_waiting, monkeyp
     for limit in (5, 40):
         monkeypatch.setattr("minizha.checkpoint.repository.RESTARTS", limit)
         hub.requests.clear()
-        refused(r"model\.safetensors can't be had from .*broke off")
+        refused(r"model\.safetensors can't be fetched from .*broke off")
         asked[limit] = len(hub.asked("GET"))
     assert asked[5] < 10 < 40 < asked[40]
 
@@ -476,7 +478,7 @@ def hub_cache():
 def test_a_server_that_fails_after_its_head(hub, no_waiting):
     hub.commit(NAME, {"config.json": CONFIG, "model.safetensors": b"1"})
     hub.faults["model.safetensors"] = "head only"
-    refused(r"model\.safetensors can't be had from .*\(status 500\)")
+    refused(r"model\.safetensors can't be fetched from .*\(status 500\)")
 
 
 # --- shards -------------------------------------------------------------------------------------

@@ -275,7 +275,7 @@ def dropout_from_the_clock(monkeypatch):
 
 @must_fail(of_parameters.test_saving_and_loading_is_the_identity)
 def a_file_of_the_memory_as_it_lies(monkeypatch):
-    monkeypatch.setattr(safetensors_file, "in_plain_order", lambda array: array)
+    monkeypatch.setattr(safetensors_file, "c_contiguous", lambda array: array)
 
 
 @must_fail(of_parameters.test_loading_copies_so_that_no_two_models_share_an_array)

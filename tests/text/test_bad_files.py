@@ -48,8 +48,8 @@ CONFIGS = {
     "two objects": (b"{}{}", "not valid JSON: Extra data"),
     "a comment": (b"// sizes\n{}", "not valid JSON"),
     "text in single quotes": (b"{'vocab_size': 7}", "not valid JSON"),
-    "a long key twice": (b'{"%s":1,"%s":2}' % (b"x" * 9000, b"x" * 9000), "stands there 2 times"),
-    "100,000 keys of one name": (b"{%s}" % b",".join([b'"":0'] * 100_000), "there 100000 times"),
+    "a long key twice": (b'{"%s":1,"%s":2}' % (b"x" * 9000, b"x" * 9000), "appears 2 times"),
+    "100,000 keys of one name": (b"{%s}" % b",".join([b'"":0'] * 100_000), "appears 100000 times"),
     "many labels": (config(num_labels=1_000_000, id2label=None, label2id=None), "num_labels: exp"),
     "labels in a list": (config(id2label=["a", "b"]), "id2label: expected a mapping or None"),
     "labels without numbers": (config(id2label={"a": "b"}), "id2label: expected a label for each"),
@@ -147,7 +147,7 @@ SETTINGS = {
     "a long setting": (b'{"strip_accents": "%s"}' % (b"x" * 99_999), "strip_accents: expected tr"),
     "a deep setting": (deep(90, b'{"do_lower_case":', b"}"), "do_lower_case: expected true or fal"),
     "null where it may not be": (b'{"do_lower_case": null}', "do_lower_case: .* found None"),
-    "a setting twice": (b'{"do_lower_case": true, "do_lower_case": false}', "there 2 times"),
+    "a setting twice": (b'{"do_lower_case": true, "do_lower_case": false}', "appears 2 times"),
     "a number of 5,000 digits": (b'{"x": %s}' % (b"1" * 5000), "not valid JSON: Exceeds the limit"),
 }
 

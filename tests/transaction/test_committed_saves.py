@@ -10,7 +10,7 @@ import pytest
 
 from minizha import NezhaTokenizer, files, transaction
 from minizha.errors import FileError
-from minizha.files import at_newest, newest, read_bytes, write_atomic, write_together
+from minizha.files import current_path, read_bytes, read_current, write_atomic, write_together
 from minizha.transaction import COMMITTED
 from tests.support.files.killing import (
     NAMES,
@@ -49,8 +49,8 @@ def waiting(old):
 def test_readers_only_read(waiting):
     with Kill(0):
         assert state(waiting) == "BBB"
-        assert newest(waiting / "vocab.txt") == waiting / COMMITTED / "vocab.txt"
-        assert newest(str(waiting / "other")) == waiting / "other"
+        assert current_path(waiting / "vocab.txt") == waiting / COMMITTED / "vocab.txt"
+        assert current_path(str(waiting / "other")) == waiting / "other"
         files.check_file(waiting / "vocab.txt")
     os.remove(waiting / "vocab.txt")
     assert state(waiting) == "BBB"
@@ -67,14 +67,14 @@ def test_a_relative_path(waiting, monkeypatch):
 
 def test_a_file_moved_between_look_and_open(waiting, monkeypatch):
     def move_after(path):
-        place = transaction.place_of(path)
-        transaction.complete(str(waiting))
+        place = transaction.find_current(path)
+        transaction.complete_save(str(waiting))
         return place
 
-    found = newest(waiting / "vocab.txt")
-    monkeypatch.setattr(files, "place_of", move_after)
-    assert at_newest(waiting / "vocab.txt", lambda place: Path(place).read_bytes()) == b"B" * 7
-    assert not found.exists()  # who opened what newest() said would fail now
+    found = current_path(waiting / "vocab.txt")
+    monkeypatch.setattr(files, "find_current", move_after)
+    assert read_current(waiting / "vocab.txt", lambda place: Path(place).read_bytes()) == b"B" * 7
+    assert not found.exists()  # who opened what current_path() said would fail now
 
 
 def test_a_file_that_can_not_be_opened_ends_the_search(waiting, monkeypatch):
@@ -82,9 +82,9 @@ def test_a_file_that_can_not_be_opened_ends_the_search(waiting, monkeypatch):
         raise FileNotFoundError
 
     with pytest.raises(FileNotFoundError):
-        at_newest(waiting / "vocab.txt", missing)
+        read_current(waiting / "vocab.txt", missing)
     with pytest.raises(FileNotFoundError):
-        at_newest(waiting / "other", missing)
+        read_current(waiting / "other", missing)
 
 
 def test_one_newer_file_is_not_hidden_by_the_save_that_waits(waiting, monkeypatch):
@@ -94,7 +94,7 @@ def test_one_newer_file_is_not_hidden_by_the_save_that_waits(waiting, monkeypatc
     found = [state(folder) for folder in killed_everywhere(waiting, step)]
     assert [key for key, _ in itertools.groupby(found)] == ["BBB", "CBB"]
     # negative control: a writer who does not complete what waits
-    monkeypatch.setattr(files, "complete", lambda _: None)
+    monkeypatch.setattr(files, "complete_save", lambda _: None)
     step(waiting)
     assert state(waiting) == "BBB"
 
@@ -231,7 +231,7 @@ def test_another_writer_commits_first(old, monkeypatch):
         try:
             return replace(source, target)
         finally:
-            transaction.complete(str(old))
+            transaction.complete_save(str(old))
             assert state(old) == "CCC"
 
     monkeypatch.setattr(os, "replace", lose_once)

@@ -77,7 +77,8 @@ RUNS_CODE = "a pickle that would run code; only tensors are read$"
 DAMAGED = "a damaged or truncated pickle$"
 EXPECTED_TENSOR = "expected a tensor, found something else"
 EXPECTED_STORAGE = "expected a storage, found something else"
-TOO_MUCH = "more in it than a file of this size has use for"
+NO_FUNCTION = "a call of a value that is not a function"
+TOO_MUCH = "needs more memory than a file of this size allows"
 OBJECT = code(evil())[:-1]  # the function and its arguments, not yet called
 
 
@@ -150,12 +151,12 @@ def that_want_memory() -> Iterator[tuple[str, bytes, str]]:
         yield f"a flood of {name}", opcodes(body + b"."), TOO_MUCH
     deep = Raw(b")" + b"\x85" * 10_000)
     yield "a deep value", in_zip({"b": deep}), "found no named tensor"
-    yield "a deep key", opcodes(b"}" + deep.code + b"Ns."), "a key of the kind tuple"
+    yield "a deep key", opcodes(b"}" + deep.code + b"Ns."), "a key of type tuple"
     yield "a deep name", in_zip({"b": {"c": Reduce(PARAMETER, (deep,))}}), "found no named tensor"
     yield "a deep tensor", with_tensor(Reduce(PARAMETER, (deep,))), EXPECTED_TENSOR
     yield "a deep shape", view(deep, ()), "must be integers"
     yield "a deep storage", with_tensor(tensor(Asked(deep), (), ())), EXPECTED_STORAGE
-    yield "keys that collide", in_zip({2**61 - 1: 1}), "a key of the kind int"
+    yield "keys that collide", in_zip({2**61 - 1: 1}), "a key of type int"
     yield "a list in itself", opcodes(b"]q\0h\0a."), "found a list"
     yield "a dict in itself", opcodes(b"}q\0(" + code("state_dict") + b"h\0u."), "no named tensor"
 
@@ -177,23 +178,31 @@ def that_are_damaged() -> Iterator[tuple[str, bytes, str]]:
             opcodes(b"N.", protocol),
             f"pickle protocol {version}, expected 2",
         )
-    yield "append to a dict", opcodes(b"}Na."), "items for something else than a list"
-    yield "set in a list", opcodes(b"]NNs."), "entries for something else than a dict"
+    yield "append to a dict", opcodes(b"}Na."), "items for a value that is not a list"
+    yield "set in a list", opcodes(b"]NNs."), "entries for a value that is not a dict"
     yield "a key without a value", opcodes(b"}(Nu."), "a key without a value"
-    yield "a key that is None", opcodes(b"}NNs."), "a key of the kind NoneType"
-    yield "attributes of a list", opcodes(b"]}b."), "attributes for something else"
-    yield "calling a string", in_zip({"a": Reduce("x", ())}), "a call of something"
-    yield "arguments in a list", in_zip({"a": Reduce(REBUILD, [])}), "a call of something"
+    yield "a key that is None", opcodes(b"}NNs."), "a key of type NoneType"
+    yield "attributes of a list", opcodes(b"]}b."), "attributes for a value that is not a dict"
+    yield (
+        "calling a string",
+        in_zip({"a": Reduce("x", ())}),
+        "a call of a value that is not a function",
+    )
+    yield (
+        "arguments in a list",
+        in_zip({"a": Reduce(REBUILD, [])}),
+        "a call of a value that is not a function",
+    )
     for arguments in ((1,), ([1],), ([["a"]],), ([], [])):
         call = Reduce(ORDERED_DICT, arguments)
-        yield f"an OrderedDict of {arguments}", in_zip({"a": call}), "something else than pairs"
+        yield f"an OrderedDict of {arguments}", in_zip({"a": call}), "values that are not pairs"
     yield "a global without an end", opcodes(b"ctorch"), "a global without an end"
 
 
 def that_hold_no_arrays() -> Iterator[tuple[str, bytes, str]]:
     for name, message in {
         "_rebuild_sparse_tensor": "a sparse tensor", "_rebuild_qtensor": "a quantised tensor",
-        "_rebuild_tensor_v3": "numbers of a newer kind",
+        "_rebuild_tensor_v3": "a tensor of a newer dtype",
     }.items():  # fmt: skip
         yield name, with_tensor(Reduce(Name("torch._utils", name), ())), f"holds {message}"
     complex_one = tensor(storage("0", 3, "ComplexFloatStorage"), (3,), (1,))
@@ -238,7 +247,7 @@ def with_bad_views() -> Iterator[tuple[str, bytes, str]]:
         ("one number 2**50 times", (2**25, 2**25), (0, 0), 0, larger),
         ("shape of 2**100", (2**100,), (0,), 0, "is too big"),
         ("empty shape of 2**62", (0, 2**62), (0, 0), 0, "is too big"),
-        ("65 axes", (1,) * 65, (1,) * 65, 0, "maximum supported dimension is 64"),
+        ("65 axes", (1,) * 65, (1,) * 65, 0, "expected at most 64 axes, found 65"),
     ):
         yield name, view(shape, strides, offset), message
 
@@ -273,7 +282,7 @@ def with_bad_storages() -> Iterator[tuple[str, bytes, str]]:
         ),
     )
     both = {"a": GOOD_ENTRY, "b": tensor(storage("0", 3, "DoubleStorage"), (3,), (1,))}
-    yield "a storage of two kinds", in_zip(both), "is of two kinds or sizes"
+    yield "a storage of two kinds", in_zip(both), "has two dtypes or sizes"
 
 
 def that_are_bad_archives() -> Iterator[tuple[str, bytes, str]]:
@@ -290,7 +299,7 @@ def that_are_bad_archives() -> Iterator[tuple[str, bytes, str]]:
     for size in (5, 29, 30, 100, len(good) // 2, len(good) - 30, len(good) - 1):
         yield f"the first {size} bytes", good[:size], archive
     yield "zeros behind the signature", local + b"\0" * 1000, archive
-    yield "a name twice", good.replace(b"archive/version", b"archive/data/0\0"), "stands twice"
+    yield "a name twice", good.replace(b"archive/version", b"archive/data/0\0"), "appears twice"
     encrypted = bytearray(good)
     encrypted[good.find(central) + 8] |= 1
     yield "encrypted", bytes(encrypted), "data.pkl is encrypted"
@@ -298,14 +307,14 @@ def that_are_bad_archives() -> Iterator[tuple[str, bytes, str]]:
     lied = bytearray(good)
     first = good.find(central)
     lied[first + 20 : first + 28] = struct.pack("<II", 2**31, 2**31)
-    yield "a size beyond the file", bytes(lied), "does not lie where the archive says"
+    yield "a size beyond the file", bytes(lied), "is not where the archive says"
     lied = bytearray(good)
     lied[first + 42 : first + 46] = struct.pack("<I", len(good) - 10)
-    yield "a place beyond the file", bytes(lied), "does not lie where the archive says"
+    yield "a place beyond the file", bytes(lied), "is not where the archive says"
     lied[first + 42 : first + 46] = struct.pack("<I", 3)
-    yield "a place between two parts", bytes(lied), "does not lie where the archive says"
+    yield "a place between two parts", bytes(lied), "is not where the archive says"
     unsigned = patched(good, local + good.split(local)[3], b"PK\3\5" + good.split(local)[3])
-    yield "a part without a signature", unsigned, "data/0 does not lie where the archive says"
+    yield "a part without a signature", unsigned, "data/0 is not where the archive says"
     lied = bytearray(good)
     lied[first + 28 : first + 30] = b"\xff\xff"
     yield "a name beyond the directory", bytes(lied), archive + "|found 0 in it"
@@ -323,7 +332,7 @@ def that_are_bad_archives() -> Iterator[tuple[str, bytes, str]]:
 def that_are_bad_legacy_files() -> Iterator[tuple[str, bytes, str]]:
     value, good = {"a": entry("0", GOOD, None)}, legacy_of({"a": GOOD})
     storages = {"0": (6, GOOD.tobytes())}
-    listed, cut = "that are listed are not those that are used", "truncated"
+    listed, cut = "the listed storages are not those that the tensors use", "truncated"
     yield from (
         ("version 1002", legacy(value, version=1002), "expected version 1001"),
         ("version True", legacy(value, version=True), "expected version 1001"),
@@ -362,8 +371,8 @@ def that_are_something_else() -> Iterator[tuple[str, bytes, str]]:
     yield "nothing", b"", not_torch + "$"
     yield "half a magic number", MAGIC[:7], not_torch
     yield "text", "好".encode() * 99, not_torch
-    yield "a pointer of git-lfs", pointer, "a pointer of Git LFS lies in its place"
-    yield "a web page", b"<!DOCTYPE html>\n" * 9, "a web page lies in its place"
+    yield "a pointer of git-lfs", pointer, "this is a Git LFS pointer, not the file"
+    yield "a web page", b"<!DOCTYPE html>\n" * 9, "this is a web page"
     yield "a tar archive", b"sys_info" + b"\0" * 2000, not_torch
     yield "a safetensors file", b"\2" + b"\0" * 7 + b"{}", not_torch
 
