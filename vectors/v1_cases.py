@@ -1,6 +1,6 @@
-"""The cases of make_v1.py: every feature of the documentation, each in a model as small as it may be.
+"""The cases of make_v1.py: every documented feature, each in a model as small as possible.
 
-The letters are those of v1_inputs.py. FEATURES are the words of `covers`.
+The letters are those of v1_inputs.py. `covers` lists keys of FEATURES.
 """
 
 from typing import Any
