@@ -1,17 +1,22 @@
-"""As much of JSON Schema (draft 2020-12) as the schema of the test vectors uses; anything else is an
-error, so that no rule is passed over in silence."""
+"""The part of JSON Schema (draft 2020-12) that the schema of the test vectors uses; any other keyword
+is an error, so that no rule is ignored."""
 
 import re
 
 TYPES = {
-    "object": dict, "array": list, "string": str, "integer": int, "number": (int, float),
-    "boolean": bool, "null": type(None),
-}  # fmt: skip
+    "object": dict,
+    "array": list,
+    "string": str,
+    "integer": int,
+    "number": (int, float),
+    "boolean": bool,
+    "null": type(None),
+}
 IGNORED = {"$schema", "$defs", "title", "description"}
 
 
 def faults(value, schema, root=None, path="$"):
-    """What is wrong with a value, one line each; an empty list where nothing is."""
+    """The faults of a value, one line each; an empty list if it is valid."""
     root = root or schema
     found = []
     for keyword, rule in schema.items():
@@ -22,7 +27,7 @@ def faults(value, schema, root=None, path="$"):
 
 def _type(value, rule, schema, root, path):
     names = [rule] if isinstance(rule, str) else rule
-    # to Python a bool is an int
+    # in Python a bool is an int
     fits = any(
         isinstance(value, TYPES[n]) and (not isinstance(value, bool) or n == "boolean")
         for n in names
@@ -37,11 +42,11 @@ def _ref(value, rule, schema, root, path):
 
 
 def _one_of(value, rule, schema, root, path):
-    each = [faults(value, option, root, path) for option in rule]
-    fitting = sum(not found for found in each)
+    faults_of = [faults(value, option, root, path) for option in rule]
+    fitting = sum(not found for found in faults_of)
     if fitting == 1:
         return []
-    return [f"{path}: {fitting} of the alternatives fit", *min(each, key=len)]
+    return [f"{path}: {fitting} of the alternatives fit", *min(faults_of, key=len)]
 
 
 def _properties(value, rule, schema, root, path):
@@ -58,10 +63,10 @@ def _properties(value, rule, schema, root, path):
 def _additional(value, rule, schema, root, path):
     if not isinstance(value, dict):
         return []
-    more = [name for name in value if name not in schema.get("properties", {})]
+    others = [name for name in value if name not in schema.get("properties", {})]
     if rule is False:
-        return [f"{path}: unknown {name}" for name in more]
-    return [line for n in more for line in faults(value[n], rule, root, f"{path}.{n}")]
+        return [f"{path}: unknown {name}" for name in others]
+    return [line for n in others for line in faults(value[n], rule, root, f"{path}.{n}")]
 
 
 def _items(value, rule, schema, root, path):
@@ -81,11 +86,11 @@ def _dependent(value, rule, schema, root, path):
     ]
 
 
-def _check(kinds, holds):
-    """A rule that looks at values of some kinds alone."""
+def _check(types, holds):
+    """A rule for values of some types only."""
 
     def check(value, rule, schema, root, path):
-        if not isinstance(value, kinds) or isinstance(value, bool) or holds(value, rule):
+        if not isinstance(value, types) or isinstance(value, bool) or holds(value, rule):
             return []
         return [f"{path}: {value!r:.50} does not fit {rule!r}"]
 
@@ -93,7 +98,7 @@ def _check(kinds, holds):
 
 
 def _same(value, rule):
-    """To Python, True is 1."""
+    """In Python, True equals 1."""
     return type(value) is type(rule) and value == rule
 
 
