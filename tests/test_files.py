@@ -1,4 +1,4 @@
-"""Whole files: a reader never finds half of one, and every failure names the path."""
+"""Files: a reader never finds half a file, and every error names the path."""
 
 import errno
 import os

@@ -152,10 +152,8 @@ def index(single_file: str) -> Iterator[Seed]:
         weight_map = {name: shard for shard, half in pairs for name in half}
         content = {"metadata": {"total_size": 9}, "weight_map": weight_map}
         files[f"{single_file}.index.json"] = json.dumps(content, indent=2).encode()
-        files |= {
-            "config.bin": b"\x80\2}.",
-            "other.safetensors": safetensors_of(FEW),
-        }  # an index may name these
+        # a mutant of the index may name these
+        files |= {"config.bin": b"\x80\2}.", "other.safetensors": safetensors_of(FEW)}
         targets = {f"{single_file}.index.json": 6, shards[0]: 1, shards[1]: 1}
         yield Seed(files, targets, "json", is_model)
 
