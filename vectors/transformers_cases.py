@@ -11,17 +11,17 @@ from transformers_inputs import model_case as _model
 
 
 def _pretraining(
-    name: str, seed: int, B: int, L: int, config: dict, note: str, **more: Any
+    name: str, seed: int, B: int, L: int, config: dict, note: str, **options: Any
 ) -> Case:
-    labels = more.pop("labels", ("labels", "next_sentence_label"))
-    return Case(name, "NezhaForPreTraining", seed, B, L, config, note, labels=labels, **more)
+    labels = options.pop("labels", ("labels", "next_sentence_label"))
+    return Case(name, "NezhaForPreTraining", seed, B, L, config, note, labels=labels, **options)
 
 
 def _next_sentence(
-    name: str, seed: int, B: int, L: int, config: dict, note: str, **more: Any
+    name: str, seed: int, B: int, L: int, config: dict, note: str, **options: Any
 ) -> Case:
     class_name = "NezhaForNextSentencePrediction"
-    return Case(name, class_name, seed, B, L, config, note, labels=("labels",), **more)
+    return Case(name, class_name, seed, B, L, config, note, labels=("labels",), **options)
 
 
 # fmt: off

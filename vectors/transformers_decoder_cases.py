@@ -14,12 +14,12 @@ DECODER_OUTPUTS = (*MODEL_OUTPUTS, *EVERYTHING, "past_key_values")
 CROSS_OUTPUTS = (*DECODER_OUTPUTS, "cross_attentions")
 
 
-def _decoder(V: int, D: int, N: int, layers: int, F: int, K: int, **more: Any) -> dict[str, Any]:
-    return sizes(V, D, N, layers, F, K, is_decoder=True, **more)
+def _decoder(V: int, D: int, N: int, layers: int, F: int, K: int, **options: Any) -> dict[str, Any]:
+    return sizes(V, D, N, layers, F, K, is_decoder=True, **options)
 
 
-def _cross(V: int, D: int, N: int, layers: int, F: int, K: int, **more: Any) -> dict[str, Any]:
-    return _decoder(V, D, N, layers, F, K, add_cross_attention=True, **more)
+def _cross(V: int, D: int, N: int, layers: int, F: int, K: int, **options: Any) -> dict[str, Any]:
+    return _decoder(V, D, N, layers, F, K, add_cross_attention=True, **options)
 
 
 # fmt: off

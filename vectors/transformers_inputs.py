@@ -46,25 +46,27 @@ class Case:
     problem: str = "single_label_classification"
 
 
-def model_case(name: str, seed: int, B: int, L: int, config: dict, note: str, **more: Any) -> Case:
+def model_case(
+    name: str, seed: int, B: int, L: int, config: dict, note: str, **options: Any
+) -> Case:
     """Return a case of NezhaModel, by default with upstream gradients on both its outputs."""
-    upstream = more.pop("upstream", MODEL_OUTPUTS)
-    return Case(name, "NezhaModel", seed, B, L, config, note, upstream=upstream, **more)
+    upstream = options.pop("upstream", MODEL_OUTPUTS)
+    return Case(name, "NezhaModel", seed, B, L, config, note, upstream=upstream, **options)
 
 
 def masked_lm_case(
-    name: str, seed: int, B: int, L: int, config: dict, note: str, **more: Any
+    name: str, seed: int, B: int, L: int, config: dict, note: str, **options: Any
 ) -> Case:
     """Return a case of NezhaForMaskedLM, by default with labels."""
-    labels = more.pop("labels", ("labels",))
-    return Case(name, "NezhaForMaskedLM", seed, B, L, config, note, labels=labels, **more)
+    labels = options.pop("labels", ("labels",))
+    return Case(name, "NezhaForMaskedLM", seed, B, L, config, note, labels=labels, **options)
 
 
-def sizes(V: int, D: int, N: int, layers: int, F: int, K: int, **more: Any) -> dict[str, Any]:
-    """Return the values of a NezhaConfig by letter; `more` are other values by name."""
+def sizes(V: int, D: int, N: int, layers: int, F: int, K: int, **options: Any) -> dict[str, Any]:
+    """Return the values of a NezhaConfig by letter; `options` are other values by name."""
     widths = {"vocab_size": V, "hidden_size": D, "num_attention_heads": N, "intermediate_size": F}
     depth = {"num_hidden_layers": layers, "max_relative_position": K, "max_position_embeddings": 16}
-    return widths | depth | more
+    return widths | depth | options
 
 
 def _padded(case: Case) -> np.ndarray:

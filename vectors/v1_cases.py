@@ -67,13 +67,15 @@ FEATURES = {
 WORDS, PAIRS = {"labels": "words"}, {"next_sentence_label": "classes"}
 
 
-def _model(name: str, seed: int, config: dict, covers: str, notes: str, **more: Any) -> Case:
-    return Case(name, "NezhaModel", seed, config, tuple(covers.split()), notes, **more)
+def _model(name: str, seed: int, config: dict, covers: str, notes: str, **options: Any) -> Case:
+    return Case(name, "NezhaModel", seed, config, tuple(covers.split()), notes, **options)
 
 
-def _pretraining(name: str, seed: int, config: dict, covers: str, notes: str, **more: Any) -> Case:
-    more.setdefault("labels", WORDS | PAIRS)
-    return Case(name, "NezhaForPreTraining", seed, config, tuple(covers.split()), notes, **more)
+def _pretraining(
+    name: str, seed: int, config: dict, covers: str, notes: str, **options: Any
+) -> Case:
+    options.setdefault("labels", WORDS | PAIRS)
+    return Case(name, "NezhaForPreTraining", seed, config, tuple(covers.split()), notes, **options)
 
 
 def _activation(name: str, seed: int, K: int) -> Case:

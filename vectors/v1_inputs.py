@@ -50,10 +50,10 @@ class Case:
     steps: int = 0
 
 
-def sizes(V: int, D: int, N: int, layers: int, F: int, K: int, **more: Any) -> dict[str, Any]:
-    """The values of a NezhaConfig by letter; `more` are other values by name."""
+def sizes(V: int, D: int, N: int, layers: int, F: int, K: int, **options: Any) -> dict[str, Any]:
+    """The values of a NezhaConfig by letter; `options` are other values by name."""
     widths = {"vocab_size": V, "hidden_size": D, "num_attention_heads": N, "intermediate_size": F}
-    return widths | {"num_hidden_layers": layers, "max_relative_position": K} | more
+    return widths | {"num_hidden_layers": layers, "max_relative_position": K} | options
 
 
 def make_parameters(rng: np.random.Generator, shapes: Mapping[str, tuple[int, ...]]) -> Arrays:

@@ -11,9 +11,11 @@ WORDS = {"labels": "words"}
 POSITIONS = ("start_positions", "end_positions")
 
 
-def _sequence(name: str, seed: int, config: dict, covers: str, notes: str, **more: Any) -> Case:
+def _sequence(name: str, seed: int, config: dict, covers: str, notes: str, **options: Any) -> Case:
     class_name = "NezhaForSequenceClassification"
-    return Case(f"sequence-{name}", class_name, seed, config, tuple(covers.split()), notes, **more)
+    return Case(
+        f"sequence-{name}", class_name, seed, config, tuple(covers.split()), notes, **options
+    )
 
 
 def _question(name: str, seed: int, K: int, covers: str, notes: str, positions: str) -> Case:
@@ -24,17 +26,17 @@ def _question(name: str, seed: int, K: int, covers: str, notes: str, positions: 
     return Case(f"question-{name}", class_name, seed, config, features, notes, **inputs)
 
 
-def _decoder(name: str, seed: int, config: dict, covers: str, notes: str, **more: Any) -> Case:
-    class_name, config = more.pop("class_name", "NezhaModel"), config | {"is_decoder": True}
+def _decoder(name: str, seed: int, config: dict, covers: str, notes: str, **options: Any) -> Case:
+    class_name, config = options.pop("class_name", "NezhaModel"), config | {"is_decoder": True}
     features = ("decoder", *covers.split())
-    return Case(f"decoder-{name}", class_name, seed, config, features, notes, **more)
+    return Case(f"decoder-{name}", class_name, seed, config, features, notes, **options)
 
 
-def _cross(name: str, seed: int, config: dict, covers: str, notes: str, **more: Any) -> Case:
-    class_name = more.pop("class_name", "NezhaModel")
+def _cross(name: str, seed: int, config: dict, covers: str, notes: str, **options: Any) -> Case:
+    class_name = options.pop("class_name", "NezhaModel")
     config = config | {"is_decoder": True, "add_cross_attention": True}
     features = ("decoder", "cross-attention", *covers.split())
-    return Case(f"cross-{name}", class_name, seed, config, features, notes, **more)
+    return Case(f"cross-{name}", class_name, seed, config, features, notes, **options)
 
 
 # fmt: off

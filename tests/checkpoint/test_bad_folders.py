@@ -116,24 +116,24 @@ USELESS = {
 
 
 @pytest.mark.parametrize("read", READERS)
-@pytest.mark.parametrize("kind", HOSTILE)
-def test_hostile_arrays(kind, read, folder):
-    (folder / "model.safetensors").write_bytes(HOSTILE[kind])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_arrays(name, read, folder):
+    (folder / "model.safetensors").write_bytes(HOSTILE[name])
     refused(read, folder, r"model\.safetensors: not a valid safetensors file")
 
 
-@pytest.mark.parametrize("kind", USELESS)
-def test_files_that_hold_no_model(kind, folder):
-    content, message = USELESS[kind]
+@pytest.mark.parametrize("name", USELESS)
+def test_files_that_hold_no_model(name, folder):
+    content, message = USELESS[name]
     (folder / "model.safetensors").write_bytes(content)
     refused(NezhaForPreTraining.from_pretrained, folder, message)
 
 
 def test_truncated_arrays(folder):
     path = folder / "model.safetensors"
-    whole = path.read_bytes()
-    for length in [*range(40), *range(40, len(whole), 97), len(whole) - 1]:
-        path.write_bytes(whole[:length])
+    content = path.read_bytes()
+    for length in [*range(40), *range(40, len(content), 97), len(content) - 1]:
+        path.write_bytes(content[:length])
         for read in READERS:
             refused(read, folder, "not a valid safetensors file")
 

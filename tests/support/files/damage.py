@@ -44,8 +44,8 @@ def _set(rng: Random, data: bytes, position: int, _: Sequence[bytes]) -> bytes:
 
 
 def _insert(rng: Random, data: bytes, position: int, _: Sequence[bytes]) -> bytes:
-    more = rng.randbytes(rng.randint(1, 8)) if rng.random() < 0.5 else rng.choice(SPECIAL_BYTES)
-    return data[:position] + more + data[position:]
+    inserted = rng.randbytes(rng.randint(1, 8)) if rng.random() < 0.5 else rng.choice(SPECIAL_BYTES)
+    return data[:position] + inserted + data[position:]
 
 
 def _delete(rng: Random, data: bytes, position: int, _: Sequence[bytes]) -> bytes:

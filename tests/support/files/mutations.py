@@ -75,8 +75,8 @@ def _other_json(rng: Random, value: Any) -> Any:
         case 3:
             del holder[key]
         case 4:
-            other, place = rng.choice(places)
-            holder[key], other[place] = other[place], holder[key]
+            other, other_key = rng.choice(places)
+            holder[key], other[other_key] = other[other_key], holder[key]
         case 5:
             _add(rng, holder, holder[key])
         case 6 if isinstance(holder, dict):
@@ -102,8 +102,8 @@ def _other_value(rng: Random, value: Any) -> Any:
     if isinstance(value, int) and rng.random() < 0.5:
         return rng.choice((value + 1, value - 1, value * 2, -value, float(value), str(value)))
     if isinstance(value, str) and rng.random() < 0.3:
-        place = rng.randrange(len(value) + 1)
-        return value[:place] + rng.choice(("", "x", "\0", "/", "字")) + value[place + 1 :]
+        position = rng.randrange(len(value) + 1)
+        return value[:position] + rng.choice(("", "x", "\0", "/", "字")) + value[position + 1 :]
     if rng.random() < 0.04:
         return f"{_DEEP}{rng.choice((10, 100, 300, 400, 480, 700, 960, 3000, 100_000))}"
     return rng.choice(VALUES)
@@ -191,14 +191,14 @@ def _other_tensors(rng: Random, entries: dict[str, Any], data: bytes) -> tuple[b
         case 7:
             chosen[3] = rng.choice((content[:-1], content * 2, content + content[:width]))
         case 8:
-            place = rng.randrange(len(content) + 1)
-            chosen[3] = content[:place] + b"\xff\x7f\xff\x7f\x01\x7c"[: len(content) - place]
+            position = rng.randrange(len(content) + 1)
+            chosen[3] = content[:position] + b"\xff\x7f\xff\x7f\x01\x7c"[: len(content) - position]
             chosen[3] += content[len(chosen[3]) :]
     if rng.random() < 0.2:
         rng.shuffle(tensors)
-    header, place = ({"__metadata__": metadata} if metadata else {}), 0
+    header, position = ({"__metadata__": metadata} if metadata else {}), 0
     for name, dtype, shape, content in tensors:
-        ends = [place, place := place + len(content)]
+        ends = [position, position := position + len(content)]
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": ends}
     if rng.random() < 0.1:
         header = dict(rng.sample(list(header.items()), len(header)))
@@ -231,21 +231,23 @@ def damaged_pickle(rng: Random, data: bytes, rounds: int) -> bytes:
     """Other steps or arguments; what follows the pickles stays."""
     steps, rest = _steps(data)
     for _ in range(rounds):
-        place = rng.randrange(len(steps) + 1)
+        position = rng.randrange(len(steps) + 1)
         count = rng.choice((1, 1, 1, 2, 5, 30))
         match rng.randrange(6):
             case 0:
-                del steps[place : place + count]
+                del steps[position : position + count]
             case 1:
-                steps[place:place] = [rng.choice(OPCODES)] * (count if rng.random() < 0.9 else 3000)
+                steps[position:position] = [rng.choice(OPCODES)] * (
+                    count if rng.random() < 0.9 else 3000
+                )
             case 2:
                 source = rng.randrange(len(steps) + 1)
-                steps[place : place + count] = steps[source : source + count]
+                steps[position : position + count] = steps[source : source + count]
             case 3:
                 times = rng.choice((2, 2, 3, 100))
-                steps[place:place] = steps[place : place + count] * (times - 1)
-            case _ if place < len(steps):
-                steps[place] = _other_step(rng, steps[place])
+                steps[position:position] = steps[position : position + count] * (times - 1)
+            case _ if position < len(steps):
+                steps[position] = _other_step(rng, steps[position])
     return b"".join(steps) + rest
 
 
@@ -255,7 +257,7 @@ def _steps(data: bytes) -> tuple[list[bytes], bytes]:
     end = 0
     try:
         while data[end : end + 1] == b"\x80":
-            starts = [place for _, _, place in pickletools.genops(file)] + [file.tell()]
+            starts = [position for _, _, position in pickletools.genops(file)] + [file.tell()]
             steps += [data[a:b] for a, b in pairwise(starts)]
             end = file.tell()
     except Exception:  # noqa: BLE001  any exception, if it is no longer a pickle
@@ -269,8 +271,10 @@ def _other_step(rng: Random, step: bytes) -> bytes:
             return code(rng.choice((*NUMBERS, step[1] + 1, step[1] - 1)))
         case b"X" if rng.random() < 0.8:
             text = step[5:]
-            place = rng.randrange(len(text) + 1)
-            other = rng.choice((text[:-1], text[:place] + b"x" + text[place:], b"", b"0", b"\xff"))
+            position = rng.randrange(len(text) + 1)
+            other = rng.choice(
+                (text[:-1], text[:position] + b"x" + text[position:], b"", b"0", b"\xff")
+            )
             return b"X" + struct.pack("<I", len(other)) + other
         case b"c":
             return rng.choice(GLOBALS)
@@ -317,8 +321,8 @@ def _other_entry(rng: Random, data: bytes) -> bytes:
     found = [i for i in range(len(data)) if data.startswith(signature, i)]
     if not found:
         return data
-    place = rng.choice(found) + rng.randrange(first, size, 2)
-    return other_number(rng, data, place, ())
+    position = rng.choice(found) + rng.randrange(first, size, 2)
+    return other_number(rng, data, position, ())
 
 
 FORMAT_AWARE: dict[str, Callable[[Random, bytes, int], bytes]] = {
