@@ -14,7 +14,7 @@ from minizha.checkpoint.names import canonical_names
 from minizha.checkpoint.stored import shown
 from minizha.config import CONFIG_NAME, NezhaConfig
 from minizha.errors import ArgumentError, FileError, listed
-from minizha.files import folder_path, is_there
+from minizha.files import folder_path, path_exists
 from minizha.model.auto import CLASSES, class_of
 from minizha.model.loading import listed_faults, match, read_model_folder
 from minizha.text.tokenizer import NezhaTokenizer
@@ -89,7 +89,7 @@ def convert(source: str | PathLike[str], target: str | PathLike[str]) -> Convers
 
 def _tokenizer(folder: Path, target: Path, config: NezhaConfig) -> NezhaTokenizer | None:
     """The source's tokenizer, or None; then ``target`` must not hold another model's vocabulary."""
-    if any(is_there(folder / name) for name in _VOCABULARIES):
+    if any(path_exists(folder / name) for name in _VOCABULARIES):
         tokenizer = NezhaTokenizer.from_pretrained(folder)
         if len(tokenizer) != config.vocab_size:
             raise FileError(
@@ -97,7 +97,7 @@ def _tokenizer(folder: Path, target: Path, config: NezhaConfig) -> NezhaTokenize
                 f"{CONFIG_NAME}, found {len(tokenizer)} tokens"
             )
         return tokenizer
-    if any(is_there(target / name) for name in _VOCABULARIES):
+    if any(path_exists(target / name) for name in _VOCABULARIES):
         raise FileError(
             f"{target}: holds another model's vocabulary, and {folder} has none to replace it; "
             "name another folder"

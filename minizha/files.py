@@ -1,4 +1,4 @@
-"""Whole files, read and written so that a person sees what failed and none is left half."""
+"""Files read and written as a whole: an error names the file, and no file is left half written."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from minizha.transaction import (
     as_file_error,
     clear_leftovers,
     commit,
-    complete,
-    interrupts_wait,
-    place_of,
+    complete_save,
+    delay_interrupts,
+    find_current,
     reason,
     staging,
     sync_folder,
@@ -35,29 +35,32 @@ DEEPEST = 200  # levels of a JSON text
 def write_atomic(path: str | PathLike[str], data: bytes) -> None:
     """Write ``data`` to ``path`` so that a reader finds the old file or the new one, never a part.
 
-    Convention: the bytes go to a folder of their own beside ``path``, reach the disk (fsync), and
-    take the final name in one step (``os.replace``); then the folder is synced. The mode is that
-    of any new file (0666 less the umask). A symbolic link at ``path`` is replaced, not followed.
+    Convention: the bytes are written to a temporary folder beside ``path`` and synced to the disk
+    (fsync); one step then moves them to ``path`` (``os.replace``), and the folder is synced. The
+    mode is that of any new file (0666 less the umask). A symbolic link at ``path`` is replaced, not
+    followed.
 
     Raises:
-        FileError: the folder is missing or not writable, the disk is full, or ``path`` is
-            something else than a file. What was written is gone and ``path`` is as it was.
+        FileError: the folder is missing or not writable, the disk is full, or ``path`` is not a
+            file. The temporary files are then removed, and ``path`` is unchanged.
     """
     write_together({path: data})
 
 
 def write_together(files: Mapping[Any, bytes]) -> None:
-    """:func:`write_atomic` for files that belong together: a full disk, Ctrl-C, and where they
-    lie in one folder even a kill or a power cut, leave all old files or all new ones.
+    """:func:`write_atomic` for files that belong together: all of them are new, or all are old.
 
-    Convention: after a kill the new files may wait in ``FOLDER/.minizha-save`` (:mod:`transaction
-    <minizha.transaction>` tells why). Every read of this package looks there first; the next write to
-    the folder moves them, and removes what killed writers left.
+    This holds after a full disk and after Ctrl-C. Within one folder it also holds after a kill or
+    a power cut.
+
+    Convention: after a kill the new files may be in ``FOLDER/.minizha-save`` (:mod:`transaction
+    <minizha.transaction>` says why). This package looks there first whenever it reads a file. The
+    next write to the folder moves the files to their paths and removes what killed writers left.
 
     Raises:
-        FileError: as for :func:`write_atomic`; names the file at fault. Where it is one that can
-            not take its place any more (on Windows, while a program has it open), the new files
-            wait as after a kill.
+        FileError: as for :func:`write_atomic`; names the file. If a file can't be replaced after
+            the commit (on Windows, while a program has it open), the new files stay in
+            ``.minizha-save``, as after a kill.
     """
     folders: dict[str, dict[str, bytes]] = {}
     for path, data in ((os.fspath(p), d) for p, d in files.items()):
@@ -67,16 +70,16 @@ def write_together(files: Mapping[Any, bytes]) -> None:
         staged: dict[str, str] = {}
         for folder, group in folders.items():
             with as_file_error(next(iter(group))):
-                complete(folder)  # an older save that still waited would hide the new files
+                complete_save(folder)  # an older committed save would hide the new files
                 clear_leftovers(folder)
-                place = stack.enter_context(staging(folder))
+                staging_folder = stack.enter_context(staging(folder))
             for path, data in group.items():
-                staged[path] = os.path.join(place, os.path.basename(path))
+                staged[path] = os.path.join(staging_folder, os.path.basename(path))
                 with as_file_error(path):
                     write_synced(staged[path], data)
-        with interrupts_wait():
+        with delay_interrupts():
             if len(folders) == 1 and len(staged) > 1:
-                commit(place, next(iter(folders)))
+                commit(staging_folder, next(iter(folders)))
             else:
                 for path, temporary in staged.items():
                     with as_file_error(path):
@@ -85,85 +88,88 @@ def write_together(files: Mapping[Any, bytes]) -> None:
         sync_folder(folder)
 
 
-def newest(path: str | PathLike[str]) -> Path:
-    """Where the content of ``path`` lies: at ``path``, or where a killed save left a newer one.
+def current_path(path: str | PathLike[str]) -> Path:
+    """Where the current content of ``path`` is stored: at ``path``, or in a committed save.
 
-    For reading only, and at once: the next write moves the file to ``path``. See :func:`at_newest`.
+    Use it at once, and only for reading: the next write moves the file to ``path``. See
+    :func:`read_current`.
     """
-    return Path(place_of(os.fspath(path)))
+    return Path(find_current(os.fspath(path)))
 
 
-def at_newest(path: str | PathLike[str], read: Callable[[str], T]) -> T:
-    """``read(place)`` for the place of :func:`newest`, again where the file has just been moved.
+def read_current(path: str | PathLike[str], read: Callable[[str], T]) -> T:
+    """``read(current_path(path))``, repeated if another process has just moved the file.
 
     Raises:
         FileNotFoundError: there is no such file; and what ``read`` raises.
     """
     path = os.fspath(path)
     for _ in range(100):
-        place = place_of(path)
+        current = find_current(path)
         try:
-            return read(place)
+            return read(current)
         except FileNotFoundError:
-            if place == path:
+            if current == path:
                 raise
     return read(path)
 
 
-def is_there(path: str | PathLike[str]) -> bool:
-    """Whether there is anything at ``path``, a link to nothing included."""
-    return stamp(path) is not None
+def path_exists(path: str | PathLike[str]) -> bool:
+    """Whether there is anything at ``path``; a broken link counts."""
+    return file_identity(path) is not None
 
 
-def stamp(path: str | PathLike[str]) -> tuple[int, ...] | None:
-    """What tells the file at ``path`` from one that takes its place; None where there is none.
+def file_identity(
+    path: str | PathLike[str], *, follow_links: bool = False
+) -> tuple[int, ...] | None:
+    """Device, inode, size and time of the file at ``path``; None if there is none.
 
-    Moving a file to its place, the last step of a save, does not change it.
+    They differ once another file has replaced it. The last step of a save, which moves a file to
+    its path, leaves them unchanged.
     """
     try:
-        found = at_newest(path, os.lstat)
+        status = read_current(path, os.stat if follow_links else os.lstat)
     except (OSError, ValueError):
         return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def read_bytes(path: str | PathLike[str]) -> bytes:
     """The content of the file at ``path``.
 
     Raises:
-        FileError: it is missing, unreadable, a folder, or no ordinary file (a pipe, a device).
+        FileError: it is missing, unreadable, a folder, a pipe or a device.
     """
     path = os.fspath(path)
     check_file(path)
     try:
-        return at_newest(path, _content)
+        return read_current(path, _content)
     except (OSError, ValueError) as error:
         raise FileError(f"{path}: can't be read: {reason(error)}") from error
 
 
 def check_file(path: str | PathLike[str]) -> None:
-    """Make sure that ``path`` is an ordinary file, before something is opened that never ends.
+    """Make sure that ``path`` is an ordinary file: reading a pipe or a device may never end.
 
     Raises:
-        FileError: it is missing, a folder, or no ordinary file (a pipe, a device).
+        FileError: it is missing, a folder, a pipe or a device.
     """
     path = os.fspath(path)
     try:
-        mode = at_newest(path, os.stat).st_mode
+        mode = read_current(path, os.stat).st_mode
     except (OSError, ValueError) as error:
         raise FileError(f"{path}: can't be read: {reason(error)}") from error
     # opening a pipe would wait for a writer, and /dev/zero never ends
     if not stat.S_ISREG(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "no ordinary file"
-        raise FileError(f"{path}: expected a file, found {kind}")
+        raise FileError(f"{path}: expected a file, found {_file_type(mode)}")
 
 
 def check_target(path: str | PathLike[str]) -> None:
-    """Make sure that ``path`` is missing or something that a file may take the place of.
+    """Make sure that a file may be written to ``path``: nothing, a file or a link is there.
 
     Raises:
-        FileError: it is a folder or no ordinary file: replacing a device such as /dev/null by a
-            file would succeed, and do harm.
+        FileError: it is a folder, a pipe or a device. ``os.replace`` would put a file in the place
+            of /dev/null.
     """
     path = os.fspath(path)
     try:
@@ -173,15 +179,14 @@ def check_target(path: str | PathLike[str]) -> None:
     except (OSError, ValueError) as error:
         raise FileError(f"{path}: can't be written: {reason(error)}") from error
     if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
-        kind = "a folder" if stat.S_ISDIR(mode) else "no ordinary file"
-        raise FileError(f"{path}: can't be written: it is {kind}")
+        raise FileError(f"{path}: can't be written: it is {_file_type(mode)}")
 
 
 def folder_path(folder: str | PathLike[str]) -> Path:
     """``folder`` as a Path; it need not exist.
 
     Raises:
-        ArgumentError: no path, an empty one (a Path of it would be the current folder), or one
+        ArgumentError: not a path, an empty one (as a Path it would be the current folder), or one
             with a NUL character.
     """
     name = os.fspath(folder) if isinstance(folder, (str, PathLike)) else None
@@ -193,10 +198,10 @@ def folder_path(folder: str | PathLike[str]) -> Path:
 
 
 def make_folder(folder: str | PathLike[str]) -> None:
-    """Make ``folder`` and what it lies in, where they are missing.
+    """Make ``folder`` and the folders that contain it, if they are missing.
 
     Raises:
-        FileError: it can't be made, or is something else than a folder.
+        FileError: it can't be made, or is not a folder.
     """
     try:
         os.makedirs(folder, exist_ok=True)
@@ -209,8 +214,8 @@ def read_json_object(path: str | PathLike[str]) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
-        FileError: unreadable, not JSON, a key that stands there twice, more than 200 levels, or JSON
-            whose outermost value is no object.
+        FileError: unreadable, not JSON, a key that appears twice, more than 200 levels, or JSON
+            whose outermost value is not an object.
     """
     path = os.fspath(path)
     text = decode_utf8(read_bytes(path), path)
@@ -224,10 +229,10 @@ def read_json_object(path: str | PathLike[str]) -> dict[str, Any]:
 
 
 def decode_utf8(data: bytes, path: str | PathLike[str]) -> str:
-    """``data`` as text; ``path`` is where it came from and serves the error message.
+    """``data`` as text; ``path``, the file that it is from, appears in the error message.
 
     Raises:
-        FileError: the bytes are not UTF-8; names the line and the byte at fault.
+        FileError: the bytes are not UTF-8; names the line and the byte.
     """
     try:
         return data.decode("utf-8")
@@ -252,7 +257,7 @@ def _parse_json(text: str) -> Any:
     version of Python, and some values could be read that are too deep to be copied.
 
     Raises:
-        ValueError: not JSON, a key that stands there twice in one object, or too many levels.
+        ValueError: not JSON, a key that appears twice in one object, or too many levels.
     """
     too_deep = f"expected at most {DEEPEST} levels of lists and objects, found more"
     try:
@@ -267,12 +272,16 @@ def _parse_json(text: str) -> Any:
     return value
 
 
+def _file_type(mode: int) -> str:
+    return "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+
+
 def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     content = dict(pairs)
     if len(content) < len(pairs):
-        times = Counter(name for name, _ in pairs)
-        name = max(times, key=times.__getitem__)
-        raise ValueError(f"the key {reprlib.repr(name)} stands there {times[name]} times")
+        counts = Counter(name for name, _ in pairs)
+        name = max(counts, key=counts.__getitem__)
+        raise ValueError(f"the key {reprlib.repr(name)} appears {counts[name]} times")
     return content
 
 

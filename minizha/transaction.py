@@ -1,13 +1,13 @@
-"""A save of several files as one step, so that one killed at any moment leaves no mixture.
+"""A save of several files as one transaction: a kill at any moment never mixes old and new files.
 
-The largest step that a file system takes at once is one renaming. A save therefore takes three:
+The largest step that a file system takes at once is one renaming. A save therefore has three steps:
 
-1. staging: each file is written to ``FOLDER/.minizha-<random>.tmp/`` and reaches the disk;
-2. commitment: that folder is renamed to ``FOLDER/.minizha-save``;
-3. completion: the files are moved from there to their places, and the empty folder removed.
+1. staging: each file is written to ``FOLDER/.minizha-<random>.tmp/`` and synced to the disk;
+2. commit: that folder is renamed to ``FOLDER/.minizha-save``;
+3. completion: the files are moved from there to their paths, and the empty folder is removed.
 
-Killed before the second, the old files stand. Killed after it, the new ones count: a reader finds
-them by :func:`place_of` and changes nothing; the next writer does the third step again.
+A kill before step 2 leaves the old files valid. A kill after it leaves the new ones valid: a reader
+finds them by :func:`find_current` and changes nothing; the next writer repeats step 3.
 """
 
 from __future__ import annotations
@@ -31,36 +31,35 @@ except ImportError:  # Windows
 
 COMMITTED = ".minizha-save"
 _STAGING = re.compile(r"\.minizha-[0-9a-f]{16}\.tmp")
-_TRIES = 100  # each is lost to a save that another writer has committed in the meantime
-_IN_THE_WAY = (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES)  # the last one on Windows
+_TRIES = 100  # a try fails if another writer has committed a save in the meantime
+_OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES)  # the last one on Windows
 
 
-def place_of(path: str) -> str:
-    """Where the file ``path`` lies now: in a committed save that waits for its completion, or
-    at ``path`` itself."""
+def find_current(path: str) -> str:
+    """Where the file ``path`` is now: in a committed save that is not complete, or at ``path``."""
     folder, name = os.path.split(path)
-    committed = _committed(folder or ".")
+    committed = _committed_folder(folder or ".")
     if name and committed:
-        waiting = os.path.join(committed, name)
-        if os.path.exists(waiting):
-            return waiting
+        moved_later = os.path.join(committed, name)
+        if os.path.exists(moved_later):
+            return moved_later
     return path
 
 
 @contextlib.contextmanager
 def staging(folder: str) -> Iterator[str]:
-    """A new folder inside ``folder``; gone at the end, unless it was committed.
+    """A new folder inside ``folder``; removed at the end, unless it was committed.
 
-    The lock on it, which the system takes back from a dead process however it died, tells
-    :func:`clear_leftovers` that this writer lives.
+    The folder is locked while its writer runs. The system releases the lock when the process ends,
+    however it ends; so :func:`clear_leftovers` knows which writers still run.
     """
     while True:
-        # noted before it exists, so that no moment is left in which it would stay behind
+        # the name is known before the folder exists, so that it is removed after any interrupt
         path = os.path.join(folder, f".minizha-{secrets.token_hex(8)}.tmp")
         try:
             os.mkdir(path)
             with _locked(path, wait=True):
-                if os.path.isdir(path):  # else it was cleared away before the lock was on it
+                if os.path.isdir(path):  # else another writer removed it before it was locked
                     yield path
                     return
         finally:
@@ -78,41 +77,42 @@ def write_synced(path: str, data: bytes) -> None:
 
 
 def commit(staged: str, folder: str) -> None:
-    """Make the files in ``staged`` the ones that count for ``folder``, and move them there.
+    """Commit the files in ``staged`` as those of ``folder``, and move them there.
 
     Raises:
-        FileError: before the commitment; or after it, where a file can't take its place. Then
-            the save counts all the same, and the next one moves what was left.
+        FileError: the commit failed; or a file can't be replaced after it. In the second case the
+            save is valid all the same, and the next one moves the remaining files.
     """
     sync_folder(staged)
     committed = os.path.join(folder, COMMITTED)
     for tries_left in reversed(range(_TRIES)):
-        complete(folder)
+        complete_save(folder)
         try:
             os.replace(staged, committed)
             break
         except OSError as error:
-            if error.errno not in _IN_THE_WAY or not tries_left:
+            if error.errno not in _OCCUPIED or not tries_left:
                 raise FileError(f"{committed}: can't be written: {reason(error)}") from error
     sync_folder(folder)
-    complete(folder)
+    complete_save(folder)
 
 
-def complete(folder: str) -> None:
-    """Move the files of a committed save to their places. Where several writers do it at once,
-    each file is still moved once, and always the newest.
+def complete_save(folder: str) -> None:
+    """Move the files of a committed save to their paths.
+
+    Several writers may do this at once: each file is still moved once, and always the newest.
 
     Raises:
-        FileError: a file can't take its place.
+        FileError: a file can't be replaced.
     """
-    committed = _committed(folder)
+    committed = _committed_folder(folder)
     if not committed:
         return
     names: list[str] = []
     with as_file_error(committed), contextlib.suppress(FileNotFoundError):
         names = os.listdir(committed)
-    # Transformers, which looks at the places alone, sees a mixture between two moves. To replace
-    # a file is to free the old one, and for 400 MB that takes 0.1 s: the largest last
+    # between two moves Transformers, which knows no committed saves, sees a mixture. Replacing a
+    # file frees the old one, which takes 0.1 s for 400 MB: so the largest is moved last
     for name in sorted(names, key=lambda name: (_size(os.path.join(folder, name)), name)):
         target = os.path.join(folder, name)
         with as_file_error(target), contextlib.suppress(FileNotFoundError):
@@ -122,8 +122,11 @@ def complete(folder: str) -> None:
 
 
 def clear_leftovers(folder: str) -> None:
-    """Remove the staging folders of writers that were killed. Where the system has no locks that
-    could tell the living from the dead (Windows, some network drives), they stay."""
+    """Remove the staging folders of writers that were killed.
+
+    They stay where there are no locks to tell a killed writer from a running one (on Windows and
+    on some network drives).
+    """
     with contextlib.suppress(OSError):
         for name in filter(_STAGING.fullmatch, os.listdir(folder)):
             path = os.path.join(folder, name)
@@ -135,25 +138,25 @@ def clear_leftovers(folder: str) -> None:
 
 
 @contextlib.contextmanager
-def interrupts_wait() -> Iterator[None]:
-    """Ctrl-C takes effect when the block is done: between two renamings it would leave a new
-    file beside an old one. Only the main thread gets it and can make it wait."""
+def delay_interrupts() -> Iterator[None]:
+    """Delay Ctrl-C until the block ends: between two renamings it would leave a new file beside an
+    old one. Only the main thread receives the signal and can delay it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[tuple] = []
-    previous = signal.signal(signal.SIGINT, lambda *arguments: came.append(arguments))
+    interrupts: list[tuple] = []
+    previous = signal.signal(signal.SIGINT, lambda *arguments: interrupts.append(arguments))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, signal.SIG_DFL if previous is None else previous)
-        if came and callable(previous):
-            previous(*came[0])
+        if interrupts and callable(previous):
+            previous(*interrupts[0])
 
 
 def sync_folder(folder: str) -> None:
-    """Wait until the names in ``folder`` are on the disk, where the file system can do that."""
-    # without this a power cut can undo a renaming
+    """Wait until the names in ``folder`` are on the disk, if the file system can do that."""
+    # without this, a power cut can undo a renaming
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -164,7 +167,7 @@ def sync_folder(folder: str) -> None:
 
 @contextlib.contextmanager
 def as_file_error(path: str) -> Iterator[None]:
-    """What the system says becomes a :class:`FileError` that names ``path``."""
+    """Turn the system's errors into a :class:`FileError` that names ``path``."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -172,34 +175,34 @@ def as_file_error(path: str) -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-    """The system's words for what went wrong, without numbers and paths."""
+    """The system's error message without its number and path."""
     return getattr(error, "strerror", None) or str(error)
 
 
-def _committed(folder: str) -> str | None:
-    """The path of the committed save that waits in ``folder``, if there is one."""
+def _committed_folder(folder: str) -> str | None:
+    """The path of the committed save in ``folder``, or None."""
     path = os.path.join(folder, COMMITTED)
     try:
-        found, around = os.lstat(path), os.stat(folder)
+        status, parent = os.lstat(path), os.stat(folder)
     except (OSError, ValueError):
         return None
-    # a link could lead anywhere; and in /tmp, where all may write, anybody may have put it there
-    open_to_all = around.st_mode & stat.S_ISVTX
-    foreign = open_to_all and found.st_uid not in (os.geteuid(), around.st_uid)
-    return path if stat.S_ISDIR(found.st_mode) and not foreign else None
+    # a link could lead anywhere; and in /tmp another user may have made the folder
+    shared = parent.st_mode & stat.S_ISVTX
+    foreign = shared and status.st_uid not in (os.geteuid(), parent.st_uid)
+    return path if stat.S_ISDIR(status.st_mode) and not foreign else None
 
 
 @contextlib.contextmanager
 def _locked(folder: str, *, wait: bool) -> Iterator[int | None]:
-    """The descriptor of ``folder``, locked; None where there is no lock to be had."""
-    descriptor, held = None, False
+    """The descriptor of ``folder``, locked; None if it can't be locked."""
+    descriptor, locked = None, False
     try:
         with contextlib.suppress(OSError):
             if fcntl:
                 descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
                 fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-                held = True
-        yield descriptor if held else None
+                locked = True
+        yield descriptor if locked else None
     finally:
         if descriptor is not None:
             os.close(descriptor)

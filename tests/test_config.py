@@ -218,8 +218,8 @@ FILES = {
     "a list": ("[]", "expected a JSON object, found list"),
     "null": ("null", "expected a JSON object, found NoneType"),
     "a byte-order mark": ("\ufeff{}", "not valid JSON"),
-    "a key twice": ('{"a": 1, "b": {}, "a": 2}', "the key 'a' stands there 2 times"),
-    "a key twice inside": ('{"a": {"x": 1, "x": 1}}', "the key 'x' stands there 2 times"),
+    "a key twice": ('{"a": 1, "b": {}, "a": 2}', "the key 'a' appears 2 times"),
+    "a key twice inside": ('{"a": {"x": 1, "x": 1}}', "the key 'x' appears 2 times"),
     "deep": (
         '{"a":' * 100_000 + "1" + "}" * 100_000,
         "not valid JSON: expected at most 200 levels",

@@ -1,4 +1,4 @@
-"""Files are complete or absent: a reader never finds half of one, and every failure names the path."""
+"""Files: a reader never finds half a file, and every error names the path."""
 
 import errno
 import os
@@ -82,7 +82,7 @@ def test_bad_targets(tmp_path):
     for name, reason in {
         "missing/f": "No such file",
         "folder": "it is a folder",
-        "pipe": "no ordinary file",
+        "pipe": "a pipe or a device",
         "nul\0": "null",
     }.items():
         path = os.path.join(tmp_path, name)
@@ -93,9 +93,9 @@ def test_bad_targets(tmp_path):
 
 
 def test_devices_are_not_replaced():
-    with pytest.raises(FileError, match="no ordinary file"):
+    with pytest.raises(FileError, match="a pipe or a device"):
         write_atomic(os.devnull, b"x")
-    with pytest.raises(FileError, match="no ordinary file"):
+    with pytest.raises(FileError, match="a pipe or a device"):
         read_bytes(os.devnull)
 
 

@@ -2,8 +2,8 @@
 
     python vectors/make_transformers_vectors.py --out vectors/transformers-4.37.2
 
-Needs torch, transformers 4.37.2, numpy and safetensors; this project itself is not imported.
-All in float64, on one thread, in eval mode. README.md beside this file describes what is written.
+Needs torch, transformers 4.37.2, numpy and safetensors; it does not import minizha. Everything is
+computed in float64, on one thread, in eval mode. README.md in this folder describes the files.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def float64_relation(K: int, d: int, L: int) -> np.ndarray:
 
 
 def overwrite_position_buffers(model: torch.nn.Module) -> None:
-    """Put the float64 relation where Transformers computed one in float32."""
+    """Replace the relation that Transformers computed in float32 by one in float64."""
     config = model.config
     d = config.hidden_size // config.num_attention_heads
     relation = float64_relation(config.max_relative_position, d, config.max_position_embeddings)
@@ -82,7 +82,7 @@ def overwrite_position_buffers(model: torch.nn.Module) -> None:
 
 
 def saved_keys(model: torch.nn.Module) -> list[str]:
-    """Return the names save_pretrained stores, read back from a file it wrote."""
+    """Return the names in a file that save_pretrained writes."""
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder, safe_serialization=True)
         with safe_open(Path(folder) / "model.safetensors", framework="np") as file:
@@ -92,8 +92,8 @@ def saved_keys(model: torch.nn.Module) -> list[str]:
 def build(case: Case, rng: np.random.Generator) -> tuple[torch.nn.Module, Tensors]:
     """Return the model and its parameters by checkpoint name, filled in the order of the names.
 
-    Each is normal(0, 0.1), a LayerNorm weight 1 + normal(0, 0.1); the pad row is not zeroed, for
-    a zero row would hide a wrong gradient there.
+    Each is normal(0, 0.1), a LayerNorm weight 1 + normal(0, 0.1). The pad row is not zeroed: a zero
+    row would hide a wrong gradient there.
     """
     config = transformers.NezhaConfig(**case.config)
     model_class = getattr(transformers, case.class_name)
@@ -111,7 +111,7 @@ def build(case: Case, rng: np.random.Generator) -> tuple[torch.nn.Module, Tensor
 
 
 def compute_loss(model: torch.nn.Module, out: Any, inputs: Tensors) -> tuple[torch.Tensor, str]:
-    """Return the loss and a sentence on where it comes from."""
+    """Return the loss and the sentence that says how it was computed."""
     if out.loss is not None:
         return out.loss, FROM_MODEL
     cross_entropy = torch.nn.CrossEntropyLoss()
@@ -134,18 +134,19 @@ def flatten(fields: Iterable[tuple[str, Any]]) -> Tensors:
 
 
 def call(model: torch.nn.Module, inputs: Tensors) -> tuple[Any, Tensors]:
-    """Return the output and its fields, without what Transformers prints on the way."""
+    """Return the output and its fields; what Transformers prints is dropped."""
     with contextlib.redirect_stdout(io.StringIO()):
         out = model(**inputs, output_hidden_states=True, output_attentions=True)
     fields = dict(out)
     if "encoder_hidden_states" not in inputs:
-        # 4.37.2 then puts the cached keys and values here
+        # Transformers 4.37.2 then puts the cached keys and values here
         fields.pop("cross_attentions", None)
     return out, flatten(fields.items())
 
 
 def under(folder: str, tensors: Tensors | Arrays) -> Arrays:
-    """Return contiguous float64 or int64 arrays named folder/name; refuse anything not finite."""
+    """Return contiguous arrays named folder/name; refuse other dtypes than float64 and int64, and
+    numbers that are not finite."""
     arrays = {}
     for name, tensor in tensors.items():
         array = tensor.detach().numpy() if isinstance(tensor, torch.Tensor) else tensor
@@ -156,7 +157,7 @@ def under(folder: str, tensors: Tensors | Arrays) -> Arrays:
 
 
 def run_case(case: Case) -> tuple[Arrays, dict[str, Any]]:
-    """Return one case's arrays and the facts about it that only the run knows."""
+    """Return a case's arrays and the facts that only its run tells."""
     rng = np.random.default_rng(case.seed)
     model, parameters = build(case, rng)
     inputs = {name: torch.from_numpy(array) for name, array in make_inputs(rng, case).items()}
@@ -189,10 +190,10 @@ def run_adamw(case: Case) -> tuple[Arrays, dict[str, Any]]:
     model, parameters = build(case, rng)
     inputs = {name: torch.from_numpy(array) for name, array in make_inputs(rng, case).items()}
     arrays = under("parameters", parameters) | under("inputs", inputs)
-    plain = [name for name in parameters if name.endswith("bias") or "LayerNorm" in name]
+    undecayed = [name for name in parameters if name.endswith("bias") or "LayerNorm" in name]
     groups = [
-        {"params": [p for name, p in parameters.items() if name not in plain]},
-        {"params": [parameters[name] for name in plain], "weight_decay": 0.0},
+        {"params": [p for name, p in parameters.items() if name not in undecayed]},
+        {"params": [parameters[name] for name in undecayed], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(
         groups, PEAK_LEARNING_RATE, BETAS, EPS, weight_decay=WEIGHT_DECAY, foreach=False
@@ -213,20 +214,26 @@ def run_adamw(case: Case) -> tuple[Arrays, dict[str, Any]]:
     for moment in ("exp_avg", "exp_avg_sq"):
         states = {name: optimizer.state[p][moment] for name, p in parameters.items()}
         arrays |= under(moment, states)
-    facts = {"loss": FROM_MODEL, "no_weight_decay": plain, "optimizer": {
-        "name": "AdamW", "betas": BETAS, "eps": EPS, "weight_decay": WEIGHT_DECAY,
-        "peak_learning_rate": PEAK_LEARNING_RATE, "warmup_steps": WARMUP_STEPS, "steps": STEPS,
+    description = {
+        "name": "AdamW",
+        "betas": BETAS,
+        "eps": EPS,
+        "weight_decay": WEIGHT_DECAY,
+        "peak_learning_rate": PEAK_LEARNING_RATE,
+        "warmup_steps": WARMUP_STEPS,
+        "steps": STEPS,
         "max_norm": MAX_NORM,
-    }}  # fmt: skip
+    }
+    facts = {"loss": FROM_MODEL, "no_weight_decay": undecayed, "optimizer": description}
     return arrays | under("final", parameters), facts
 
 
 def complete_config(case: Case) -> dict[str, Any]:
-    """Return every NezhaConfig value the model depends on, defaults included."""
+    """Return every NezhaConfig value that the model depends on, including defaults."""
     config = transformers.NezhaConfig(**case.config)
     names = set(inspect.signature(transformers.NezhaConfig).parameters) - {"kwargs"}
     names |= {"tie_word_embeddings", "is_decoder", "add_cross_attention", "model_type"}
-    names |= case.config.keys()  # such as num_labels and pruned_heads, where they matter
+    names |= case.config.keys()  # such as num_labels and pruned_heads
     return {name: getattr(config, name) for name in sorted(names)}
 
 

@@ -2,8 +2,8 @@
 
     python vectors/make_v1.py --out vectors/v1
 
-Needs minizha alone. vectors/v1/README.md describes what is written; the cases are in v1_cases.py,
-v1_more_cases.py and v1_negative.py, the outputs of known mistakes in v1_mistakes.py.
+Needs only minizha. vectors/v1/README.md describes the files. The cases are in v1_cases.py,
+v1_more_cases.py and v1_negative.py; v1_mistakes.py computes the outputs of known mistakes.
 """
 
 import argparse
@@ -29,27 +29,32 @@ from minizha.training.optimizer import AdamW, clip_by_global_norm
 from minizha.training.schedule import linear_schedule
 
 VERSION = 1
-# of the largest number of each array: ten times the worst that minizha shows in float32, and less
-# than what the tanh form of GELU changes; in float64 far above what other orders of summation do
+# relative to the largest number of an array. In float32 it is ten times the largest error of minizha
+# and less than the tanh form of GELU changes; in float64 far more than orders of summation change
 TOLERANCE = {"float64": 1e-10, "float32": 5e-5}
 OPTIMIZER = {
-    "name": "AdamW", "betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0.01,
-    "peak_learning_rate": 0.01, "warmup_steps": 3, "max_norm": 1.0,
-}  # fmt: skip
+    "name": "AdamW",
+    "betas": [0.9, 0.999],
+    "eps": 1e-8,
+    "weight_decay": 0.01,
+    "peak_learning_rate": 0.01,
+    "warmup_steps": 3,
+    "max_norm": 1.0,
+}
 
 
 def build(case: Case, dtype: str = "float64") -> tuple[Any, Arrays]:
     """The model of a case and its inputs."""
     rng = np.random.default_rng(case.seed)
-    kind, config = getattr(minizha, case.kind), NezhaConfig(**case.config)
-    model = kind(config, dtype=dtype, **case.class_arguments)
+    model_class, config = getattr(minizha, case.class_name), NezhaConfig(**case.config)
+    model = model_class(config, dtype=dtype, **case.class_arguments)
     shapes = {name: array.shape for name, array in model.state_dict().items()}
     model.load_state_dict(make_parameters(rng, shapes))
     return model if case.train is None else model.train(case.train), make_inputs(rng, case)
 
 
 def make_case(case: Case) -> tuple[dict[str, Any], Arrays]:
-    """What is known of a case, and its arrays."""
+    """The description of a case, and its arrays."""
     model, inputs = build(case)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # a long input
@@ -62,8 +67,8 @@ def make_case(case: Case) -> tuple[dict[str, Any], Arrays]:
         outcome = optimize(model, inputs, case.steps)
         arrays |= outcome
         about["optimizer"] = OPTIMIZER | {"steps": case.steps}
-        # Adam divides the noise that a key bias has for a gradient by eps: no two programs agree on
-        # it, and nothing depends on it
+        # the gradient of a key bias is rounding noise, which Adam divides by eps: no two programs
+        # agree on the result, and nothing depends on it
         about["outcome"] = [
             n for n in sorted(outcome) if not (n.startswith("final/") and n.endswith("key.bias"))
         ]
@@ -72,7 +77,7 @@ def make_case(case: Case) -> tuple[dict[str, Any], Arrays]:
 
 
 def describe(case: Case, trace: Any) -> dict[str, Any]:
-    """The JSON file of a case."""
+    """The content of a case's JSON file."""
     losses = ("masked_lm_loss", "next_sentence_loss", "loss")
     return {
         "kind": "case",
@@ -80,7 +85,7 @@ def describe(case: Case, trace: Any) -> dict[str, Any]:
         "name": case.name,
         "notes": case.notes,
         "covers": list(case.covers),
-        "class": case.kind,
+        "class": case.class_name,
         "class_arguments": case.class_arguments,
         "config": trace.config.to_dict(),
         "training": case.train is not None,
@@ -97,7 +102,7 @@ def describe(case: Case, trace: Any) -> dict[str, Any]:
 
 
 def optimize(model: Any, inputs: Arrays, steps: int) -> Arrays:
-    """Losses, norms and rates of some steps; the parameters after them, and Adam's moments."""
+    """Losses, norms and learning rates of the steps; final parameters and Adam's moments."""
     o, history = OPTIMIZER, {"losses": [], "gradient_norms": [], "learning_rates": []}
     adam = AdamW(model, tuple(o["betas"]), o["eps"], o["weight_decay"])
     for step in range(steps):
@@ -105,9 +110,9 @@ def optimize(model: Any, inputs: Arrays, steps: int) -> Arrays:
         out = model(**inputs)
         out.backward()
         gradients, norm = clip_by_global_norm(model.gradients(), o["max_norm"])
-        rate = linear_schedule(step, o["peak_learning_rate"], o["warmup_steps"], steps)
-        adam.step(gradients, rate)
-        for name, value in zip(history, (out.loss, norm, rate), strict=True):
+        learning_rate = linear_schedule(step, o["peak_learning_rate"], o["warmup_steps"], steps)
+        adam.step(gradients, learning_rate)
+        for name, value in zip(history, (out.loss, norm, learning_rate), strict=True):
             history[name].append(float(value))
     arrays = {f"history/{name}": np.array(values) for name, values in history.items()}
     arrays |= {f"final/{name}": array for name, array in model.state_dict().items()}
@@ -116,22 +121,22 @@ def optimize(model: Any, inputs: Arrays, steps: int) -> Arrays:
 
 
 def check(case: Case, arrays: Arrays) -> None:
-    """Refuse what no vector may hold."""
+    """Refuse any dtype but float64 (and int64 in inputs), and numbers that are not finite."""
     for name, array in arrays.items():
-        whole = np.int64 if name.startswith("inputs/") else np.float64
-        if array.dtype not in (np.float64, whole) or not np.isfinite(array).all():
+        dtypes = (np.float64, np.int64) if name.startswith("inputs/") else (np.float64,)
+        if array.dtype not in dtypes or not np.isfinite(array).all():
             raise RuntimeError(f"{case.name}: {name} is {array.dtype} or not finite")
 
 
 def as_json(content: dict[str, Any]) -> bytes:
-    """An entry a line, lists of numbers in one; the same bytes each time."""
+    """JSON with an entry a line, but each list of numbers in one; the same bytes each time."""
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     numbers = re.compile(r"\[[-\d.,eE\s]*\]")
     return (numbers.sub(lambda m: "".join(m[0].split()).replace(",", ", "), text) + "\n").encode()
 
 
 def make_files() -> dict[str, bytes]:
-    """Every file by its path, the schema and the manifest excepted."""
+    """Every file by its path, except the schema and the manifest."""
     cases = {case.name: make_case(case) for case in CASES}
     entries, mistakes = make_mistakes(cases)
     files = {f"cases/{name}.json": as_json(about) for name, (about, _) in cases.items()}
@@ -144,13 +149,13 @@ def make_files() -> dict[str, bytes]:
 
 
 def as_file(arrays: Arrays) -> bytes:
-    """Laid out in C's order, which safetensors takes for granted; a loss keeps its shape, ()."""
-    laid_out = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    return save(laid_out, metadata={"minizha_vectors": str(VERSION)})
+    """A safetensors file. The library expects C-contiguous arrays; a loss keeps its shape, ()."""
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    return save(contiguous, metadata={"minizha_vectors": str(VERSION)})
 
 
 def manifest(files: dict[str, bytes]) -> dict[str, Any]:
-    """What there is, with hashes; no date, so that the same numbers are the same bytes."""
+    """All files with their hashes; no date, so that the same numbers give the same bytes."""
     entries = [
         {"path": path, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         for path, data in sorted(files.items())

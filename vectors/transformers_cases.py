@@ -6,30 +6,22 @@ The letters are those of transformers_inputs.py.
 from typing import Any
 
 from transformers_inputs import EVERYTHING, Case, sizes
-
-
-def _model(name: str, seed: int, B: int, L: int, config: dict, note: str, **more: Any) -> Case:
-    upstream = more.pop("upstream", ("last_hidden_state", "pooler_output"))
-    return Case(name, "NezhaModel", seed, B, L, config, note, upstream=upstream, **more)
+from transformers_inputs import masked_lm_case as _masked_lm
+from transformers_inputs import model_case as _model
 
 
 def _pretraining(
-    name: str, seed: int, B: int, L: int, config: dict, note: str, **more: Any
+    name: str, seed: int, B: int, L: int, config: dict, note: str, **options: Any
 ) -> Case:
-    labels = more.pop("labels", ("labels", "next_sentence_label"))
-    return Case(name, "NezhaForPreTraining", seed, B, L, config, note, labels=labels, **more)
-
-
-def _masked_lm(name: str, seed: int, B: int, L: int, config: dict, note: str, **more: Any) -> Case:
-    labels = more.pop("labels", ("labels",))
-    return Case(name, "NezhaForMaskedLM", seed, B, L, config, note, labels=labels, **more)
+    labels = options.pop("labels", ("labels", "next_sentence_label"))
+    return Case(name, "NezhaForPreTraining", seed, B, L, config, note, labels=labels, **options)
 
 
 def _next_sentence(
-    name: str, seed: int, B: int, L: int, config: dict, note: str, **more: Any
+    name: str, seed: int, B: int, L: int, config: dict, note: str, **options: Any
 ) -> Case:
     class_name = "NezhaForNextSentencePrediction"
-    return Case(name, class_name, seed, B, L, config, note, labels=("labels",), **more)
+    return Case(name, class_name, seed, B, L, config, note, labels=("labels",), **options)
 
 
 # fmt: off

@@ -6,29 +6,20 @@ says otherwise, so NezhaModel returns `past_key_values`.
 
 from typing import Any
 
-from transformers_inputs import EVERYTHING, Case, sizes
+from transformers_inputs import EVERYTHING, MODEL_OUTPUTS, Case, sizes
+from transformers_inputs import masked_lm_case as _masked_lm
+from transformers_inputs import model_case as _model
 
-MODEL_OUTPUTS = ("last_hidden_state", "pooler_output")
 DECODER_OUTPUTS = (*MODEL_OUTPUTS, *EVERYTHING, "past_key_values")
 CROSS_OUTPUTS = (*DECODER_OUTPUTS, "cross_attentions")
 
 
-def _model(name: str, seed: int, B: int, L: int, config: dict, note: str, **more: Any) -> Case:
-    upstream = more.pop("upstream", MODEL_OUTPUTS)
-    return Case(name, "NezhaModel", seed, B, L, config, note, upstream=upstream, **more)
+def _decoder(V: int, D: int, N: int, layers: int, F: int, K: int, **options: Any) -> dict[str, Any]:
+    return sizes(V, D, N, layers, F, K, is_decoder=True, **options)
 
 
-def _masked_lm(name: str, seed: int, B: int, L: int, config: dict, note: str, **more: Any) -> Case:
-    labels = more.pop("labels", ("labels",))
-    return Case(name, "NezhaForMaskedLM", seed, B, L, config, note, labels=labels, **more)
-
-
-def _decoder(V: int, D: int, N: int, layers: int, F: int, K: int, **more: Any) -> dict[str, Any]:
-    return sizes(V, D, N, layers, F, K, is_decoder=True, **more)
-
-
-def _cross(V: int, D: int, N: int, layers: int, F: int, K: int, **more: Any) -> dict[str, Any]:
-    return _decoder(V, D, N, layers, F, K, add_cross_attention=True, **more)
+def _cross(V: int, D: int, N: int, layers: int, F: int, K: int, **options: Any) -> dict[str, Any]:
+    return _decoder(V, D, N, layers, F, K, add_cross_attention=True, **options)
 
 
 # fmt: off

@@ -15,29 +15,29 @@ REGRESSION, SINGLE_LABEL, MULTI_LABEL = PROBLEMS = (
 
 
 def _head(
-    head: str, name: str, seed: int, B: int, L: int, config: dict, note: str, **more: Any
+    head: str, name: str, seed: int, B: int, L: int, config: dict, note: str, **options: Any
 ) -> Case:
-    labels = more.pop("labels", ("labels",))
-    if "upstream" in more:
+    labels = options.pop("labels", ("labels",))
+    if "upstream" in options:
         labels = ()
-    return Case(name, f"NezhaFor{head}", seed, B, L, config, note, labels=labels, **more)
+    return Case(name, f"NezhaFor{head}", seed, B, L, config, note, labels=labels, **options)
 
 
-def _sequence(name: str, *facts: Any, **more: Any) -> Case:
-    return _head("SequenceClassification", f"sequence-{name}", *facts, **more)
+def _sequence(name: str, *facts: Any, **options: Any) -> Case:
+    return _head("SequenceClassification", f"sequence-{name}", *facts, **options)
 
 
-def _choice(name: str, *facts: Any, **more: Any) -> Case:
-    return _head("MultipleChoice", f"choice-{name}", *facts, **more)
+def _choice(name: str, *facts: Any, **options: Any) -> Case:
+    return _head("MultipleChoice", f"choice-{name}", *facts, **options)
 
 
-def _token(name: str, *facts: Any, **more: Any) -> Case:
-    return _head("TokenClassification", f"token-{name}", *facts, **more)
+def _token(name: str, *facts: Any, **options: Any) -> Case:
+    return _head("TokenClassification", f"token-{name}", *facts, **options)
 
 
-def _question(name: str, *facts: Any, **more: Any) -> Case:
+def _question(name: str, *facts: Any, **options: Any) -> Case:
     labels = ("start_positions", "end_positions")
-    return _head("QuestionAnswering", f"question-{name}", *facts, labels=labels, **more)
+    return _head("QuestionAnswering", f"question-{name}", *facts, labels=labels, **options)
 
 
 # fmt: off

@@ -1,4 +1,4 @@
-"""What a case of make_transformers_vectors.py is, and the inputs it draws. NumPy only.
+"""The cases of make_transformers_vectors.py as a data class, and their inputs. NumPy only.
 
 Letters: B batch, L length, D hidden size, N heads, K largest relative position, V vocabulary,
 F intermediate size, C choices. Within a case the sizes differ from each other, so a transpose
@@ -11,17 +11,18 @@ from typing import Any
 
 import numpy as np
 
+MODEL_OUTPUTS = ("last_hidden_state", "pooler_output")
 EVERYTHING = ("hidden_states", "attentions")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One model, one batch, one way of starting the backward pass.
+    """One model, one batch, and the start of its backward pass.
 
-    `upstream` names the output fields that receive a random gradient; where it is empty the
-    backward pass starts from the loss of the labels named in `labels`. `encoder` gives the model
-    an encoder's states of the same length, `encoder_mask` a mask over them. `problem` says which
-    labels sequence classification gets, also where `problem_type` is left to be inferred.
+    `upstream` names the output fields that get a random upstream gradient; if it is empty, the
+    backward pass starts from the loss of the arguments in `labels`. `encoder` adds an encoder's
+    states of the same length, `encoder_mask` a mask over them. `problem` says which labels sequence
+    classification gets, even if `problem_type` is to be inferred.
     """
 
     name: str
@@ -45,11 +46,27 @@ class Case:
     problem: str = "single_label_classification"
 
 
-def sizes(V: int, D: int, N: int, layers: int, F: int, K: int, **more: Any) -> dict[str, Any]:
-    """Return a NezhaConfig's values by letter; `more` are further ones by name."""
+def model_case(
+    name: str, seed: int, B: int, L: int, config: dict, note: str, **options: Any
+) -> Case:
+    """Return a case of NezhaModel, by default with upstream gradients on both its outputs."""
+    upstream = options.pop("upstream", MODEL_OUTPUTS)
+    return Case(name, "NezhaModel", seed, B, L, config, note, upstream=upstream, **options)
+
+
+def masked_lm_case(
+    name: str, seed: int, B: int, L: int, config: dict, note: str, **options: Any
+) -> Case:
+    """Return a case of NezhaForMaskedLM, by default with labels."""
+    labels = options.pop("labels", ("labels",))
+    return Case(name, "NezhaForMaskedLM", seed, B, L, config, note, labels=labels, **options)
+
+
+def sizes(V: int, D: int, N: int, layers: int, F: int, K: int, **options: Any) -> dict[str, Any]:
+    """Return the values of a NezhaConfig by letter; `options` are other values by name."""
     widths = {"vocab_size": V, "hidden_size": D, "num_attention_heads": N, "intermediate_size": F}
     depth = {"num_hidden_layers": layers, "max_relative_position": K, "max_position_embeddings": 16}
-    return widths | depth | more
+    return widths | depth | options
 
 
 def _padded(case: Case) -> np.ndarray:
@@ -169,7 +186,7 @@ def _labels(rng: np.random.Generator, case: Case, name: str) -> np.ndarray:
     return _token_labels(rng, case, case.config["vocab_size"])
 
 
-def _sentences(rng: np.random.Generator, case: Case) -> dict[str, np.ndarray]:
+def _text_inputs(rng: np.random.Generator, case: Case) -> dict[str, np.ndarray]:
     inputs = {}
     mask = MASKS[case.mask](rng, case) if case.mask else None
     if case.embeds:
@@ -186,13 +203,13 @@ def _sentences(rng: np.random.Generator, case: Case) -> dict[str, np.ndarray]:
 
 def _choices(rng: np.random.Generator, case: Case) -> dict[str, np.ndarray]:
     B, C = case.B, case.choices
-    inputs = _sentences(rng, replace(case, B=B * C))
+    inputs = _text_inputs(rng, replace(case, B=B * C))
     return {name: array.reshape(B, C, *array.shape[1:]) for name, array in inputs.items()}
 
 
 def make_inputs(rng: np.random.Generator, case: Case) -> dict[str, np.ndarray]:
     """Return the arguments of the call by name: ids int64, float inputs float64."""
-    inputs = _choices(rng, case) if case.choices else _sentences(rng, case)
+    inputs = _choices(rng, case) if case.choices else _text_inputs(rng, case)
     if case.head_mask:
         inputs["head_mask"] = _head_mask(rng, case)
     for name in case.labels:

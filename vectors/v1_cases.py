@@ -1,6 +1,6 @@
-"""The cases of make_v1.py: every feature of the documentation, each in a model as small as it may be.
+"""The cases of make_v1.py: every documented feature, each in a model as small as possible.
 
-The letters are those of v1_inputs.py. FEATURES are the words of `covers`.
+The letters are those of v1_inputs.py. `covers` lists keys of FEATURES.
 """
 
 from typing import Any
@@ -67,13 +67,15 @@ FEATURES = {
 WORDS, PAIRS = {"labels": "words"}, {"next_sentence_label": "classes"}
 
 
-def _model(name: str, seed: int, config: dict, covers: str, notes: str, **more: Any) -> Case:
-    return Case(name, "NezhaModel", seed, config, tuple(covers.split()), notes, **more)
+def _model(name: str, seed: int, config: dict, covers: str, notes: str, **options: Any) -> Case:
+    return Case(name, "NezhaModel", seed, config, tuple(covers.split()), notes, **options)
 
 
-def _pretraining(name: str, seed: int, config: dict, covers: str, notes: str, **more: Any) -> Case:
-    more.setdefault("labels", WORDS | PAIRS)
-    return Case(name, "NezhaForPreTraining", seed, config, tuple(covers.split()), notes, **more)
+def _pretraining(
+    name: str, seed: int, config: dict, covers: str, notes: str, **options: Any
+) -> Case:
+    options.setdefault("labels", WORDS | PAIRS)
+    return Case(name, "NezhaForPreTraining", seed, config, tuple(covers.split()), notes, **options)
 
 
 def _activation(name: str, seed: int, K: int) -> Case:

@@ -1,8 +1,8 @@
-"""What a case of make_v1.py is, and the numbers that are drawn for it.
+"""The cases of make_v1.py as a data class, and the random numbers of a case.
 
 Letters: B batch, L length, P tokens of the past, S tokens of an encoder, C choices, D hidden size,
 N heads, d head size, F intermediate size, K largest relative position, V vocabulary. Within a case
-the sizes differ from each other where they can, so that a transpose cannot hide.
+the sizes differ from each other if they can, so that a transpose cannot hide.
 """
 
 from collections.abc import Mapping
@@ -21,13 +21,13 @@ class Case:
     """One model and one batch.
 
     `mask` and `encoder_mask`: "right", "left", "holes", "empty-example" (2-D), "pairs", "empty-rows",
-    "fractional" (3-D). `head_mask`: "heads" or "layers". `labels` says for each argument how it is
-    drawn (LABELS below). `past` is the number of arrays that a layer brings along, 0, 2 or 4.
-    `train` is the seed of the dropout, None for none.
+    "fractional" (3-D). `head_mask`: "heads" or "layers". `labels` gives for each argument the key
+    of LABELS that draws it. `past` is the number of past arrays of a layer, 0, 2 or 4. `train` is the
+    seed of the dropout, or None for eval mode.
     """
 
     name: str
-    kind: str
+    class_name: str
     seed: int
     config: dict[str, Any]
     covers: tuple[str, ...]
@@ -50,14 +50,14 @@ class Case:
     steps: int = 0
 
 
-def sizes(V: int, D: int, N: int, layers: int, F: int, K: int, **more: Any) -> dict[str, Any]:
-    """The values of a NezhaConfig by letter; `more` are further ones by name."""
+def sizes(V: int, D: int, N: int, layers: int, F: int, K: int, **options: Any) -> dict[str, Any]:
+    """The values of a NezhaConfig by letter; `options` are other values by name."""
     widths = {"vocab_size": V, "hidden_size": D, "num_attention_heads": N, "intermediate_size": F}
-    return widths | {"num_hidden_layers": layers, "max_relative_position": K} | more
+    return widths | {"num_hidden_layers": layers, "max_relative_position": K} | options
 
 
 def make_parameters(rng: np.random.Generator, shapes: Mapping[str, tuple[int, ...]]) -> Arrays:
-    """Normal numbers with deviation STD, around 1 for the weights of LayerNorm.
+    """Normal numbers with standard deviation STD; mean 1 for LayerNorm weights, else 0.
 
     The row of the padding token is not zeroed: a zero row would hide a wrong gradient there.
     """
@@ -69,8 +69,8 @@ def make_parameters(rng: np.random.Generator, shapes: Mapping[str, tuple[int, ..
 
 def make_inputs(rng: np.random.Generator, case: Case) -> Arrays:
     """The arguments of the call by name: ids int64, the rest float64; the past as
-    past_key_values.<layer>.<place>."""
-    inputs = _texts(rng, case)
+    past_key_values.<layer>.<index>."""
+    inputs = _text_inputs(rng, case)
     if case.head_mask:
         inputs["head_mask"] = _head_mask(rng, case)
     if case.S and case.past != 4:
@@ -79,11 +79,11 @@ def make_inputs(rng: np.random.Generator, case: Case) -> Arrays:
         mask = _mask(rng, case.encoder_mask, case.B, case.L, case.S, 0)
         inputs["encoder_attention_mask"] = mask
     past = _past(rng, case)
-    inputs |= {name: LABELS[kind](rng, case) for name, kind in case.labels.items()} | past
+    inputs |= {name: LABELS[key](rng, case) for name, key in case.labels.items()} | past
     return {name: np.ascontiguousarray(array) for name, array in inputs.items()}
 
 
-def _texts(rng: np.random.Generator, case: Case) -> Arrays:
+def _text_inputs(rng: np.random.Generator, case: Case) -> Arrays:
     B, L = case.B * max(case.choices, 1), case.L
     inputs: Arrays = {}
     mask = _mask(rng, case.mask, B, L, case.P + L, case.P) if case.mask else None
@@ -104,7 +104,7 @@ def _ids(rng: np.random.Generator, case: Case, B: int, mask: np.ndarray | None) 
     V, pad = _value(case, "V"), case.config.get("pad_token_id", 0)
     ids = (pad + rng.integers(1, V, (B, case.L))) % V  # any but the padding token
     if case.L > 1:
-        ids[0, 1] = ids[-1, 0] = ids[0, 0]  # a word that stands there several times
+        ids[0, 1] = ids[-1, 0] = ids[0, 0]  # the same word several times
     if mask is not None and mask.ndim == 2:
         ids[mask[:, case.P :] == 0] = pad
     if case.pads:
@@ -112,23 +112,29 @@ def _ids(rng: np.random.Generator, case: Case, B: int, mask: np.ndarray | None) 
     return ids
 
 
-def _mask(rng: np.random.Generator, kind: str, B: int, L: int, J: int, first: int) -> np.ndarray:
-    """(B, J), or (B, L, J) for L queries of which the first stands at key `first`."""
+def _mask(rng: np.random.Generator, name: str, B: int, L: int, J: int, first: int) -> np.ndarray:
+    """(B, J), or (B, L, J) for L queries, the first of which is at the position of key `first`."""
     lengths = np.maximum(2, J - 2 - 2 * np.arange(B))
     padded = (np.arange(J) < lengths[:, None]).astype(np.int64)
     pairs = rng.integers(0, 2, (B, L, J)) | np.eye(L, J, first, dtype=np.int64)
-    pairs[:, :, 0] = 1  # each query sees something, also where J < L
-    if kind == "empty-rows":
+    pairs[:, :, 0] = 1  # each query sees a key, even if J < L
+    if name == "empty-rows":
         pairs[0, 2] = pairs[-1, 0] = pairs[-1, -1] = 0
     holes = rng.integers(0, 2, (B, J))
     holes[:, J // 2], holes[0, 1], holes[-1, 0] = 1, 0, 0
     fractional = rng.integers(0, 5, (B, L, J)) / 4
     fractional[0, 1] = rng.integers(0, 4, J) / 4
     empty = padded * (np.arange(B) < B - 1)[:, None]
-    return {
-        "right": padded, "left": padded[:, ::-1], "holes": holes, "empty-example": empty,
-        "pairs": pairs, "empty-rows": pairs, "fractional": fractional,
-    }[kind]  # fmt: skip
+    masks = {
+        "right": padded,
+        "left": padded[:, ::-1],
+        "holes": holes,
+        "empty-example": empty,
+        "pairs": pairs,
+        "empty-rows": pairs,
+        "fractional": fractional,
+    }
+    return masks[name]
 
 
 def _head_mask(rng: np.random.Generator, case: Case) -> np.ndarray:
@@ -142,19 +148,19 @@ def _past(rng: np.random.Generator, case: Case) -> Arrays:
     N, pruned = _value(case, "N"), case.config.get("pruned_heads", {})
     d, arrays = _value(case, "D") // N, {}
     for layer in range(case.config["num_hidden_layers"]):
-        for place in range(case.past):
-            heads, length = (N - len(pruned.get(layer, ())), case.P) if place < 2 else (N, case.S)
+        for index in range(case.past):
+            heads, length = (N - len(pruned.get(layer, ())), case.P) if index < 2 else (N, case.S)
             shape = (case.B, heads, length, d)
-            arrays[f"past_key_values.{layer}.{place}"] = rng.normal(size=shape)
+            arrays[f"past_key_values.{layer}.{index}"] = rng.normal(size=shape)
     return arrays
 
 
-def _words(rng: np.random.Generator, case: Case) -> np.ndarray:
+def _word_labels(rng: np.random.Generator, case: Case) -> np.ndarray:
     chosen = rng.random((case.B, case.L)) < 0.4
     chosen[0, 0] = chosen[-1, -1] = True
     chosen[0, -1] = False
     labels = case.config.get("num_labels", 2)
-    classes = labels if "Token" in case.kind else _value(case, "V")
+    classes = labels if "Token" in case.class_name else _value(case, "V")
     return np.where(chosen, rng.integers(0, classes, chosen.shape), IGNORED)
 
 
@@ -180,7 +186,7 @@ def _outside(rng: np.random.Generator, case: Case) -> np.ndarray:
 
 
 LABELS = {
-    "words": _words,
+    "words": _word_labels,
     "no words": lambda rng, case: np.full((case.B, case.L), IGNORED),
     "classes": _classes,
     "one ignored": _one_ignored,

@@ -1,6 +1,6 @@
-"""More cases of make_v1.py: the heads of fine-tuning, decoders, pruned heads, pieces.
+"""More cases of make_v1.py: fine-tuning heads, decoders, pruned heads, chunks.
 
-The letters are those of v1_inputs.py, the words of `covers` those of v1_cases.py.
+The letters are those of v1_inputs.py. `covers` lists keys of FEATURES in v1_cases.py.
 """
 
 from typing import Any
@@ -11,29 +11,32 @@ WORDS = {"labels": "words"}
 POSITIONS = ("start_positions", "end_positions")
 
 
-def _sequence(name: str, seed: int, config: dict, covers: str, notes: str, **more: Any) -> Case:
-    kind = "NezhaForSequenceClassification"
-    return Case(f"sequence-{name}", kind, seed, config, tuple(covers.split()), notes, **more)
+def _sequence(name: str, seed: int, config: dict, covers: str, notes: str, **options: Any) -> Case:
+    class_name = "NezhaForSequenceClassification"
+    return Case(
+        f"sequence-{name}", class_name, seed, config, tuple(covers.split()), notes, **options
+    )
 
 
-def _question(name: str, seed: int, K: int, covers: str, notes: str, drawing: str) -> Case:
-    config, labels = sizes(23, 12, 3, 1, 17, K), dict.fromkeys(POSITIONS, drawing)
-    kind, words = "NezhaForQuestionAnswering", ("question-answering", *covers.split())
-    return Case(f"question-{name}", kind, seed, config, words, notes, B=3, labels=labels,
-                token_types=True)  # fmt: skip
+def _question(name: str, seed: int, K: int, covers: str, notes: str, positions: str) -> Case:
+    config = sizes(23, 12, 3, 1, 17, K)
+    features = ("question-answering", *covers.split())
+    inputs = {"labels": dict.fromkeys(POSITIONS, positions), "token_types": True, "B": 3}
+    class_name = "NezhaForQuestionAnswering"
+    return Case(f"question-{name}", class_name, seed, config, features, notes, **inputs)
 
 
-def _decoder(name: str, seed: int, config: dict, covers: str, notes: str, **more: Any) -> Case:
-    kind, config = more.pop("kind", "NezhaModel"), config | {"is_decoder": True}
-    words = ("decoder", *covers.split())
-    return Case(f"decoder-{name}", kind, seed, config, words, notes, **more)
+def _decoder(name: str, seed: int, config: dict, covers: str, notes: str, **options: Any) -> Case:
+    class_name, config = options.pop("class_name", "NezhaModel"), config | {"is_decoder": True}
+    features = ("decoder", *covers.split())
+    return Case(f"decoder-{name}", class_name, seed, config, features, notes, **options)
 
 
-def _cross(name: str, seed: int, config: dict, covers: str, notes: str, **more: Any) -> Case:
-    kind = more.pop("kind", "NezhaModel")
+def _cross(name: str, seed: int, config: dict, covers: str, notes: str, **options: Any) -> Case:
+    class_name = options.pop("class_name", "NezhaModel")
     config = config | {"is_decoder": True, "add_cross_attention": True}
-    words = ("decoder", "cross-attention", *covers.split())
-    return Case(f"cross-{name}", kind, seed, config, words, notes, **more)
+    features = ("decoder", "cross-attention", *covers.split())
+    return Case(f"cross-{name}", class_name, seed, config, features, notes, **options)
 
 
 # fmt: off
@@ -81,7 +84,7 @@ DECODER_CASES = (
     _decoder("pairs", 73, sizes(23, 12, 3, 1, 17, 3), "decoder-3d mask-3d",
              "a 3-D mask is taken as it is: queries may look ahead", mask="pairs"),
     _decoder("maskedlm", 74, sizes(31, 12, 3, 1, 17, 2), "loss-words tied mask-2d",
-             "the labels stand where they are guessed", kind="NezhaForMaskedLM", mask="right",
+             "the labels stand where they are guessed", class_name="NezhaForMaskedLM", mask="right",
              labels=WORDS),
     _decoder("past", 75, sizes(23, 12, 3, 2, 17, 4), "past clipping mask-2d",
              "query i stands at position 5 + i; mask (B, P + L)", L=4, P=5, past=2, mask="left"),
@@ -89,7 +92,7 @@ DECODER_CASES = (
              "mask (B, L, P + L) with rows that see nothing", L=4, P=3, past=2, mask="empty-rows"),
     _decoder("past-one-token", 77, sizes(23, 12, 3, 2, 17, 2),
              "past one-token one-example clipping loss-words",
-             "one token after six, as in generation", kind="NezhaForMaskedLM", B=1, L=1, P=6,
+             "one token after six, as in generation", class_name="NezhaForMaskedLM", B=1, L=1, P=6,
              past=2, labels=WORDS),
     _decoder("past-pruned", 78, sizes(23, 16, 4, 2, 17, 3, pruned_heads={1: [2]}),
              "past pruned-heads", "the past has the heads that are left: 4 and 3", L=3, P=4,
@@ -104,7 +107,7 @@ DECODER_CASES = (
     _cross("empty-rows", 84, sizes(23, 12, 3, 1, 17, 2), "cross-other-length encoder-mask-3d masked-row",
            "queries that may see nothing of the encoder", L=5, S=6, encoder_mask="empty-rows"),
     _cross("maskedlm", 85, sizes(31, 12, 3, 1, 17, 3), "cross-other-length loss-words",
-           "with the masked-word loss", kind="NezhaForMaskedLM", L=6, S=5, labels=WORDS,
+           "with the masked-word loss", class_name="NezhaForMaskedLM", L=6, S=5, labels=WORDS,
            mask="right", encoder_mask="left"),
     _cross("past", 86, sizes(23, 12, 3, 2, 17, 3), "past cross-other-length",
            "past of two arrays, encoder states besides: in cross-attention too query i stands at "
@@ -118,7 +121,7 @@ DECODER_CASES = (
            pruned_heads={1: [0]}, chunk_size_feed_forward=2, hidden_dropout_prob=0.2,
            attention_probs_dropout_prob=0.3),
            "past dropout untied chunked pruned-heads inputs-embeds head-mask-layers encoder-mask-3d "
-           "mask-3d token-types loss-words", "everything at once", kind="NezhaForMaskedLM", L=3, P=4,
+           "mask-3d token-types loss-words", "everything at once", class_name="NezhaForMaskedLM", L=3, P=4,
            S=6, past=2, mask="pairs", encoder_mask="pairs", head_mask="layers", embeds=True,
            token_types=True, labels=WORDS, train=104),
 )

@@ -1,36 +1,46 @@
-"""Inputs that must be refused, and inputs beside each that must not: the negative cases of make_v1.py.
+"""The negative cases of make_v1.py: inputs that must be refused, each with a control that must not.
 
-A case differs from its control in one place. `fails` says when it must be refused at the latest:
-when the model is made ("model"), or when it is called ("call").
+A case differs from its control in one argument. It must be refused when the model is made if
+`fails` is "model", and at the latest when the model is called if it is "call".
 """
 
 from typing import Any
 
 V, D, N, LAYERS, B, L, P, S = 11, 8, 2, 2, 2, 3, 2, 4
 CONFIG = {
-    "vocab_size": V, "hidden_size": D, "num_attention_heads": N, "num_hidden_layers": LAYERS,
-    "intermediate_size": 9, "max_relative_position": 2, "type_vocab_size": 2, "hidden_act": "gelu",
-    "is_decoder": False, "add_cross_attention": False, "num_labels": 3, "pad_token_id": 0,
+    "vocab_size": V,
+    "hidden_size": D,
+    "num_attention_heads": N,
+    "num_hidden_layers": LAYERS,
+    "intermediate_size": 9,
+    "max_relative_position": 2,
+    "type_vocab_size": 2,
+    "hidden_act": "gelu",
+    "is_decoder": False,
+    "add_cross_attention": False,
+    "num_labels": 3,
+    "pad_token_id": 0,
     "layer_norm_eps": 1e-12,
-}  # fmt: skip
+}
 IDS = [[1, 2, 3], [4, 5, 0]]
 
 
 def full(value: float, *shape: int) -> Any:
-    """Nested lists of one number."""
+    """Nested lists of the given shape, filled with one number."""
     return [full(value, *shape[1:]) for _ in range(shape[0])] if shape else value
 
 
 def past(
     layers: int = LAYERS, arrays: int = 2, batch: int = B, heads: int = N, d: int = D // N
 ) -> Any:
-    """past_key_values of P tokens, and of S tokens where there are four arrays."""
+    """past_key_values of P tokens; the third and fourth array of a layer have S tokens."""
     lengths = (P, P, S, S)[:arrays]
     return [[full(0.5, batch, heads, length, d) for length in lengths] for _ in range(layers)]
 
 
-def _case(name: str, kind: str, inputs: dict, config: dict | None = None, **more: Any) -> dict:
-    return {"name": name, "class": kind, "config": CONFIG | (config or {}), "inputs": inputs} | more
+def _control(name: str, class_name: str, inputs: dict, config: dict | None = None) -> dict:
+    config = CONFIG | (config or {})
+    return {"name": name, "class": class_name, "config": config, "inputs": inputs}
 
 
 MODEL, PRETRAINING, MASKED = "NezhaModel", "NezhaForPreTraining", "NezhaForMaskedLM"
@@ -41,44 +51,57 @@ CROSS = DECODER | {"add_cross_attention": True}
 MULTI, REGRESSION = {"problem_type": "multi_label_classification"}, {"problem_type": "regression"}
 
 ENCODER_INPUTS = {
-    "input_ids": IDS, "attention_mask": full(1, B, L), "token_type_ids": [[0, 0, 1], [0, 1, 1]],
+    "input_ids": IDS,
+    "attention_mask": full(1, B, L),
+    "token_type_ids": [[0, 0, 1], [0, 1, 1]],
     "head_mask": full(1.0, LAYERS, N),
-}  # fmt: skip
+}
 CROSS_INPUTS = {
-    "input_ids": IDS, "attention_mask": full(1, B, P + L), "past_key_values": past(),
-    "encoder_hidden_states": full(0.5, B, S, D), "encoder_attention_mask": full(1, B, S),
-}  # fmt: skip
+    "input_ids": IDS,
+    "attention_mask": full(1, B, P + L),
+    "past_key_values": past(),
+    "encoder_hidden_states": full(0.5, B, S, D),
+    "encoder_attention_mask": full(1, B, S),
+}
 CONTROLS = [
-    _case("model", MODEL, ENCODER_INPUTS),
-    _case("embeds", MODEL, {"inputs_embeds": full(0.5, B, L, D)}),
-    _case("masks-3d", MODEL, {"input_ids": IDS, "attention_mask": full(0, B, L, L),
-                              "head_mask": full(1.0, N)}),
-    _case("pretraining", PRETRAINING,
-          {"input_ids": IDS, "labels": [[1, -100, V - 1], [-100, 0, 2]],
-           "next_sentence_label": [1, -100]}),
-    _case("decoder", MODEL, CROSS_INPUTS, CROSS),
-    _case("past-of-both", MODEL, {"input_ids": IDS, "past_key_values": past(arrays=4)}, CROSS),
-    _case("sequence", SEQUENCE, {"input_ids": IDS, "labels": [2, -100]}),
-    _case("sequence-several", SEQUENCE, {"input_ids": IDS, "labels": [[0.0, 1.0, 0.5]] * B}, MULTI),
-    _case("sequence-numbers", SEQUENCE, {"input_ids": IDS, "labels": [[-7.5, 1.0, 0.5]] * B}, REGRESSION),
-    _case("choice", CHOICE, {"input_ids": [IDS, IDS, IDS], "labels": [1, 0, -100]}),
-    _case("token", TOKEN, {"input_ids": IDS, "labels": [[0, 1, 2], [-100, -100, 0]]}),
-    _case("question", QUESTION, {"input_ids": IDS, "start_positions": [0, 9], "end_positions": [2, L]}),
+    _control("model", MODEL, ENCODER_INPUTS),
+    _control("embeds", MODEL, {"inputs_embeds": full(0.5, B, L, D)}),
+    _control("masks-3d", MODEL, {"input_ids": IDS, "attention_mask": full(0, B, L, L),
+                                 "head_mask": full(1.0, N)}),
+    _control("pretraining", PRETRAINING,
+             {"input_ids": IDS, "labels": [[1, -100, V - 1], [-100, 0, 2]],
+              "next_sentence_label": [1, -100]}),
+    _control("decoder", MODEL, CROSS_INPUTS, CROSS),
+    _control("past-of-both", MODEL, {"input_ids": IDS, "past_key_values": past(arrays=4)}, CROSS),
+    _control("sequence", SEQUENCE, {"input_ids": IDS, "labels": [2, -100]}),
+    _control("sequence-several", SEQUENCE, {"input_ids": IDS, "labels": [[0.0, 1.0, 0.5]] * B}, MULTI),
+    _control("sequence-numbers", SEQUENCE,
+             {"input_ids": IDS, "labels": [[-7.5, 1.0, 0.5]] * B}, REGRESSION),
+    _control("choice", CHOICE, {"input_ids": [IDS, IDS, IDS], "labels": [1, 0, -100]}),
+    _control("token", TOKEN, {"input_ids": IDS, "labels": [[0, 1, 2], [-100, -100, 0]]}),
+    _control("question", QUESTION, {"input_ids": IDS, "start_positions": [0, 9], "end_positions": [2, L]}),
 ]  # fmt: skip
 _BY_NAME = {case["name"]: case for case in CONTROLS}
 
 
 def _differs(control: str, name: str, why: str, **inputs: Any) -> dict:
-    """The control with other inputs; None takes one away."""
+    """The control with other inputs; None removes one."""
     case = _BY_NAME[control]
     changed = {n: v for n, v in (case["inputs"] | inputs).items() if v is not None}
     return case | {"name": name, "inputs": changed, "control": control, "fails": "call", "why": why}
 
 
 def _configured(name: str, why: str, control: str = "model", **config: Any) -> dict:
+    """The control with other values in its configuration."""
     case = _BY_NAME[control]
-    return case | {"name": name, "config": case["config"] | config, "control": control,
-                   "fails": "model", "why": why}  # fmt: skip
+    changed = case["config"] | config
+    return case | {
+        "name": name,
+        "config": changed,
+        "control": control,
+        "fails": "model",
+        "why": why,
+    }
 
 
 # fmt: off

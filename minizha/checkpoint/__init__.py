@@ -1,1 +1,1 @@
-"""Bytes to arrays and back: safetensors and torch files, model folders, the hub, the names others use."""
+"""Bytes to arrays and back: safetensors and torch files, model folders, the hub, other ports' names."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,27 +15,28 @@ from minizha.checkpoint.stored import StoredTensor, shown
 from minizha.checkpoint.torch_file import stored_torch
 from minizha.config import CONFIG_NAME
 from minizha.errors import FileError
-from minizha.files import is_there, make_folder, read_bytes, read_json_object, write_together
+from minizha.files import make_folder, path_exists, read_bytes, read_json_object, write_together
 
 WEIGHTS_NAME = "model.safetensors"
 TORCH_WEIGHTS_NAME = "pytorch_model.bin"
-INDEX_ENDING = ".index.json"
-WEIGHTS_INDEX_NAME = WEIGHTS_NAME + INDEX_ENDING
-TORCH_WEIGHTS_INDEX_NAME = TORCH_WEIGHTS_NAME + INDEX_ENDING
-# the first that is there is read; what minizha writes comes first, so that weights which lay in
-# the folder before a save are not read instead
+INDEX_SUFFIX = ".index.json"
+WEIGHTS_INDEX_NAME = WEIGHTS_NAME + INDEX_SUFFIX
+TORCH_WEIGHTS_INDEX_NAME = TORCH_WEIGHTS_NAME + INDEX_SUFFIX
+# the first one in the folder is read. What minizha writes comes first, so that weights from before
+# a save are not read instead
 WEIGHTS_NAMES = (WEIGHTS_NAME, WEIGHTS_INDEX_NAME, TORCH_WEIGHTS_NAME, TORCH_WEIGHTS_INDEX_NAME)
 
-_MOST_INDEX = 400 * 1024  # bytes: some thousand tensors; reading JSON takes twenty times as much
+# enough for some thousand tensors; to read JSON takes twenty times as much memory
+_MAX_INDEX_BYTES = 400 * 1024
 
 
 def write_folder(
     folder: Path,
     config_json: str,
     arrays: dict[str, np.ndarray],
-    more: Mapping[Path, bytes] | None = None,
+    extra_files: Mapping[Path, bytes] | None = None,
 ) -> None:
-    """Write both files and ``more``, or on any error none; the folder is made if need be.
+    """Write both files and ``extra_files``; on any error write none. A missing folder is made.
 
     Raises:
         FileError: the folder or a file can't be written.
@@ -44,24 +46,24 @@ def write_folder(
         {
             folder / WEIGHTS_NAME: to_safetensors(arrays),
             folder / CONFIG_NAME: config_json.encode("utf-8"),
-            **(more or {}),
+            **(extra_files or {}),
         }
     )
 
 
 def stored_weights(folder: Path) -> dict[str, StoredTensor]:
-    """The tensors in a folder, unread, under the names that the files give them.
+    """The tensors in a folder, not yet read, under the names that the files give them.
 
-    Convention: looks for ``model.safetensors``, ``model.safetensors.index.json``,
-    ``pytorch_model.bin``, ``pytorch_model.bin.index.json``, and reads the first that is there.
+    Convention: of ``model.safetensors``, ``model.safetensors.index.json``, ``pytorch_model.bin``
+    and ``pytorch_model.bin.index.json``, the first one that exists is used.
 
     Raises:
-        FileError: none of them is there, or a file is damaged, or an index does not fit its shards.
+        FileError: none of them exists, a file is damaged, or an index does not fit its shards.
     """
     if not os.path.isdir(folder):
         raise FileError(f"{folder}: expected a folder with {CONFIG_NAME} and {WEIGHTS_NAME}")
-    # a link to nothing counts: it is a fault to be named, not to be passed over
-    name = next((n for n in WEIGHTS_NAMES if is_there(folder / n)), None)
+    # a broken link counts: it is reported, not skipped
+    name = next((n for n in WEIGHTS_NAMES if path_exists(folder / n)), None)
     if name is None:
         others = ", ".join(WEIGHTS_NAMES[1:-1])
         raise FileError(
@@ -69,56 +71,58 @@ def stored_weights(folder: Path) -> dict[str, StoredTensor]:
             f"{WEIGHTS_NAMES[-1]}"
         )
     read = stored_safetensors if name in (WEIGHTS_NAME, WEIGHTS_INDEX_NAME) else stored_torch
-    whole = name in (WEIGHTS_NAME, TORCH_WEIGHTS_NAME)
-    return read(folder / name) if whole else _read_shards(folder / name, read)
+    single_file = name in (WEIGHTS_NAME, TORCH_WEIGHTS_NAME)
+    return read(folder / name) if single_file else _read_shards(folder / name, read)
 
 
 def _read_shards(
     path: Path, read: Callable[[Path], dict[str, StoredTensor]]
 ) -> dict[str, StoredTensor]:
-    """The tensors that the index at ``path`` names, each from the shard that it names."""
-    named = weight_map(path)
-    shards = {shard: _shard(path, shard, read) for shard in dict.fromkeys(named.values())}
-    for name, shard in named.items():
+    """The tensors that the index at ``path`` lists, each from its shard."""
+    shard_of = weight_map(path)
+    shards = {shard: _read_shard(path, shard, read) for shard in dict.fromkeys(shard_of.values())}
+    for name, shard in shard_of.items():
         if name not in shards[shard]:
             raise FileError(f"{path}: {shown(name)} is not in {shard}, where it should be")
-    return {name: shards[shard][name] for name, shard in named.items()}
+    return {name: shards[shard][name] for name, shard in shard_of.items()}
 
 
-def _shard(
+def _read_shard(
     path: Path, shard: str, read: Callable[[Path], dict[str, StoredTensor]]
 ) -> dict[str, StoredTensor]:
-    if not is_there(path.parent / shard):
+    if not path_exists(path.parent / shard):
         raise FileError(f"{path.parent / shard}: this shard is missing; {path.name} names it")
     return read(path.parent / shard)
 
 
 def weight_map(path: Path) -> dict[str, str]:
-    """Which file holds which tensor, as the index at ``path`` says.
+    """The index at ``path`` as ``{tensor name: file name}``.
 
-    Convention: an index is not to be trusted: a path in it could lead anywhere. Only bare names
-    pass, which can't but be in the same folder, and only of the index's own kind.
+    Convention: an index is not trusted, because a path in it could lead anywhere. Only the names
+    of files in the same folder are accepted, with the suffix that the index itself has.
 
     Raises:
-        FileError: no index, or a name that is not bare.
+        FileError: not an index, or a path where a file name is expected.
     """
     data = read_bytes(path)
-    if len(data) > _MOST_INDEX or data.count(b"{") + data.count(b"[") > 1000:
-        raise FileError(f"{path}: longer or deeper than an index has use for ({len(data):,} bytes)")
-    named = read_json_object(path).get("weight_map")
-    if type(named) is not dict or not named:
-        raise FileError(f"{path}: weight_map: expected names of tensors and of their files")
-    ending = Path(path.name.removesuffix(INDEX_ENDING)).suffix
-    for shard in named.values():
-        if not (_is_bare(shard) and shard.endswith(ending)):
+    if len(data) > _MAX_INDEX_BYTES or data.count(b"{") + data.count(b"[") > 1000:
+        raise FileError(f"{path}: too long or too deep for an index ({len(data):,} bytes)")
+    shard_of = read_json_object(path).get("weight_map")
+    if type(shard_of) is not dict or not shard_of:
+        raise FileError(
+            f"{path}: weight_map: expected the file of each tensor, found {reprlib.repr(shard_of)}"
+        )
+    suffix = Path(path.name.removesuffix(INDEX_SUFFIX)).suffix
+    for shard in shard_of.values():
+        if not (_is_file_name(shard) and shard.endswith(suffix)):
             raise FileError(
-                f"{path}: weight_map: expected {ending} files in the same folder, found {shown(shard)}"
+                f"{path}: weight_map: expected {suffix} files in the same folder, found {shown(shard)}"
             )
-    return named
+    return shard_of
 
 
-def _is_bare(name: Any) -> bool:
-    """Whether it can't but name a file in the same folder, on any system."""
+def _is_file_name(name: Any) -> bool:
+    """Whether ``name`` means a file in the same folder, on any system."""
     if type(name) is not str or not name.isprintable() or not 0 < len(name) <= 255:
         return False
     return not set(name) & set('/\\:*?"<>|') and name.strip(". ") == name

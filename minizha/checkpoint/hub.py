@@ -1,7 +1,7 @@
-"""From a name to a folder: a folder as it is, an id of the hub by way of huggingface_hub's cache.
+"""From a name to a local folder: the folder itself, or a hub id's snapshot in huggingface_hub's cache.
 
 huggingface_hub comes with the tokenizers library and is imported only when an id is looked up. It
-reads the ``HF_*`` variables when it is imported; those that matter here are read at each call.
+reads the ``HF_*`` variables when it is imported; this module reads those it needs at each call.
 """
 
 from __future__ import annotations
@@ -15,51 +15,51 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from minizha.checkpoint.folder import INDEX_ENDING, WEIGHTS_NAMES, weight_map
-from minizha.checkpoint.repository import COMMIT, OutOfReachError, Repository
+from minizha.checkpoint.folder import INDEX_SUFFIX, WEIGHTS_NAMES, weight_map
+from minizha.checkpoint.repository import COMMIT, HubUnreachableError, Repository
 from minizha.checks import flag
 from minizha.config import CONFIG_NAME
 from minizha.errors import ArgumentError, CheckpointWarning, FileError, MinizhaError, listed
 from minizha.files import folder_path
 
 MODEL_FILES = ((CONFIG_NAME,), WEIGHTS_NAMES)
-"""What a model needs: of each row, the first file that the repository has."""
+"""The files that a model needs: from each row, the first one that the repository has."""
 
-# a part of a git reference: no blanks, none of git's own signs, no dot at the start
+# a part of a git reference: no blanks, no characters special to git, no dot at the start
 _REVISION_PART = re.compile(r"(?!\.)[^\x00-\x20\x7f~^:?*\[\\/]+")
-_ON = {"1", "ON", "YES", "TRUE"}
+_TRUE_VALUES = {"1", "ON", "YES", "TRUE"}
 
 
 def local_folder(
     name: str | PathLike[str],
-    wanted: Sequence[Sequence[str]],
+    required: Sequence[Sequence[str]],
     optional: Sequence[str] = (),
     *,
     revision: str | None = None,
     cache_dir: str | PathLike[str] | None = None,
     local_files_only: bool = False,
 ) -> Path:
-    """The folder in which the wanted files lie: ``name`` itself, or a snapshot in the hub's cache.
+    """The folder with the required files: ``name`` itself, or a snapshot in the hub's cache.
 
-    Convention: an existing folder is taken as it is. Otherwise a string that is a valid id,
-    "name" or "organisation/name", is looked up on the hub, and what is missing in the cache is
-    fetched, all of it from one commit; a ``Path`` never goes to the network. The hub is that of
-    ``HF_ENDPOINT`` or else huggingface.co. ``HF_HUB_OFFLINE=1`` is ``local_files_only=True``.
-    Where the hub can't be reached, the copy in the cache serves, with a CheckpointWarning.
+    Convention: an existing folder is returned as it is. Any other string that is a valid id,
+    "name" or "organisation/name", is looked up on the hub. Files that the cache lacks are fetched,
+    all from one commit. A ``Path`` is never looked up on the hub. The hub's address is
+    ``HF_ENDPOINT`` or else huggingface.co. ``HF_HUB_OFFLINE=1`` acts as ``local_files_only=True``.
+    If the hub can't be reached, the copy in the cache is used, with a CheckpointWarning.
 
     Args:
-        name: a folder or an id.
-        wanted: rows of file names; of each row the first that exists is fetched, and one must
-            exist. A file that ends in ".index.json" brings the shards that it lists.
-        optional: files to fetch where they exist.
+        name: a folder or a hub id.
+        required: rows of file names; from each row the first one that exists is fetched, and one
+            must exist. For a file that ends in ".index.json", the shards it lists are fetched too.
+        optional: files to fetch if they exist.
         revision: a branch, a tag or a commit; None is "main".
-        cache_dir: the cache; None is that of ``HF_HUB_CACHE`` or ``HF_HOME``, or the usual one.
-        local_files_only: never ask the hub.
+        cache_dir: the cache; None is ``HF_HUB_CACHE``, the one in ``HF_HOME``, or the default.
+        local_files_only: use the cache alone.
 
     Raises:
         FileError: neither a folder nor an id; no such repository, revision or file; no access;
-            the hub is out of reach or breaks off, and the cache has no copy.
-        ArgumentError: ``name``, ``revision``, ``cache_dir`` or ``local_files_only`` is none.
+            the hub can't be reached or the download breaks off, and the cache has no copy.
+        ArgumentError: ``name``, ``revision``, ``cache_dir`` or ``local_files_only`` is invalid.
     """
     path = folder_path(name)
     revision = _check_revision(revision)
@@ -69,88 +69,89 @@ def local_folder(
     if os.path.isdir(path):
         return path
     endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
-    hub = Repository(_check_id(name), revision, endpoint, cache_dir or _usual_cache())
-    if reason := _why_offline(local_files_only):
-        return _from_cache(hub, wanted, optional, reason)
+    hub = Repository(_check_id(name), revision, endpoint, cache_dir or _default_cache())
+    if reason := _offline_reason(local_files_only):
+        return _from_cache(hub, required, optional, reason)
     try:
-        return _from_hub(hub, wanted, optional)
-    except OutOfReachError as error:
-        folder = _older_copy(hub, wanted, optional, error)
+        return _from_hub(hub, required, optional)
+    except HubUnreachableError as error:
+        folder = _older_copy(hub, required, optional, error)
         warnings.warn(
             f"{hub.name}: {error}; using the copy in the cache, commit {folder.name} "
-            "(HF_HUB_OFFLINE=1 or local_files_only=True asks for it at once)",
+            "(HF_HUB_OFFLINE=1 or local_files_only=True uses it at once)",
             CheckpointWarning,
             stacklevel=3,
         )
         return folder
 
 
-# --- all files of a load ------------------------------------------------------------------------
+# --- fetching all files -------------------------------------------------------------------------
 
 
-def _from_hub(hub: Repository, wanted: Sequence[Sequence[str]], optional: Sequence[str]) -> Path:
+def _from_hub(hub: Repository, required: Sequence[Sequence[str]], optional: Sequence[str]) -> Path:
     commit: str | None = hub.revision if COMMIT.fullmatch(hub.revision) else None
-    names = iter([name for row in wanted for name in row])
+    names = iter([name for row in required for name in row])
     while commit is None:
         name = next(names, None)
         if name is None:
-            raise FileError(f"{hub.name}: found no {_or(wanted[0])} in {hub.where}")
-        commit = hub.head(name, hub.revision)
-    found = _collect(hub, wanted, optional, partial(hub.get, commit=commit), f"in {hub.where}")
-    hub.note_revision(found.name, commit)
-    return found.parent
+            raise FileError(f"{hub.name}: found no {_any_of(required[0])} in {hub.location}")
+        commit = hub.find_commit(name, hub.revision)
+    fetch = partial(hub.fetch, commit=commit)
+    first = _collect(hub, required, optional, fetch, f"in {hub.location}")
+    hub.record_revision(first.name, commit)
+    return first.parent
 
 
 def _from_cache(
-    hub: Repository, wanted: Sequence[Sequence[str]], optional: Sequence[str], reason: str
+    hub: Repository, required: Sequence[Sequence[str]], optional: Sequence[str], reason: str
 ) -> Path:
     where = f"of revision {hub.revision!r} in the cache {hub.cache} ({reason})"
-    found = filter(None, (hub.cached(name, hub.revision) for row in wanted for name in row))
-    first = next(found, None)
+    paths = filter(None, (hub.cached_path(name, hub.revision) for row in required for name in row))
+    first = next(paths, None)
     if first is None:
-        raise FileError(f"{hub.name}: no such folder, and found no {_or(wanted[0])} {where}")
-    get = partial(hub.cached, revision=first.parent.name)
-    return _collect(hub, wanted, optional, get, where).parent
+        raise FileError(f"{hub.name}: no such folder, and found no {_any_of(required[0])} {where}")
+    look_up = partial(hub.cached_path, revision=first.parent.name)
+    return _collect(hub, required, optional, look_up, where).parent
 
 
 def _older_copy(
     hub: Repository,
-    wanted: Sequence[Sequence[str]],
+    required: Sequence[Sequence[str]],
     optional: Sequence[str],
-    error: OutOfReachError,
+    error: HubUnreachableError,
 ) -> Path:
     try:
-        return _from_cache(hub, wanted, optional, "")
+        return _from_cache(hub, required, optional, "")
     except FileError:
         raise FileError(
-            f"{hub.name}: no such folder; {error}, and the cache {hub.cache} has no whole copy"
+            f"{hub.name}: no such folder; {error}, and the cache {hub.cache} has no complete copy"
         ) from error
 
 
 def _collect(
     hub: Repository,
-    wanted: Sequence[Sequence[str]],
+    required: Sequence[Sequence[str]],
     optional: Sequence[str],
     get: Callable[[str], Path | bool | None],
     where: str,
 ) -> Path:
-    """Have every file that is wanted; the path of the first."""
-    first: list[Path] = []
-    for names in wanted:
+    """Get the path of every required and optional file; return that of the first."""
+    paths: list[Path] = []
+    for names in required:
         path = next(filter(None, map(get, names)), None)
         if not path:
-            raise FileError(f"{hub.name}: found no {_or(names)} {where}")
-        first.append(path)
-        shards = set(weight_map(path).values()) if path.name.endswith(INDEX_ENDING) else ()
+            raise FileError(f"{hub.name}: found no {_any_of(names)} {where}")
+        paths.append(path)
+        shards = set(weight_map(path).values()) if path.name.endswith(INDEX_SUFFIX) else ()
         for shard in sorted(shards):
             if not get(shard):
                 raise FileError(f"{hub.name}: found no {shard}, which {path.name} names, {where}")
     for name in optional:
         get(name)
-    return first[0]
+    return paths[0]
 
 
-# --- what is given, and what is said ------------------------------------------------------------
+# --- arguments and variables --------------------------------------------------------------------
 
 
 def _check_id(name: str | PathLike[str]) -> str:
@@ -161,14 +162,13 @@ def _check_id(name: str | PathLike[str]) -> str:
     from huggingface_hub.utils import validate_repo_id
 
     try:
-        # \w of the library's own rule takes letters of every script, and $ a line feed
+        # the library's own rule accepts letters of every script (\w) and a line feed at the end ($)
         if not re.fullmatch(r"[A-Za-z0-9_./-]+", name):
             raise ValueError(name)
         validate_repo_id(name)
     except ValueError as error:
         raise FileError(
-            f"{name!r:.200}: no such folder, and no id of the hub either ('name' or "
-            "'organisation/name')"
+            f"{name!r:.200}: no such folder, and not a hub id ('name' or 'organisation/name')"
         ) from error
     return name
 
@@ -189,7 +189,7 @@ def _check_cache(cache_dir: Any) -> str:
         raise ArgumentError(f"cache_dir: expected a path, found {cache_dir!r}") from error
 
 
-def _usual_cache() -> str:
+def _default_cache() -> str:
     from huggingface_hub import constants
 
     home = os.environ.get("HF_HOME")
@@ -197,14 +197,14 @@ def _usual_cache() -> str:
     return os.path.expanduser(os.path.expandvars(folder)) if folder else constants.HF_HUB_CACHE
 
 
-def _why_offline(local_files_only: bool) -> str | None:
+def _offline_reason(local_files_only: bool) -> str | None:
     if local_files_only:
         return "local_files_only=True"
     for variable in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
-        if os.environ.get(variable, "").upper() in _ON:
+        if os.environ.get(variable, "").upper() in _TRUE_VALUES:
             return f"offline: {variable} is set"
     return None
 
 
-def _or(names: Sequence[str]) -> str:
+def _any_of(names: Sequence[str]) -> str:
     return listed(names, " or ")

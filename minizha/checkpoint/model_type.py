@@ -1,4 +1,4 @@
-"""Whose weights these are: BERT's and NEZHA's have nearly the same names, and fit nearly the same."""
+"""Refuse the weights of other models: BERT's have nearly the names and shapes of NEZHA's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from minizha.checkpoint.stored import shown
 from minizha.config import MODEL_TYPE
 from minizha.errors import FileError
 
-# a learnt table, not the buffer position_ids that counts 0, 1, 2, …
+# a learnt table; the buffer position_ids, which counts 0, 1, 2, …, is none
 _ABSOLUTE = re.compile(r"(^|[./])position_embeddings(\.weight|:0)?$|(^|/)Embedding-Position/")
 _RELATIVE = re.compile(r"relative_positions_e(ncoding|mbeddings)|(^|/)Embedding-Relative-Position/")
 _ENCODER = re.compile(
@@ -26,11 +26,11 @@ _FAMILIES = {
 
 
 class OtherModelError(FileError):
-    """A checkpoint in good order, but not of a NEZHA."""
+    """A valid checkpoint of another model than NEZHA."""
 
 
 def refuse_other_models(names: Iterable[str], model_type: str | None, where: str) -> None:
-    """OtherModelError where these ``names`` are not those of a NEZHA, or config.json denies it.
+    """Refuse a checkpoint if its tensor ``names`` or its config.json are not NEZHA's.
 
     =============================  ============================  ===============================
     tensors                        model_type                    refused as
@@ -41,8 +41,8 @@ def refuse_other_models(names: Iterable[str], model_type: str | None, where: str
     anything else                  not "nezha"                   another model
     =============================  ============================  ===============================
 
-    ``model_type`` is what config.json says, None where it says nothing; ``where`` names the file
-    or folder. Names are those of the file, in any port's spelling.
+    ``model_type`` is config.json's, or None if it has none. ``where`` is the file or folder, for
+    the message. The names may be any port's.
 
     Raises:
         OtherModelError: with the reason, and what to do.
@@ -53,21 +53,21 @@ def refuse_other_models(names: Iterable[str], model_type: str | None, where: str
         these = f"{said}, but these are" if model_type == MODEL_TYPE else "these are"
         raise OtherModelError(
             f"{where}: {these} {_whose(table, model_type)} weights, not NEZHA's: they have a table "
-            f"of absolute positions, {shown(table)}, which NEZHA does not have and without which they "
-            "don't work; load them with a class of their own kind"
+            f"of absolute positions, {shown(table)}, which NEZHA does not have and they need; load "
+            "them with their own model class"
         )
     if model_type is None or model_type == MODEL_TYPE:
         return
     if (buffer := _first(_RELATIVE, names)) is not None:
-        sign = f"they have its relative positions, {shown(buffer)}"
+        evidence = f"they have its relative positions, {shown(buffer)}"
     elif model_type == "bert" and _first(_ENCODER, names) is not None:
-        sign = "they have no table of absolute positions, which BERT can't do without"
+        evidence = "they have no table of absolute positions, which BERT needs"
     else:
         raise OtherModelError(
             f"{where}: {said}, expected {MODEL_TYPE!r}: another architecture's weights don't fit"
         )
     raise OtherModelError(
-        f"{where}: {said}, but the weights look like NEZHA's: {sign}; "
+        f"{where}: {said}, but the weights look like NEZHA's: {evidence}; "
         f"if they are NEZHA's, write {MODEL_TYPE!r} there"
     )
 
@@ -77,7 +77,7 @@ def _first(pattern: re.Pattern[str], names: list[str]) -> str | None:
 
 
 def _whose(table: str, model_type: str | None) -> str:
-    """By the table's prefix, else by config.json: a bare model's names have no prefix."""
+    """The family by the table's prefix; a bare model's names have none, so by config.json."""
     prefix = re.split(r"[./]", table)[0]
     family = _FAMILIES.get(prefix) or _FAMILIES.get(str(model_type))
     return f"{family}'s" if family else "BERT's or a relative's"

@@ -1,4 +1,4 @@
-"""One spelling for every parameter name, whoever exported the checkpoint."""
+"""One name for each parameter, whichever port exported the checkpoint."""
 
 from __future__ import annotations
 
@@ -11,68 +11,68 @@ from minizha.checkpoint.stored import shown
 from minizha.errors import ArgumentError
 
 _BODY = ("embeddings.", "encoder.", "pooler.")
-# buffers, not parameters: positions are a function here
+# buffers, not parameters: minizha computes positions
 _BUFFERS = ("positions_encoding", "relative_positions_embeddings", "position_ids")
 
 
 def canonical_names(arrays: Mapping[str, Any], expected: Iterable[str]) -> dict[str, Any]:
-    """``arrays`` under the names of ``expected``, where only spelling or orientation differs.
+    """``arrays`` under the names in ``expected``, if only spelling or orientation differ.
 
     =======================================  ==============================================
-    found                                    becomes
+    name in ``arrays``                       becomes
     =======================================  ==============================================
-    names of TensorFlow, Keras or PaddleNLP  PyTorch's, see ``foreign_names``; a matrix that
-                                             they store (in, out) becomes its transpose
+    names of TensorFlow, Keras or PaddleNLP  PyTorch's, see ``foreign_names``; a matrix
+                                             stored (in, out) becomes its transpose
     ``….LayerNorm.gamma``, ``….beta``        ``….LayerNorm.weight``, ``….bias``
     ``module.…`` (DataParallel)              without it
     ``bert.…`` (Huawei, lonePatient)         ``nezha.…``
-    body names without ``nezha.``            with it, where the class expects it
-    ``nezha.…``                              without it, where the class is the bare model
-    ``….positions_encoding``                 dropped: computed, never learnt
+    body names without ``nezha.``            with it, if the class expects it
+    ``nezha.…``                              without it, if the class is the bare model
+    ``….positions_encoding``                 dropped: computed, not learnt
     ``cls.predictions.decoder.bias``         ``cls.predictions.bias``
-    ``cls.predictions.decoder.weight``       the word embeddings, where the two are tied
+    ``cls.predictions.decoder.weight``       the word embeddings, if the two are tied
     =======================================  ==============================================
 
-    Convention: where a tied decoder and the word embeddings differ, the decoder's values are
-    taken for both, as Transformers does. The values are arrays, or anything else that has a
-    shape and a ``T``; nothing is read or copied here.
+    Convention: if a tied decoder and the word embeddings differ, both get the decoder's values,
+    as in Transformers. The values are arrays or anything else with a shape and a ``T``; none is
+    read or copied here.
 
     Raises:
-        ArgumentError: no mapping with names as keys, two spellings of one name, names of PyTorch
-            and PaddleNLP in one mapping, or a matrix that lies otherwise than its name says.
+        ArgumentError: not a mapping with names as keys, two spellings of one name, names of PyTorch
+            and PaddleNLP in one mapping, or a matrix whose orientation contradicts its name.
     """
     if not isinstance(arrays, Mapping) or not all(isinstance(name, str) for name in arrays):
         found = reprlib.repr(arrays)
         raise ArgumentError(f"state dict: expected a mapping of names to arrays, found {found}")
     expected = set(expected)
-    headed = any(name.startswith("nezha.") for name in expected)
-    renamed, spellings, turned = {}, {}, []
-    for spelling, (translation, turn) in translate(arrays, expected).items():
+    prefixed = any(name.startswith("nezha.") for name in expected)
+    renamed, spellings, matrices = {}, {}, []
+    for spelling, (translation, transposed) in translate(arrays, expected).items():
         if translation is None or translation.endswith(_BUFFERS):
             continue
-        name = _spelt(translation, headed)
+        name = _canonical_name(translation, prefixed)
         if name in renamed:
             first, second = shown(spellings[name]), shown(spelling)
             raise ArgumentError(f"state dict: {first} and {second} are both {shown(name)}")
         renamed[name], spellings[name] = arrays[spelling], spelling
-        if turn and len(_shape(arrays[spelling])) == 2:
-            turned.append(name)
-    for name in turned:
+        if transposed and len(_shape(arrays[spelling])) == 2:
+            matrices.append(name)
+    for name in matrices:
         _refuse_contradiction(name, renamed, spellings)
         renamed[name] = renamed[name].T
     _resolve_decoder(renamed, expected)
     return renamed
 
 
-def _spelt(name: str, headed: bool) -> str:
+def _canonical_name(name: str, prefixed: bool) -> str:
     name = name.removeprefix("module.")
     name = name.replace("LayerNorm.gamma", "LayerNorm.weight")
     name = name.replace("LayerNorm.beta", "LayerNorm.bias")
     if name.startswith("bert."):
         name = "nezha." + name.removeprefix("bert.")
-    if headed and name.startswith(_BODY):
+    if prefixed and name.startswith(_BODY):
         return "nezha." + name
-    return name if headed else name.removeprefix("nezha.")
+    return name if prefixed else name.removeprefix("nezha.")
 
 
 def _shape(array: Any) -> tuple[int, ...]:
@@ -81,7 +81,7 @@ def _shape(array: Any) -> tuple[int, ...]:
 
 
 def _refuse_contradiction(name: str, arrays: Mapping[str, Any], spellings: dict[str, str]) -> None:
-    """A bias has one number for each output, and so knows how its matrix lies."""
+    """The bias has one number for each output, so it tells the orientation of its matrix."""
     bias = name.removesuffix("weight") + "bias"
     rows, columns = _shape(arrays[name])
     if bias in arrays and _shape(arrays[bias]) == (rows,) != (columns,):

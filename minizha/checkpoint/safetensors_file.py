@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -13,27 +12,43 @@ import numpy as np
 from minizha.checkpoint.stored import (
     StoredTensor,
     check_shape,
-    foreign_kind,
-    in_a_line,
+    decode,
     map_file,
+    one_line,
+    other_format,
     raw_dtype,
     shown,
-    widened,
 )
 from minizha.errors import FileError
-from minizha.files import at_newest, check_file
+from minizha.files import check_file, file_identity, read_current
 
 _DTYPES = {
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
-    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
-    "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
-}  # fmt: skip
-# numbers that NumPy lacks, and how many bits one of them takes
-_OTHER_BITS = {
-    "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8,
-    "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8, "C64": 64,
-}  # fmt: skip
-
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U64": "uint64",
+    "U32": "uint32",
+    "U16": "uint16",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+# the bits of one number, for dtypes that can't be read
+_UNSUPPORTED_BITS = {
+    "F4": 4,
+    "F6_E2M3": 6,
+    "F6_E3M2": 6,
+    "F8_E5M2": 8,
+    "F8_E4M3": 8,
+    "F8_E8M0": 8,
+    "F8_E4M3FNUZ": 8,
+    "F8_E5M2FNUZ": 8,
+    "C64": 64,
+}
 
 CHECKPOINT = ("format", "pt")
 """The metadata without which Transformers 4.37 refuses to load a checkpoint."""
@@ -42,87 +57,81 @@ CHECKPOINT = ("format", "pt")
 def to_safetensors(
     arrays: Mapping[str, np.ndarray], metadata: tuple[str, str] = CHECKPOINT
 ) -> bytes:
-    """The content of a safetensors file that holds ``arrays``.
+    """The content of a safetensors file with ``arrays``.
 
-    Convention: the metadata has one key and its value; more would be written in random order.
+    Convention: the metadata is one key and its value; several keys would be in random order.
     """
     from safetensors.numpy import save
 
-    arrays = {name: in_plain_order(array) for name, array in arrays.items()}
+    arrays = {name: c_contiguous(array) for name, array in arrays.items()}
     return save(arrays, metadata=dict([metadata]))
 
 
-def in_plain_order(array: np.ndarray) -> np.ndarray:
-    """The array as it has to lie for safetensors, which writes the memory as it lies: one that is
-    not C-contiguous would be written wrong, without a word."""
-    return np.asarray(array, order="C")  # ascontiguousarray would make a scalar an array of one
+def c_contiguous(array: np.ndarray) -> np.ndarray:
+    """The array, C-contiguous in memory. safetensors writes the bytes in their order in memory, and
+    so would write any other array wrong, without an error."""
+    return np.asarray(array, order="C")  # ascontiguousarray would give a scalar an axis
 
 
 def safetensors_metadata(path: Path) -> dict[str, str]:
-    """What the file says about itself.
+    """The file's metadata.
 
     Raises:
-        FileError: the file is missing, or no valid safetensors file.
+        FileError: the file is missing, or not a valid safetensors file.
     """
     from safetensors import SafetensorError, safe_open
 
     check_file(path)
     try:
-        with at_newest(path, lambda place: safe_open(place, framework="numpy")) as file:
+        with read_current(path, lambda current: safe_open(current, framework="numpy")) as file:
             return file.metadata() or {}
     except (SafetensorError, OSError, ValueError, TypeError, OverflowError, MemoryError) as error:
-        raise FileError(f"{path}: not a valid safetensors file: {in_a_line(error)}") from error
+        raise FileError(f"{path}: not a valid safetensors file: {one_line(error)}") from error
 
 
 def stored_safetensors(path: Path) -> dict[str, StoredTensor]:
-    """The tensors in the file, in the order in which they lie there.
+    """The tensors in the file, in the order of their data.
 
     Raises:
-        FileError: the file is missing, truncated, or no valid safetensors file. Numbers of a kind
-            that NumPy does not have are refused when they are read.
+        FileError: the file is missing, truncated, or not a valid safetensors file. A dtype that
+            NumPy lacks is refused only when the tensor is read.
     """
-    before = _identity(path)
+    before = file_identity(path, follow_links=True)
     data = map_file(path)
-    length = int.from_bytes(data[:8], "little")
-    parts = _parts(path, data, length)
-    stored, place = {}, 8 + length
-    for name, dtype, shape in parts:
+    header_length = int.from_bytes(data[:8], "little")
+    stored, start = {}, 8 + header_length
+    for name, file_dtype, shape in _tensors(path, data, header_length):
         where = f"{path}: {shown(name)}"
         check_shape(where, shape)
-        numpys, count = _DTYPES.get(dtype), math.prod(shape)
-        if numpys is None and dtype not in _OTHER_BITS:
-            raise FileError(f"{where}: numbers of the unknown kind {dtype}")
-        bits = raw_dtype(numpys).itemsize * 8 if numpys else _OTHER_BITS[dtype]
-        raw, place = data[place : place + count * bits // 8], place + count * bits // 8
-        read = partial(_array, raw, numpys, shape) if numpys else partial(_refuse, where, dtype)
-        stored[name] = StoredTensor(numpys or dtype, shape, read)
-    # the library has looked at the file by itself: at the one that is mapped here?
-    if place != len(data) or _identity(path) != before:
-        raise FileError(f"{path}: not a valid safetensors file: it was changed during the reading")
+        dtype = _DTYPES.get(file_dtype)
+        if dtype is None and file_dtype not in _UNSUPPORTED_BITS:
+            raise FileError(f"{where}: unknown dtype {file_dtype}")
+        bits = raw_dtype(dtype).itemsize * 8 if dtype else _UNSUPPORTED_BITS[file_dtype]
+        end = start + math.prod(shape) * bits // 8
+        raw, start = data[start:end], end
+        read = partial(_array, raw, dtype, shape) if dtype else partial(_refuse, where, file_dtype)
+        stored[name] = StoredTensor(dtype or file_dtype, shape, read)
+    # the library opened the file by itself: make sure that it is the file mapped here
+    if start != len(data) or file_identity(path, follow_links=True) != before:
+        raise FileError(f"{path}: not a valid safetensors file: it changed while it was read")
     return stored
 
 
-def _identity(path: Path) -> tuple[int, int, int, int] | None:
-    try:
-        found = at_newest(path, os.stat)
-    except (OSError, ValueError):  # map_file says why
-        return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+def _tensors(
+    path: Path, data: np.ndarray, header_length: int
+) -> list[tuple[str, str, tuple[int, ...]]]:
+    """Name, dtype and shape of each tensor, in the order of the data.
 
-
-def _parts(path: Path, data: np.ndarray, length: int) -> list[tuple[str, str, tuple[int, ...]]]:
-    """Name, kind of number and shape of each tensor, in the order of the data.
-
-    The library makes sure that the data lie one after the other and fill the file, so that the
-    order tells where each begins.
+    The library makes sure that the data of the tensors follow each other without gaps and fill the
+    file, so their order tells where each begins.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
-        # what the library makes of a header is many times as large
-        if length > 4 * 1024**2 + len(data) // 16:
-            raise ValueError(f"a header of {length:,} bytes in a file of {len(data):,}")
-        with at_newest(path, lambda place: safe_open(place, framework="numpy")) as file:
+        # parsed by the library, a header takes many times its length
+        if header_length > 4 * 1024**2 + len(data) // 16:
+            raise ValueError(f"a header of {header_length:,} bytes in a file of {len(data):,}")
+        with read_current(path, lambda current: safe_open(current, framework="numpy")) as file:
             names = file.offset_keys()
             if len(names) > 8000 + len(data) // 512:
                 raise ValueError(f"{len(names):,} tensors in a file of {len(data):,} bytes")
@@ -130,13 +139,13 @@ def _parts(path: Path, data: np.ndarray, length: int) -> list[tuple[str, str, tu
             return [(name, s.get_dtype(), tuple(s.get_shape())) for name, s in slices]
     except (SafetensorError, OSError, ValueError, TypeError, OverflowError, MemoryError) as error:
         raise FileError(
-            f"{path}: not a valid safetensors file{foreign_kind(data)}: {in_a_line(error)}"
+            f"{path}: not a valid safetensors file{other_format(data)}: {one_line(error)}"
         ) from error
 
 
 def _array(raw: np.ndarray, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
-    return widened(raw.view(raw_dtype(dtype)).reshape(shape), dtype)
+    return decode(raw.view(raw_dtype(dtype)).reshape(shape), dtype)
 
 
 def _refuse(where: str, dtype: str) -> np.ndarray:
-    raise FileError(f"{where}: expected numbers as F64, F32, F16 or BF16, found {dtype}")
+    raise FileError(f"{where}: expected dtype F64, F32, F16 or BF16, found {dtype}")

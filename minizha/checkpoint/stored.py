@@ -1,4 +1,4 @@
-"""A tensor that lies in a file: what is known of it before a byte of it is read."""
+"""A tensor stored in a file: its dtype and shape are known before its numbers are read."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ from typing import NamedTuple
 import numpy as np
 
 from minizha.errors import FileError
-from minizha.files import at_newest, check_file
+from minizha.files import check_file, read_current
+from minizha.transaction import reason
 
-# what lies in the file, where that is not what NumPy calls it: a bfloat16 is the upper half of a
-# float32, and a byte of a damaged file need be neither True nor False
+# dtypes to read raw bytes with: a bfloat16 is the upper half of a float32, and a byte of a damaged
+# file need not be a valid bool
 _RAW = {"bfloat16": "uint16", "bool": "uint8"}
-_PIECE = 2**20  # numbers that are copied before their pages are given back
-_MOST_AXES = 64  # NumPy's own limit
+_CHUNK = 2**20  # numbers to copy before their pages are released
+_MAX_AXES = 64  # NumPy's own limit
 
 
 class StoredTensor(NamedTuple):
-    """``dtype`` is NumPy's name of the stored numbers, or "bfloat16", or the file's own name for
-    numbers that NumPy does not have; ``read()`` is the array.
+    """Dtype and shape of a stored tensor; ``read()`` returns its array.
 
-    Convention: the file is mapped, so that the array takes no memory until its numbers are looked
-    at; it must not be written to. Half precision becomes float32, which is a copy.
+    ``dtype`` is NumPy's name, "bfloat16", or for a dtype that NumPy lacks the file's own name.
+
+    Convention: the file is mapped, so the array takes no memory until its numbers are used; it
+    must not be written to. Half precision becomes float32, which is a copy.
 
     Raises:
-        FileError: from ``read``, where NumPy has no numbers of that kind.
+        FileError: from ``read``, if NumPy lacks the dtype.
     """
 
     dtype: str
@@ -38,7 +40,7 @@ class StoredTensor(NamedTuple):
 
     @property
     def T(self) -> StoredTensor:
-        """The transpose, still unread."""
+        """The transpose, not yet read."""
         return StoredTensor(self.dtype, self.shape[::-1], lambda: self.read().T)
 
     @property
@@ -48,105 +50,102 @@ class StoredTensor(NamedTuple):
 
 
 def map_file(path: Path) -> np.ndarray:
-    """The bytes of a file as a read-only uint8 array that takes no memory of its own.
+    """The bytes of a file as a read-only uint8 array, mapped from the disk.
 
-    Convention: whoever replaces the file by another one leaves the mapping as it was.
+    Convention: the array stays the same if another file replaces this one.
 
     Raises:
-        FileError: the file is missing, unreadable, or no ordinary file.
+        FileError: the file is missing, unreadable, or not an ordinary file.
     """
     check_file(path)
     try:
-        with at_newest(path, lambda place: open(place, "rb")) as file:
+        with read_current(path, lambda current: open(current, "rb")) as file:
             if not file.seek(0, 2):
-                return np.empty(0, np.uint8)  # nothing can't be mapped
+                return np.empty(0, np.uint8)  # an empty file can't be mapped
             return np.asarray(np.memmap(file, np.uint8, "r"))
     except (OSError, ValueError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise FileError(f"{path}: can't be read: {reason}") from error
+        raise FileError(f"{path}: can't be read: {reason(error)}") from error
 
 
-def unmapped(array: np.ndarray) -> np.ndarray:
-    """A copy in memory; the pages of the file that ``array`` was read from are given back.
+def copy_from_map(array: np.ndarray) -> np.ndarray:
+    """A copy in memory; the pages of the mapped file that ``array`` is read from are released.
 
-    Reading a mapped file leaves what was read in memory, until the system wants it for something
-    else. Whoever goes through a large file array by array need not fill the memory.
+    The pages of a mapped file stay in memory until the system needs the memory. Copied this way,
+    the arrays of a large file can be read one after the other without filling it.
     """
     base = array
     while isinstance(base, np.ndarray) and base.base is not None:
         base = base.base
-    gives_back = isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED")
-    if not gives_back or not array.flags.c_contiguous:
+    releasable = isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED")
+    if not releasable or not array.flags.c_contiguous:
         return np.array(array)
-    copied = np.empty(array.shape, array.dtype)
-    source, target = array.reshape(-1), copied.reshape(-1)
-    for start in range(0, max(array.size, 1), _PIECE):
-        piece = slice(start, start + _PIECE)
-        target[piece] = source[piece]
+    copy = np.empty(array.shape, array.dtype)
+    source, target = array.reshape(-1), copy.reshape(-1)
+    for start in range(0, max(array.size, 1), _CHUNK):
+        chunk = slice(start, start + _CHUNK)
+        target[chunk] = source[chunk]
         base.madvise(mmap.MADV_DONTNEED)
-    return copied
+    return copy
 
 
 def raw_dtype(dtype: str, order: str = "<") -> np.dtype:
-    """How the numbers of a stored dtype lie in the file; ``order`` is "<" (little-endian) or ">"."""
+    """The dtype to read raw bytes with; ``order`` is "<" (little-endian) or ">" (big-endian)."""
     return np.dtype(_RAW.get(dtype, dtype)).newbyteorder(order)
 
 
-def widened(raw: np.ndarray, dtype: str) -> np.ndarray:
-    """The numbers behind an array of :func:`raw_dtype`; a copy only where they change.
+def decode(raw: np.ndarray, dtype: str) -> np.ndarray:
+    """The numbers of an array read with :func:`raw_dtype`; a copy only if they change.
 
     Convention: float16 and bfloat16 become float32, exactly.
     """
     if dtype == "bool":
         return raw != 0
     if dtype == "bfloat16":
-        wide = raw.astype(np.uint32)
-        wide <<= 16
-        return wide.view(np.float32)
+        bits = raw.astype(np.uint32)
+        bits <<= 16
+        return bits.view(np.float32)
     native = np.dtype(np.float32 if dtype == "float16" else dtype)
     return raw.astype(native, copy=False)
 
 
 def check_shape(where: str, shape: Sequence[int]) -> None:
-    """Refuse a shape that no array can have, also where it holds no numbers at all.
+    """Refuse a shape that no NumPy array can have, even if it is empty.
 
     Raises:
-        FileError: too many axes, or an axis beyond what an index can reach.
+        FileError: too many axes, or an axis longer than an index can be.
     """
-    if len(shape) > _MOST_AXES:
-        raise FileError(
-            f"{where}: {len(shape)} axes, where the maximum supported dimension is {_MOST_AXES}"
-        )
-    # NumPy counts the bytes of the axes that are not empty, and that count must be an index
+    if len(shape) > _MAX_AXES:
+        raise FileError(f"{where}: expected at most {_MAX_AXES} axes, found {len(shape)}")
+    # NumPy multiplies the lengths of the axes that are not empty; the bytes must fit in an index
     if math.prod(n for n in shape if n) >= 2**63 // 8:
         raise FileError(f"{where}: the shape {reprlib.repr(tuple(shape))} is too big")
 
 
 def shown(name: object) -> str:
-    """A name out of a file, such that it can stand in a one-line message."""
+    """A name from a file in a form that fits a one-line message."""
     plain = isinstance(name, str) and name.isprintable() and 0 < len(name) <= 200
     return name if plain else reprlib.repr(name)
 
 
-def in_a_line(error: Exception) -> str:
-    """What a library said, which may quote the file, such that it can stand in a message."""
+def one_line(error: BaseException) -> str:
+    """A library's message, which may quote the file, as one printable line."""
     words = " ".join(str(error).split())[:300]
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
 
 
-def foreign_kind(data: np.ndarray) -> str:
-    """A word on files that often lie in another's place, or nothing."""
+def other_format(data: np.ndarray) -> str:
+    """What the file is instead, as the end of a message, or "" if that is unknown."""
     head = data[:100].tobytes()
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text.startswith(b"version https://git-lfs"):
-        return ": a pointer of Git LFS lies in its place (git lfs pull fetches the file)"
+        return ": this is a Git LFS pointer, not the file (git lfs pull fetches it)"
     if text[:9].lower().startswith((b"<!doctype", b"<html")):
-        return ": a web page lies in its place"
-    # a header of 123 bytes begins with "{", too, but its length has zeros behind it
+        return ": this is a web page"
+    # the length of a safetensors header of 123 bytes begins with "{" too, but zeros follow
     if text.startswith((b"{", b"[")) and b"\0" not in head[:8]:
         return ": this is a JSON file"
     if head.startswith(b"PK\3\4"):
-        return ": this is a zip file, as torch.save and numpy.savez write"
+        return ": this is a zip file, as torch.save and numpy.savez write it"
     if head.startswith(b"\x93NUMPY"):
         return ": this is a file of numpy.save"
     return ""

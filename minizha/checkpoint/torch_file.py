@@ -1,8 +1,8 @@
-"""``pytorch_model.bin`` without torch and without trust: what ``torch.save`` wrote, as arrays.
+"""``pytorch_model.bin`` without torch, as an untrusted file: the arrays that ``torch.save`` wrote.
 
 Since torch 1.6 such a file is a zip archive: ``data.pkl`` holds names, shapes and strides, and
-each storage is a part of its own. Before, it was five pickles in a row, the fourth with names,
-shapes and strides, and the storages behind them.
+each storage is a member of the archive. The legacy format before is five pickles, the fourth with
+names, shapes and strides, followed by the storages.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from minizha.checkpoint.pickle_machine import (
     PARAMETER,
     REBUILD,
     REBUILD_V2,
-    STORAGES,
+    STORAGE_DTYPES,
     Call,
     Global,
     Persistent,
@@ -29,25 +29,25 @@ from minizha.checkpoint.pickle_machine import (
 from minizha.checkpoint.stored import (
     StoredTensor,
     check_shape,
-    foreign_kind,
+    decode,
     map_file,
+    other_format,
     raw_dtype,
     shown,
-    widened,
 )
-from minizha.checkpoint.torch_zip import ZipParts
+from minizha.checkpoint.torch_zip import TorchArchive
 from minizha.errors import FileError
 
 _ZIP = b"PK\3\4"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY = b"\x80\2\x8a\n" + _LEGACY_MAGIC.to_bytes(10, "little") + b"."
 _LEGACY_VERSION = 1001
-_MOST_PICKLE = 64 * 1024**2
+_MAX_PICKLE_BYTES = 64 * 1024**2
 _WRAPPERS = ("state_dict", "model")
 
 
 class Storage(NamedTuple):
-    """A run of numbers that tensors are views of; ``numbers`` lie in the mapped file."""
+    """The numbers that tensors are views of: ``count`` of them, ``numbers`` in the mapped file."""
 
     dtype: str
     count: int
@@ -57,12 +57,12 @@ class Storage(NamedTuple):
 def stored_torch(path: Path) -> dict[str, StoredTensor]:
     """The tensors in a file that ``torch.save(state_dict, path)`` wrote, of any version of torch.
 
-    The state dict may lie under "state_dict" or "model" of an outer dict. What is no tensor is
-    left out. Views and shared storages are honoured.
+    The state dict may be the entry "state_dict" or "model" of an outer dict. Other values than
+    tensors are left out. Tensors may be views and may share a storage.
 
     Raises:
-        FileError: the file is missing, damaged, none of torch's, would run code when opened by
-            Python's own means, or holds tensors that are no plain arrays (sparse, quantised,
+        FileError: the file is missing or damaged, torch did not write it, it would run code if
+            Python's pickle read it, or its tensors are not plain arrays (sparse, quantised,
             complex).
     """
     data = map_file(path)
@@ -72,87 +72,91 @@ def stored_torch(path: Path) -> dict[str, StoredTensor]:
     elif head == _LEGACY:
         value, storages = _read_legacy(path, data)
     else:
-        raise FileError(f"{path}: not a file that torch.save wrote{foreign_kind(data)}")
-    named = _state_dict(path, value)
+        raise FileError(f"{path}: not a file that torch.save wrote{other_format(data)}")
+    calls = _state_dict(path, value)
     # tied weights are one tensor under two names
-    tensors = {id(call): (name, call) for name, call in named.items()}
-    stored = {key: _tensor(path, name, call, storages) for key, (name, call) in tensors.items()}
-    return {name: stored[id(call)] for name, call in named.items()}
+    distinct = {id(call): (name, call) for name, call in calls.items()}
+    stored = {key: _tensor(path, name, call, storages) for key, (name, call) in distinct.items()}
+    return {name: stored[id(call)] for name, call in calls.items()}
 
 
 def _read_zip(path: Path, data: np.ndarray) -> tuple[Any, dict[str, Storage]]:
-    parts = ZipParts(path, data)
-    pickled = parts.part("data.pkl")
-    if len(pickled) > _MOST_PICKLE:
-        raise FileError(f"{path}: a data.pkl of {len(pickled):,} bytes, {_MOST_PICKLE:,} at most")
+    archive = TorchArchive(path, data)
+    pickled = archive.member("data.pkl")
+    if len(pickled) > _MAX_PICKLE_BYTES:
+        raise FileError(
+            f"{path}: data.pkl: expected at most {_MAX_PICKLE_BYTES:,} bytes, found {len(pickled):,}"
+        )
     orders = {b"little": "<", b"big": ">"}
-    order = parts.part("byteorder")[:10].tobytes() if "byteorder" in parts else b"little"
+    order = archive.member("byteorder")[:10].tobytes() if "byteorder" in archive else b"little"
     if order not in orders:
         raise FileError(f"{path}: byteorder: expected little or big, found {shown(order)}")
-    machine = PickleMachine(path, memoryview(pickled), _budget(data))
+    machine = PickleMachine(path, memoryview(pickled), _memory_budget(data))
     value = machine.load()
     storages = {}
-    for key, (dtype, count) in _declared(path, machine.persistent).items():
-        numbers, kind = parts.part(f"data/{key}"), raw_dtype(dtype, orders[order])
-        if len(numbers) != count * kind.itemsize:
+    for key, (dtype, count) in _declared_storages(path, machine.persistent).items():
+        raw, raw_type = archive.member(f"data/{key}"), raw_dtype(dtype, orders[order])
+        if len(raw) != count * raw_type.itemsize:
             raise FileError(
                 f"{path}: data/{shown(key)}: expected {count} numbers of {dtype}, "
-                f"found {len(numbers)} bytes"
+                f"found {len(raw)} bytes"
             )
-        storages[key] = Storage(dtype, count, numbers.view(kind))
+        storages[key] = Storage(dtype, count, raw.view(raw_type))
     return value, storages
 
 
 def _read_legacy(path: Path, data: np.ndarray) -> tuple[Any, dict[str, Storage]]:
-    machine = PickleMachine(path, memoryview(data[: _MOST_PICKLE + 4096]), _budget(data))
+    machine = PickleMachine(
+        path, memoryview(data[: _MAX_PICKLE_BYTES + 4096]), _memory_budget(data)
+    )
     _magic, version, system = machine.load(), machine.load(), machine.load()
     if type(version) is not int or version != _LEGACY_VERSION:
         raise FileError(f"{path}: expected version {_LEGACY_VERSION} of torch's legacy format")
     if type(system) is not dict or system.get("little_endian") is not True:
         raise FileError(f"{path}: written on a machine that is not little-endian")
     value = machine.load()
-    declared = _declared(path, machine.persistent)
-    keys, place = machine.load(), machine.place
-    in_order = type(keys) is list and all(type(key) is str for key in keys)
-    if not in_order or sorted(keys) != sorted(declared):
-        raise FileError(f"{path}: the storages that are listed are not those that are used")
+    declared = _declared_storages(path, machine.persistent)
+    keys, end = machine.load(), machine.position
+    are_keys = type(keys) is list and all(type(key) is str for key in keys)
+    if not are_keys or sorted(keys) != sorted(declared):
+        raise FileError(f"{path}: the listed storages are not those that the tensors use")
     storages = {}
     for key in keys:
         dtype, count = declared[key]
-        kind = raw_dtype(dtype)
-        start, place = place + 8, place + 8 + count * kind.itemsize
-        if place > len(data) or int.from_bytes(data[start - 8 : start], "little") != count:
+        raw_type = raw_dtype(dtype)
+        start, end = end + 8, end + 8 + count * raw_type.itemsize
+        if end > len(data) or int.from_bytes(data[start - 8 : start], "little") != count:
             raise FileError(f"{path}: storage {shown(key)}: damaged, or the file is truncated")
-        storages[key] = Storage(dtype, count, data[start:place].view(kind))
-    if place != len(data):
-        raise FileError(f"{path}: {len(data) - place} bytes too many at the end")
+        storages[key] = Storage(dtype, count, data[start:end].view(raw_type))
+    if end != len(data):
+        raise FileError(f"{path}: {len(data) - end} bytes too many at the end")
     return value, storages
 
 
-def _budget(data: np.ndarray) -> int:
-    # about 10 kB a tensor: enough for 800 that hold next to nothing, and for 5,000 at most, which
-    # take a second
+def _memory_budget(data: np.ndarray) -> int:
+    # about 10 kB a tensor: enough for 800 very small ones, and for 5,000 at most, which take a
+    # second
     return 8 * 1024**2 + min(len(data), 48 * 1024**2)
 
 
-def _declared(path: Path, asked: Iterable[Persistent]) -> dict[str, tuple[str, int]]:
-    """``{key: (dtype, count)}`` of the storages that the pickle asks for."""
+def _declared_storages(path: Path, ids: Iterable[Persistent]) -> dict[str, tuple[str, int]]:
+    """``{key: (dtype, count)}`` of the storages in the pickle's persistent ids."""
     declared: dict[str, tuple[str, int]] = {}
-    for (found,) in asked:
-        # ("storage", type, key, device, count), in the legacy format with a view behind
-        fits = type(found) is tuple and len(found) in (5, 6) and found[0] == "storage"
-        if not fits or not _is_storage(*found[1:3], found[4]):
+    for (value,) in ids:
+        # ("storage", type, key, device, count); in the legacy format a view follows
+        fits = type(value) is tuple and len(value) in (5, 6) and value[0] == "storage"
+        if not fits or not _is_storage(*value[1:3], value[4]):
             raise FileError(f"{path}: a damaged pickle: expected a storage, found something else")
-        if found[5:] not in ((), (None,)):
-            raise FileError(f"{path}: storage {shown(found[2])}: a view of another storage")
-        storage = (STORAGES[found[1].name], found[4])
-        if declared.setdefault(found[2], storage) != storage:
-            raise FileError(f"{path}: storage {shown(found[2])} is of two kinds or sizes")
+        if value[5:] not in ((), (None,)):
+            raise FileError(f"{path}: storage {shown(value[2])}: a view of another storage")
+        storage = (STORAGE_DTYPES[value[1].name], value[4])
+        if declared.setdefault(value[2], storage) != storage:
+            raise FileError(f"{path}: storage {shown(value[2])} has two dtypes or sizes")
     return declared
 
 
-def _is_storage(kind: Any, key: Any, count: Any) -> bool:
-    known = type(kind) is Global and kind.name in STORAGES
+def _is_storage(storage_type: Any, key: Any, count: Any) -> bool:
+    known = type(storage_type) is Global and storage_type.name in STORAGE_DTYPES
     return known and type(key) is str and type(count) is int and 0 <= count < 2**60
 
 
@@ -160,30 +164,30 @@ def _state_dict(path: Path, value: Any) -> dict[str, Call]:
     if type(value) is not dict:
         found = "a tensor" if type(value) is Call else f"a {type(value).__name__}"
         raise FileError(f"{path}: expected a dict of names and tensors, found {found}")
-    for inner in (value, *(value.get(name) for name in _WRAPPERS)):
-        if type(inner) is dict:
-            calls = {name: call for name, call in inner.items() if type(call) is Call}
+    for candidate in (value, *(value.get(name) for name in _WRAPPERS)):
+        if type(candidate) is dict:
+            calls = {name: call for name, call in candidate.items() if type(call) is Call}
             if calls and all(type(name) is str for name in calls):
                 return calls
     raise FileError(f"{path}: expected a dict of names and tensors, found no named tensor in it")
 
 
 def _tensor(path: Path, name: str, call: Call, storages: dict[str, Storage]) -> StoredTensor:
-    """The view of a storage that a ``_rebuild_tensor…`` call would make."""
+    """The view of a storage that torch would make of a ``_rebuild_tensor…`` call."""
     where = f"{path}: {shown(name)}"
     if call.function == PARAMETER and call.arguments and type(call.arguments[0]) is Call:
         call = call.arguments[0]
     if call.function not in (REBUILD, REBUILD_V2) or len(call.arguments) < 4:
         raise FileError(f"{where}: a damaged pickle: expected a tensor, found something else")
-    asked, offset, shape, strides, *more = call.arguments
-    if type(asked) is not Persistent:
+    storage_id, offset, shape, strides, *options = call.arguments
+    if type(storage_id) is not Persistent:
         raise FileError(f"{where}: a tensor without a storage")
-    if len(more) > 2 and more[2]:  # (requires_grad, hooks, metadata)
-        raise FileError(f"{where}: a tensor that is to be negated or conjugated")
-    if not _counts((offset,)) or not _counts(shape) or not _counts(strides):
+    if len(options) > 2 and options[2]:  # (requires_grad, hooks, metadata)
+        raise FileError(f"{where}: a lazily negated or conjugated tensor, which can't be read")
+    if not _are_sizes((offset,)) or not _are_sizes(shape) or not _are_sizes(strides):
         raise FileError(f"{where}: offset, shape and strides must be integers of at least 0")
     check_shape(where, shape)
-    storage = storages[asked.id[2]]
+    storage = storages[storage_id.id[2]]
     if len(strides) != len(shape):
         raise FileError(f"{where}: {len(shape)} axes, but {len(strides)} strides")
     size = math.prod(shape)
@@ -196,19 +200,19 @@ def _tensor(path: Path, name: str, call: Call, storages: dict[str, Storage]) -> 
             f"{where}: a view of shape {reprlib.repr(shape)} that {fault} its storage of "
             f"{storage.count} numbers"
         )
-    # a stride never taken may be any number
-    steps = tuple(s if size and n > 1 else 0 for n, s in zip(shape, strides, strict=True))
-    return StoredTensor(storage.dtype, shape, partial(_view, storage, offset, shape, steps))
+    # the stride of an axis of length 1 is never used and may be any number
+    strides = tuple(s if size and n > 1 else 0 for n, s in zip(shape, strides, strict=True))
+    return StoredTensor(storage.dtype, shape, partial(_view, storage, offset, shape, strides))
 
 
-def _counts(numbers: Any) -> bool:
+def _are_sizes(numbers: Any) -> bool:
     return type(numbers) is tuple and all(type(n) is int and n >= 0 for n in numbers)
 
 
-def _view(storage: Storage, offset: int, shape: tuple, steps: tuple) -> np.ndarray:
-    kind = storage.numbers.dtype
-    strides = tuple(step * kind.itemsize for step in steps)
+def _view(storage: Storage, offset: int, shape: tuple, strides: tuple) -> np.ndarray:
+    dtype = storage.numbers.dtype
+    byte_strides = tuple(stride * dtype.itemsize for stride in strides)
     if not math.prod(shape):
-        return widened(np.empty(shape, kind), storage.dtype)
-    view = np.ndarray(shape, kind, storage.numbers, offset * kind.itemsize, strides)
-    return widened(view, storage.dtype)
+        return decode(np.empty(shape, dtype), storage.dtype)
+    view = np.ndarray(shape, dtype, storage.numbers, offset * dtype.itemsize, byte_strides)
+    return decode(view, storage.dtype)

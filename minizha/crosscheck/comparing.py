@@ -154,11 +154,10 @@ class _Comparing:
         differences, missing = tuple(self.differences), tuple(self.missing)
         plain = Comparison(differences, missing, left_over, undecided=undecided)
         first, location, diagnosis = plain.divergence, None, Diagnosis((), ())
-        measured = first is not None and not math.isnan(first.max_abs)
-        if measured:
+        if first is not None and not math.isnan(first.max_abs):
             location = self._locate(first)
-        if measured and diagnose:
-            diagnosis = explain(self.ours, self.matched, first.name, precision=self.precision)
+            if diagnose:
+                diagnosis = explain(self.ours, self.matched, first.name, precision=self.precision)
         all_remarks = (*self._remarks(plain), *diagnosis.remarks)
         return Report(
             differences, missing, left_over, location, diagnosis.findings, all_remarks, undecided

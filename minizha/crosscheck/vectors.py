@@ -30,7 +30,7 @@ from minizha.crosscheck.vectors_report import (
     VerifyReport,
 )
 from minizha.errors import ArgumentError, FileError, MinizhaError, listed
-from minizha.files import folder_path, is_there, read_json_object
+from minizha.files import folder_path, path_exists, read_json_object
 
 VERSION = 1
 OUTCOMES = ("refused", "accepted")
@@ -199,7 +199,7 @@ def _check(
 
 def _answers(path: Path, cases: Path) -> tuple[dict[str, str], int]:
     """The wrong answers to the negative cases, and the number of all answers."""
-    if not is_there(path):
+    if not path_exists(path):
         return {}, 0
     answers, description = read_json_object(path), read_json_object(cases)
     _check_kind(cases, description, "negative")
@@ -236,7 +236,7 @@ def _check_kind(path: Path, content: dict[str, Any], kind: str) -> None:
 
 def _vectors_of_repository() -> Path:
     path = Path(__file__).parents[2] / "vectors" / "v1"
-    if not is_there(path / "manifest.json"):
+    if not path_exists(path / "manifest.json"):
         raise ArgumentError(
             "vectors: expected the folder of the test vectors, vectors/v1 of the repository, found "
             "None; an installed package does not contain it"

@@ -14,7 +14,7 @@ from minizha.checkpoint.names import canonical_names
 from minizha.checkpoint.stored import StoredTensor, shown
 from minizha.config import CONFIG_NAME, NezhaConfig
 from minizha.errors import ArgumentError, CheckpointWarning, FileError, listed
-from minizha.files import read_json_object, stamp
+from minizha.files import file_identity, read_json_object
 from minizha.model.initialisation import Shapes
 
 _TRIES = 100  # a try fails if another save ends during it
@@ -112,7 +112,7 @@ def _read_both(folder: Path) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
 
 
 def _stamps(folder: Path) -> list[tuple[int, ...] | None]:
-    return [stamp(folder / name) for name in (CONFIG_NAME, *WEIGHTS_NAMES)]
+    return [file_identity(folder / name) for name in (CONFIG_NAME, *WEIGHTS_NAMES)]
 
 
 class Checkpoint:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from minizha.errors import FileError, MinizhaError
-from minizha.files import newest, read_json_object
+from minizha.files import current_path, read_json_object
 from minizha.text.vocabulary import SPECIAL_TOKENS, UNK, check_tokens, read_vocabulary
 
 VOCABULARY_NAME = "vocab.txt"
@@ -30,13 +30,13 @@ def read_tokenizer_folder(folder: Path) -> tuple[list[str], dict[str, Any]]:
     names = (VOCABULARY_NAME, TOKENIZER_NAME, SETTINGS_NAME)
     vocab, tokenizer_json, config = (os.path.join(folder, name) for name in names)
     settings: dict[str, Any] = {}
-    if os.path.lexists(newest(vocab)):
+    if os.path.lexists(current_path(vocab)):
         tokens = read_vocabulary(vocab)
-    elif os.path.lexists(newest(tokenizer_json)):
+    elif os.path.lexists(current_path(tokenizer_json)):
         tokens, settings = read_tokenizer_json(tokenizer_json)
     else:
         raise FileError(f"{folder}: expected vocab.txt or tokenizer.json in it, found neither")
-    if os.path.lexists(newest(config)):
+    if os.path.lexists(current_path(config)):
         settings |= check_settings(read_json_object(config), config)
     return tokens, settings
 
@@ -57,7 +57,7 @@ def contents(
         SETTINGS_NAME: json.dumps(config, indent=2, sort_keys=True) + "\n",
     }
     # replace a tokenizer.json, because Transformers reads it rather than vocab.txt
-    if os.path.lexists(newest(folder / TOKENIZER_NAME)):
+    if os.path.lexists(current_path(folder / TOKENIZER_NAME)):
         files[TOKENIZER_NAME] = tokenizer_json
     return {folder / name: content.encode("utf-8") for name, content in files.items()}
 

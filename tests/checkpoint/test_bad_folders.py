@@ -1,4 +1,4 @@
-"""Bad model folders: each gives one FileError that names the path, at once, and nothing else."""
+"""Bad model folders: reading one raises a FileError that names the path, and nothing else."""
 
 import json
 import os
@@ -13,6 +13,7 @@ from minizha.convert import convert
 from minizha.errors import ArgumentError, FileError, MinizhaError
 from minizha.info import describe_folder
 from minizha.text.vocabulary import SPECIAL_TOKENS
+from tests.support.files.safetensors_files import safetensors_file
 
 CONFIG = NezhaConfig(
     vocab_size=11,
@@ -31,7 +32,7 @@ def folder(tmp_path):
     NezhaForPreTraining(CONFIG).save_pretrained(tmp_path)
     NezhaTokenizer([*SPECIAL_TOKENS, *"一二三四五六"]).save_pretrained(tmp_path)
     for read in READERS:
-        read(tmp_path)  # the control: as it is, the folder is good
+        read(tmp_path)  # the control: unchanged, the folder is valid
     return tmp_path
 
 
@@ -51,12 +52,6 @@ def refused(read, folder, message="."):
 # --- the file of the arrays ---------------------------------------------------------------------
 
 
-def packed(header, data=b"", length=None):
-    """A safetensors file: the header's length as 8 bytes, the header, the data."""
-    header = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return struct.pack("<q", len(header) if length is None else length) + header + data
-
-
 def tensor(dtype="F32", shape=(1,), offsets=(0, 4)):
     return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
 
@@ -65,71 +60,80 @@ HOSTILE = {
     "empty": b"",
     "seven bytes": b"\2" + b"\0" * 6,
     "no header": struct.pack("<Q", 0),
-    "header longer than the file": packed(b"{}", length=3),
-    "header of 2**40 bytes": packed(b"{}", length=2**40),
-    "header of 2**63 - 1 bytes": packed(b"{}", length=2**63 - 1),
-    "negative header length": packed(b"{}", length=-1),
-    "header that is no JSON": packed(b"hello!!!"),
-    "header that is a list": packed([1, 2]),
-    "header that is null": packed(b"null"),
-    "header that is not UTF-8": packed(b'{"\xe9":1}'),
-    "NaN in the header": packed(b'{"a":NaN}'),
-    "deep header": packed(b'{"a":' * 50_000 + b"1" + b"}" * 50_000),
-    "deep list": packed(b"[" * 1_000_000),
-    "tensor without offsets": packed({"a": {"dtype": "F32", "shape": [1]}}, b"0000"),
-    "overlapping tensors": packed({"a": tensor(), "b": tensor()}, b"0000"),
-    "offsets past the end": packed({"a": tensor(offsets=(4, 8))}, b"0000"),
-    "negative offsets": packed({"a": tensor(offsets=(-4, 0))}, b"0000"),
-    "offsets turned round": packed({"a": tensor(offsets=(4, 0))}, b"0000"),
-    "more data than tensors": packed({"a": tensor()}, b"00000000"),
-    "less data than the shape": packed({"a": tensor(shape=(2,))}, b"0000"),
-    "unknown dtype": packed({"a": tensor("F99")}, b"0000"),
-    "huge shape": packed({"a": tensor(shape=(2**62, 4))}, b"0000"),
-    "huge empty shape": packed({"a": tensor(shape=(2**62, 2**62, 0), offsets=(0, 0))}),
-    "fractional shape": packed({"a": tensor(shape=(1.0,))}, b"0000"),
-    "metadata that is a number": packed({"__metadata__": 1, "a": tensor()}, b"0000"),
+    "header longer than the file": safetensors_file(b"{}", length=3),
+    "header of 2**40 bytes": safetensors_file(b"{}", length=2**40),
+    "header of 2**63 - 1 bytes": safetensors_file(b"{}", length=2**63 - 1),
+    "negative header length": safetensors_file(b"{}", length=-1),
+    "header that is no JSON": safetensors_file(b"hello!!!"),
+    "header that is a list": safetensors_file([1, 2]),
+    "header that is null": safetensors_file(b"null"),
+    "header that is not UTF-8": safetensors_file(b'{"\xe9":1}'),
+    "NaN in the header": safetensors_file(b'{"a":NaN}'),
+    "deep header": safetensors_file(b'{"a":' * 50_000 + b"1" + b"}" * 50_000),
+    "deep list": safetensors_file(b"[" * 1_000_000),
+    "tensor without offsets": safetensors_file({"a": {"dtype": "F32", "shape": [1]}}, b"0000"),
+    "overlapping tensors": safetensors_file({"a": tensor(), "b": tensor()}, b"0000"),
+    "offsets past the end": safetensors_file({"a": tensor(offsets=(4, 8))}, b"0000"),
+    "negative offsets": safetensors_file({"a": tensor(offsets=(-4, 0))}, b"0000"),
+    "offsets turned round": safetensors_file({"a": tensor(offsets=(4, 0))}, b"0000"),
+    "more data than tensors": safetensors_file({"a": tensor()}, b"00000000"),
+    "less data than the shape": safetensors_file({"a": tensor(shape=(2,))}, b"0000"),
+    "unknown dtype": safetensors_file({"a": tensor("F99")}, b"0000"),
+    "huge shape": safetensors_file({"a": tensor(shape=(2**62, 4))}, b"0000"),
+    "huge empty shape": safetensors_file({"a": tensor(shape=(2**62, 2**62, 0), offsets=(0, 0))}),
+    "fractional shape": safetensors_file({"a": tensor(shape=(1.0,))}, b"0000"),
+    "metadata that is a number": safetensors_file({"__metadata__": 1, "a": tensor()}, b"0000"),
     "a zip file": b"PK\3\4" + b"\0" * 100,
     "a pickle": b"\x80\2}q\0." + b"\0" * 100,
     "a web page": b"<!DOCTYPE html>" * 10,
     "a pointer of git-lfs": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
 }
-# valid as files, but no model: only from_pretrained refuses them
+# valid files, but not of a model: only from_pretrained refuses them
 USELESS = {
-    "nothing in it": (packed({}), "none of its 0 tensors belongs to a NezhaForPreTraining"),
-    "a foreign tensor": (packed({"a": tensor()}, b"0000"), "none of its 1 tensors belongs to"),
+    "nothing in it": (
+        safetensors_file({}),
+        "none of its 0 tensors belongs to a NezhaForPreTraining",
+    ),
+    "a foreign tensor": (
+        safetensors_file({"a": tensor()}, b"0000"),
+        "none of its 1 tensors belongs to",
+    ),
     "the same name twice": (
         b'%c\0\0\0\0\0\0\0{"a":%b,"a":%b}    0000'
         % (127, *[b'{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'] * 2),
         "none of its 1 tensors belongs to|not a valid safetensors file",
     ),
     "a kind of number that NumPy lacks": (
-        packed({WORDS: tensor("F8_E4M3", (11, 8), (0, 88))}, b"0" * 88),
+        safetensors_file({WORDS: tensor("F8_E4M3", (11, 8), (0, 88))}, b"0" * 88),
         f"{WORDS}: expected an array of real numbers in floating point, found F8_E4M3",
     ),
-    "100 axes": (packed({"a": tensor(shape=[1] * 100)}, b"0000"), "maximum supported dimension"),
-    "0 × 2**62": (packed({"a": tensor(shape=(0, 2**62), offsets=(0, 0))}), "too big"),
+    "100 axes": (
+        safetensors_file({"a": tensor(shape=[1] * 100)}, b"0000"),
+        "expected at most 64 axes, found 100",
+    ),
+    "0 × 2**62": (safetensors_file({"a": tensor(shape=(0, 2**62), offsets=(0, 0))}), "too big"),
 }
 
 
 @pytest.mark.parametrize("read", READERS)
-@pytest.mark.parametrize("kind", HOSTILE)
-def test_hostile_arrays(kind, read, folder):
-    (folder / "model.safetensors").write_bytes(HOSTILE[kind])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_arrays(name, read, folder):
+    (folder / "model.safetensors").write_bytes(HOSTILE[name])
     refused(read, folder, r"model\.safetensors: not a valid safetensors file")
 
 
-@pytest.mark.parametrize("kind", USELESS)
-def test_files_that_hold_no_model(kind, folder):
-    content, message = USELESS[kind]
+@pytest.mark.parametrize("name", USELESS)
+def test_files_that_hold_no_model(name, folder):
+    content, message = USELESS[name]
     (folder / "model.safetensors").write_bytes(content)
     refused(NezhaForPreTraining.from_pretrained, folder, message)
 
 
 def test_truncated_arrays(folder):
     path = folder / "model.safetensors"
-    whole = path.read_bytes()
-    for length in [*range(40), *range(40, len(whole), 97), len(whole) - 1]:
-        path.write_bytes(whole[:length])
+    content = path.read_bytes()
+    for length in [*range(40), *range(40, len(content), 97), len(content) - 1]:
+        path.write_bytes(content[:length])
         for read in READERS:
             refused(read, folder, "not a valid safetensors file")
 
@@ -153,7 +157,7 @@ def test_arrays_that_do_not_fit_the_config(change, message, folder):
 
 
 def test_two_spellings_of_one_name(folder, tmp_path):
-    """Every door says where; and a name out of a file can't draw on the terminal."""
+    """Every reader names the folder; and a name from a file can't control the terminal."""
     arrays = arrays_of(folder)
     odd = "bert.\x1b[2J"
     arrays |= {odd: arrays[WORDS], odd.replace("bert", "nezha"): arrays[WORDS]}
@@ -174,8 +178,8 @@ def test_a_file_that_is_missing_or_no_file(name, read, folder):
     path.mkdir()
     refused(read, folder, f"{name}: expected a file, found a folder")
     path.rmdir()
-    os.mkfifo(path)  # opening it would wait for ever
-    refused(read, folder, f"{name}: expected a file, found no ordinary file")
+    os.mkfifo(path)  # opening it would never end
+    refused(read, folder, f"{name}: expected a file, found a pipe or a device")
     path.unlink()
     path.symlink_to(path)
     refused(read, folder, f"{name}: can't be read: .*symbolic links")
@@ -250,7 +254,7 @@ def test_a_config_that_does_not_fit(changes, message, folder):
 
 def test_a_config_that_asks_for_all_the_memory(folder):
     change_config(folder, hidden_size=2**30)
-    # the shapes in the file say so before any memory is asked for
+    # the shapes in the file are compared before memory is allocated
     refused(
         NezhaForPreTraining.from_pretrained, folder, r"shape \(11, 1073741824\), found \(11, 8\)"
     )

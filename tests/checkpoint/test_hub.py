@@ -1,4 +1,4 @@
-"""Hub ids, through huggingface_hub and its cache, against a hub on this machine."""
+"""Hub ids: huggingface_hub and its cache, with a hub on this machine."""
 
 import gc
 import json
@@ -19,11 +19,11 @@ from tests.support.files.hub_server import BIG, HubServer
 
 NAME = "someone/nezha"
 CONFIG = b'{"model_type": "nezha"}'
-WEIGHTS = b"weights " * BIG  # big enough to be redirected
+WEIGHTS = b"weights " * BIG  # large enough to be redirected
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
 INDEX = json.dumps({"metadata": {}, "weight_map": dict(zip("ab", SHARDS, strict=True))}).encode()
-# before its version 1, huggingface_hub tries six times to learn what a file is, resumes no download
-# that was cut, and leaves sockets
+# before version 1, huggingface_hub requests a file's metadata six times, does not resume a download,
+# and leaves sockets open
 OLD = huggingface_hub.__version__.startswith("0.")
 PATIENCE = 30 if OLD else 0
 pytestmark = (
@@ -34,7 +34,7 @@ pytestmark = (
 @pytest.fixture(scope="module", autouse=True)
 def leave_no_sockets():
     yield
-    gc.collect()  # what is left is found here, not in the tests of another file
+    gc.collect()  # sockets left open are reported here, not in the tests of another file
 
 
 VOCABULARY = "\n".join([*SPECIAL_TOKENS, *"中国天下"]).encode()
@@ -42,7 +42,7 @@ VOCABULARY = "\n".join([*SPECIAL_TOKENS, *"中国天下"]).encode()
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch, tmp_path):
-    """No variable of this machine and no cache of it; and waits take no time."""
+    """Without this machine's variables and cache."""
     for name in os.environ:
         if name.startswith("HF_") or name == "TRANSFORMERS_OFFLINE":
             monkeypatch.delenv(name)
@@ -103,26 +103,25 @@ FILES = {
 }
 
 
-@pytest.mark.parametrize("kind", FILES)
-def test_the_files_of_a_model(hub, kind):
-    files = {"config.json": CONFIG, **FILES[kind]}
+@pytest.mark.parametrize("layout", FILES)
+def test_the_files_of_a_model(hub, layout):
+    files = {"config.json": CONFIG, **FILES[layout]}
     commit = hub.commit(NAME, {**files, "README.md": b"not wanted", "tf_model.h5": WEIGHTS})
     folder = model()
     assert folder.name == commit
     assert {name: (folder / name).read_bytes() for name in names(folder)} == files
-    assert sorted(file.split("/")[-1] for file in hub.asked("GET") if "storage" not in file) == [
-        name for name in sorted(files) if len(files[name]) <= BIG
-    ]
+    assert sorted(
+        file.split("/")[-1] for file in hub.requested("GET") if "storage" not in file
+    ) == [name for name in sorted(files) if len(files[name]) <= BIG]
 
 
 def test_the_first_of_the_alternatives(hub):
-    everything = {name: b"1" for row in MODEL_FILES for name in row}
-    kept = dict(everything)
+    files = {name: b"1" for row in MODEL_FILES for name in row}
     for name in MODEL_FILES[1]:
         if not name.endswith("index.json"):
-            hub.commit(NAME, kept)
+            hub.commit(NAME, files)
             assert names(model()) == sorted(["config.json", name])
-        del kept[name]
+        del files[name]
 
 
 def test_a_name_without_an_organisation(hub):
@@ -153,22 +152,22 @@ def test_revisions(hub):
 
 
 def test_all_files_are_of_one_commit(hub, monkeypatch):
-    """Between the first file and the last the branch moves on."""
+    """The branch gets a new commit while the files are fetched."""
     old = hub.commit(NAME, {"config.json": b"old", "model.safetensors": b"old"})
     from minizha.checkpoint.repository import Repository
 
     download = Repository._download
 
-    def and_then_it_moves(self, file, revision):
+    def download_and_commit(self, file, revision):
         path = download(self, file, revision)
         hub.commit(NAME, {"config.json": b"new", "model.safetensors": b"new"})
         return path
 
-    monkeypatch.setattr(Repository, "_download", and_then_it_moves)
+    monkeypatch.setattr(Repository, "_download", download_and_commit)
     folder = model()
     assert folder.name == old
     assert [(folder / name).read_bytes() for name in names(folder)] == [b"old", b"old"]
-    # the control: asked again, it is the new commit
+    # the control: the next call fetches the new commit
     assert (model() / "config.json").read_bytes() == b"new"
 
 
@@ -178,7 +177,7 @@ def test_a_new_commit_is_seen_and_only_what_changed_is_fetched(hub):
     hub.requests.clear()
     hub.commit(NAME, {"config.json": CONFIG, "model.safetensors": b"new"})
     assert (model() / "model.safetensors").read_bytes() == b"new"
-    assert [file.split("/")[-1] for file in hub.asked("GET")] == ["model.safetensors"]
+    assert [file.split("/")[-1] for file in hub.requested("GET")] == ["model.safetensors"]
 
 
 def test_a_repository_that_was_renamed(hub):
@@ -191,15 +190,15 @@ def test_the_token_stays_with_the_hub(hub, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     hub.commit(NAME, {"config.json": CONFIG, "model.safetensors": WEIGHTS})
     model()
-    assert "storage model.safetensors" in hub.asked("GET")
+    assert "storage model.safetensors" in hub.requested("GET")
     assert hub.tokens == {"hub"}
 
 
 # --- the cache ----------------------------------------------------------------------------------
 
 
-def fetched(hub, **files):
-    """Have the bin kind in the cache, as the released checkpoints are."""
+def fetched(hub):
+    """Fetch a pytorch_model.bin, as released checkpoints have it, into the cache."""
     hub.commit(NAME, {"config.json": CONFIG, "pytorch_model.bin": WEIGHTS})
     folder = model()
     hub.requests.clear()
@@ -211,7 +210,7 @@ def test_the_second_time_only_the_revision_is_asked(hub):
     assert model() == folder
     assert hub.requests == [("HEAD", f"{NAME}@main/config.json")]
     assert model(revision=folder.name) == folder
-    assert len(hub.requests) == 1  # a commit is for ever
+    assert len(hub.requests) == 1  # a commit never changes
 
 
 @pytest.mark.parametrize("variable", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", None])
@@ -256,7 +255,7 @@ def test_a_download_that_broke_off_leaves_the_older_copy(hub, no_waiting):
     older = fetched(hub)
     hub.commit(NAME, {"config.json": b"{}", "pytorch_model.bin": b"newer"})
     hub.faults["pytorch_model.bin"] = 500
-    with pytest.warns(CheckpointWarning, match=r"pytorch_model\.bin can't be had .*status 500"):
+    with pytest.warns(CheckpointWarning, match=r"pytorch_model\.bin can't be fetched .*status 500"):
         assert model() == older
     assert model(local_files_only=True) == older
     hub.faults.clear()
@@ -266,9 +265,9 @@ def test_a_download_that_broke_off_leaves_the_older_copy(hub, no_waiting):
 
 def test_a_cache_of_its_own(hub, tmp_path, monkeypatch):
     hub.commit(NAME, {"config.json": CONFIG, "model.safetensors": b"1"})
-    for given in (tmp_path / "a", str(tmp_path / "b")):
-        assert model(cache_dir=given).is_relative_to(given)
-        assert model(cache_dir=given, local_files_only=True).is_relative_to(given)
+    for cache in (tmp_path / "a", str(tmp_path / "b")):
+        assert model(cache_dir=cache).is_relative_to(cache)
+        assert model(cache_dir=cache, local_files_only=True).is_relative_to(cache)
     assert not (tmp_path / "cache").exists()
     monkeypatch.delenv("HF_HUB_CACHE")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
@@ -284,22 +283,22 @@ def test_a_cache_that_can_not_be_written(hub, tmp_path):
 
 
 def test_the_mirror_is_that_of_the_call(hub, monkeypatch):
-    """huggingface_hub reads the variable when it is imported; a person may set it later."""
+    """huggingface_hub reads the variable when it is imported; a program may set it later."""
     hub.commit(NAME, {"config.json": b"1", "model.safetensors": b"1"})
     model()
     with HubServer() as other:
         other.commit(NAME, {"config.json": b"2", "model.safetensors": b"2"})
         monkeypatch.setenv("HF_ENDPOINT", other.url + "/")
         assert (model() / "config.json").read_bytes() == b"2"
-        assert {file.split("@")[0] for file in other.asked("GET")} == {NAME}
+        assert {file.split("@")[0] for file in other.requested("GET")} == {NAME}
 
 
 # --- what goes wrong ----------------------------------------------------------------------------
 
 
-def refused(match, name=NAME, wanted=MODEL_FILES, **options):
+def refused(match, name=NAME, required=MODEL_FILES, **options):
     with pytest.raises(FileError, match=match) as caught:
-        local_folder(name, wanted, **options)
+        local_folder(name, required, **options)
     text = str(caught.value)
     assert name in text
     assert "\n" not in text
@@ -330,7 +329,7 @@ def refused(match, name=NAME, wanted=MODEL_FILES, **options):
     ],
 )
 def test_names_that_are_no_ids_never_go_to_the_network(hub, name):
-    with pytest.raises(FileError, match="no such folder, and no id of the hub either") as caught:
+    with pytest.raises(FileError, match="no such folder, and not a hub id") as caught:
         model(name)
     assert len(str(caught.value)) < 400
     assert hub.requests == []
@@ -380,7 +379,7 @@ def test_no_such_repository_revision_or_file(hub):
     refused(f"the repository has no revision 'v9' at {hub.url}", revision="v9")
     refused("the repository has no revision '0{40}'", revision="0" * 40)
     refused("found no model.safetensors or .* or pytorch_model.bin.index.json in revision 'main'")
-    refused("found no a.txt or b.txt in revision 'main'", wanted=[["a.txt", "b.txt"]])
+    refused("found no a.txt or b.txt in revision 'main'", required=[["a.txt", "b.txt"]])
     hub.faults["config.json"] = "plain 404"
     refused("found no config.json in revision 'main'")
 
@@ -393,20 +392,20 @@ def test_no_such_repository_revision_or_file(hub):
         ("gated", "accept its terms there, then log in"),
         (400, r"refuses it \(status 400\)"),
         (418, r"refuses it \(status 418\)"),
-        (500, r"can't be had from .*\(status 500\)"),
-        (503, r"can't be had from .*\(status 503\)"),
-        (429, r"can't be had from .*\(status 429\)"),
+        (500, r"can't be fetched from .*\(status 500\)"),
+        (503, r"can't be fetched from .*\(status 503\)"),
+        (429, r"can't be fetched from .*\(status 429\)"),
         ("web page", "answers, but not as a hub does"),
         ("no commit", "answers, but not as a hub does"),
         ("bad commit", "answers, but not as a hub does"),
         ("no etag", "answers, but not as a hub does"),
-        ("short answer", "can't be had from"),
-        ("loop", "can't be had from"),
+        ("short answer", "can't be fetched from"),
+        ("loop", "can't be fetched from"),
     ],
 )
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
 def test_bad_answers(hub, file, fault, message, no_waiting):
-    """At once, for the first file and for a later one: no waiting for better times."""
+    """For the first file and for a later one, refused at once: nothing is retried for long."""
     hub.commit(NAME, {"config.json": CONFIG, "model.safetensors": b"1"})
     hub.faults[file] = fault
     refused(message)
@@ -420,7 +419,9 @@ def test_bad_answers(hub, file, fault, message, no_waiting):
 )
 def test_no_hub_there(monkeypatch, endpoint, no_waiting):
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
-    refused(f"no such folder; .*can't be had from {endpoint.rstrip('/')}.* has no whole copy")
+    refused(
+        f"no such folder; .*can't be fetched from {endpoint.rstrip('/')}.* has no complete copy"
+    )
 
 
 def test_a_hub_that_does_not_answer(hub, monkeypatch, no_waiting):
@@ -429,7 +430,7 @@ def test_a_hub_that_does_not_answer(hub, monkeypatch, no_waiting):
     for file in ("config.json", "model.safetensors"):
         hub.faults = {file: "hang"}
         start = time.monotonic()
-        refused(r"can't be had from .*Time")
+        refused(r"can't be fetched from .*Time")
         assert time.monotonic() - start < 3
 
 
@@ -438,35 +439,35 @@ def test_a_hub_that_does_not_answer(hub, monkeypatch, no_waiting):
 def test_bodies_of_the_wrong_length(hub, fault, size, no_waiting, monkeypatch):
     hub.commit(NAME, {"config.json": CONFIG, "model.safetensors": WEIGHTS[:size]})
     hub.faults["GET model.safetensors"] = fault
-    # as if the files were larger than a chunk: what came before the cut is kept
+    # small chunks, as if the files were large: what came before the cut is stored
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 100)
-    if fault == "cut" and not OLD:  # resumed, so that in the end all is there
+    if fault == "cut" and not OLD:  # resumed until the file is complete
         assert (model() / "model.safetensors").read_bytes() == WEIGHTS[:size]
         return
-    refused(r"model\.safetensors can't be had from")
+    refused(r"model\.safetensors can't be fetched from")
     assert sum(no_waiting) < 20
     assert not list(hub_cache().glob("snapshots/*/model.safetensors"))
-    if OLD:  # what came is kept for the next time
+    if OLD:  # a partial file stays for the next time
         return
     for path in (hub_cache() / "blobs").iterdir():
-        assert path.stat().st_size == len(CONFIG)  # nothing half is left
+        assert path.stat().st_size == len(CONFIG)  # no partial file is left
     hub.faults.clear()
     assert (model() / "model.safetensors").read_bytes() == WEIGHTS[:size]
 
 
 @pytest.mark.skipif(OLD, reason="huggingface_hub before its version 1 gives up by itself")
 def test_a_download_that_always_begins_anew_is_given_up(hub, no_waiting, monkeypatch):
-    """huggingface_hub alone would go on, for each time something has come."""
+    """huggingface_hub alone would never give up, because each time some bytes arrive."""
     hub.commit(NAME, {"config.json": CONFIG, "model.safetensors": WEIGHTS[:1000]})
     hub.faults["GET model.safetensors"] = "cut anew"
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 100)
-    asked = {}
+    requests = {}
     for limit in (5, 40):
         monkeypatch.setattr("minizha.checkpoint.repository.RESTARTS", limit)
         hub.requests.clear()
-        refused(r"model\.safetensors can't be had from .*broke off")
-        asked[limit] = len(hub.asked("GET"))
-    assert asked[5] < 10 < 40 < asked[40]
+        refused(r"model\.safetensors can't be fetched from .*broke off")
+        requests[limit] = len(hub.requested("GET"))
+    assert requests[5] < 10 < 40 < requests[40]
 
 
 def hub_cache():
@@ -476,7 +477,7 @@ def hub_cache():
 def test_a_server_that_fails_after_its_head(hub, no_waiting):
     hub.commit(NAME, {"config.json": CONFIG, "model.safetensors": b"1"})
     hub.faults["model.safetensors"] = "head only"
-    refused(r"model\.safetensors can't be had from .*\(status 500\)")
+    refused(r"model\.safetensors can't be fetched from .*\(status 500\)")
 
 
 # --- shards -------------------------------------------------------------------------------------
@@ -495,7 +496,7 @@ def test_names_of_shards_are_not_trusted(hub, shard):
         FileError, match=r"index\.json: .*expected \.safetensors files in the same folder"
     ):
         model()
-    # not even the good one was asked for
+    # not even the valid shard is requested
     assert not [file for _, file in hub.requests if "good" in file]
 
 
@@ -513,7 +514,7 @@ def test_a_shard_that_is_missing(hub):
     hub.commit(NAME, files)
     refused(f"found no {SHARDS[1]}, which model.safetensors.index.json names, in revision 'main'")
     with pytest.raises(FileError, match="in the cache"):
-        model(local_files_only=True)  # what is not whole is not taken from the cache either
+        model(local_files_only=True)  # an incomplete copy is not taken from the cache either
 
 
 # --- the tokenizer ------------------------------------------------------------------------------
@@ -541,8 +542,8 @@ def test_the_tokenizer(hub, tmp_path):
 def test_the_tokenizer_of_one_file(hub, tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     NezhaTokenizer(VOCABULARY.decode().split("\n")).save_pretrained(tmp_path)
-    whole = (tmp_path / "tokenizer.json").read_bytes()
-    hub.commit(NAME, {"tokenizer.json": whole}, "v1")
+    content = (tmp_path / "tokenizer.json").read_bytes()
+    hub.commit(NAME, {"tokenizer.json": content}, "v1")
     tokenizer = NezhaTokenizer.from_pretrained(NAME, revision="v1")
     assert tokenizer.convert_tokens_to_ids(["中", "下"]) == [5, 8]
     hub.commit(NAME, {"README.md": b""})

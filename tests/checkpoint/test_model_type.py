@@ -1,4 +1,4 @@
-"""Whose weights: BERT's given to a Nezha class, and NEZHA's called BERT's, are refused with the reason."""
+"""BERT's weights, and NEZHA's with BERT's model_type, are refused with the reason."""
 
 import pytest
 
@@ -37,7 +37,7 @@ def test_a_bare_model_s_family_is_that_of_its_config(model_type, whose):
 @pytest.mark.parametrize("model_type", [None, "nezha"])
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_nezha_s_own_weights_are_not_refused(scheme, model_type):
-    """The control, with the buffers that are called nearly like the table."""
+    """The control, with buffers whose names are nearly the table's."""
     names = [
         *SCHEMES[scheme](parameters()),
         "embeddings.position_ids",
@@ -65,7 +65,7 @@ def test_nezha_s_buffers_under_another_model_type(scheme, model_type):
 
 @pytest.mark.parametrize("model_type", ["gpt2", "roformer", "albert", "", "x" * 1000, ["nezha"]])
 def test_another_model_type_is_refused(model_type):
-    """Without a buffer nothing speaks for NEZHA: others too do without absolute positions."""
+    """Without buffers nothing shows that it is NEZHA: other models have no absolute positions either."""
     with pytest.raises(
         FileError, match=r"^here: config\.json says model_type .*, expected 'nezha'"
     ) as e:

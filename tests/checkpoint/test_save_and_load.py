@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved loads the same, and what other exports call by other names too."""
+"""Checkpoints: a saved model loads unchanged, and so does one under the names of other exports."""
 
 import json
 
@@ -17,6 +17,7 @@ from minizha import (
 from minizha.backend import to_host
 from minizha.errors import CheckpointWarning, FileError
 from minizha.model.initialisation import initialise
+from tests.support.files.safetensors_files import bfloat16, safetensors_of
 from tests.support.paths import DATA
 
 RECORDED = DATA / "hf-4.37.2-tiny-pretraining"
@@ -45,34 +46,34 @@ def same(a, b):
 
 
 def write(folder, arrays, config=CONFIG):
-    """A folder as another program might write it."""
+    """Write a folder as another program might."""
     folder.mkdir(exist_ok=True)
-    laid_out = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    (folder / "model.safetensors").write_bytes(save(laid_out))
+    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    (folder / "model.safetensors").write_bytes(save(contiguous))
     (folder / "config.json").write_text(config.to_json(), "utf-8")
     return folder
 
 
 @pytest.fixture
 def model(backend):
-    """Parameters all different, so that a mix-up shows."""
+    """All parameters are different, so that swapped ones are noticed."""
     model = NezhaForPreTraining(CONFIG, dtype="float64", backend=backend)
     rng = np.random.default_rng(5)
     model.load_state_dict({n: rng.standard_normal(a.shape) for n, a in state(model).items()})
     return model
 
 
-# --- our own ------------------------------------------------------------------------------------
+# --- minizha's own ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("model_class", CLASSES)
 @pytest.mark.parametrize("tied", [True, False])
-def test_saved_and_loaded_is_the_same(kind, dtype, tied, tmp_path, backend):
+def test_saved_and_loaded_is_the_same(model_class, dtype, tied, tmp_path, backend):
     config = CONFIG.replace(tie_word_embeddings=tied)
-    model = kind(config, dtype=dtype, backend=backend, seed=3)
+    model = model_class(config, dtype=dtype, backend=backend, seed=3)
     model.save_pretrained(tmp_path)
-    loaded, info = kind.from_pretrained(tmp_path, backend=backend, output_loading_info=True)
+    loaded, info = model_class.from_pretrained(tmp_path, backend=backend, output_loading_info=True)
     assert (loaded.dtype, loaded.training, info) == (dtype, False, ((), ()))
     assert same(state(loaded), state(model))
     assert loaded.config.embedding_size == 128
@@ -107,13 +108,10 @@ def test_half_precision_becomes_float32(stored, tmp_path):
     if stored == "float16":
         write(tmp_path, {name: array.astype(np.float16) for name, array in arrays.items()})
         expected = {n: a.astype(np.float16).astype(np.float32) for n, a in arrays.items()}
-    else:  # the upper half of a float32: written as U16, then called by its name
-        high = {n: (a.view(np.uint32) >> 16).astype(np.uint16) for n, a in arrays.items()}
-        path = write(tmp_path, high) / "model.safetensors"
-        data = path.read_bytes()
-        header = data[8 : 8 + int.from_bytes(data[:8], "little")]
-        renamed = header.replace(b'"U16"', b'"BF16"')
-        path.write_bytes(len(renamed).to_bytes(8, "little") + renamed + data[8 + len(header) :])
+    else:
+        upper_halves = {name: bfloat16(array) for name, array in arrays.items()}
+        content = safetensors_of(upper_halves, dict.fromkeys(arrays, "BF16"))
+        (write(tmp_path, arrays) / "model.safetensors").write_bytes(content)
         expected = {n: (a.view(np.uint32) >> 16 << 16).view(np.float32) for n, a in arrays.items()}
     loaded = NezhaForPreTraining.from_pretrained(tmp_path)
     assert loaded.dtype == "float32"
@@ -126,7 +124,7 @@ def test_one_wide_array_makes_a_wide_model(tmp_path, model):
     assert NezhaForPreTraining.from_pretrained(tmp_path).dtype == "float64"
 
 
-# --- names of others ----------------------------------------------------------------------------
+# --- names of other exports ---------------------------------------------------------------------
 
 
 def older_layer_norm(name):
@@ -143,10 +141,10 @@ SPELLINGS = {
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-@pytest.mark.parametrize("kind", CLASSES)
-def test_other_spellings(spelling, kind, tmp_path, model):
+@pytest.mark.parametrize("model_class", CLASSES)
+def test_other_spellings(spelling, model_class, tmp_path, model):
     write(tmp_path, {SPELLINGS[spelling](name): array for name, array in state(model).items()})
-    loaded, info = kind.from_pretrained(tmp_path, output_loading_info=True)
+    loaded, info = model_class.from_pretrained(tmp_path, output_loading_info=True)
     assert info.missing == ()
     expected = state(model)
     for name, array in state(loaded).items():
@@ -173,7 +171,7 @@ def test_a_bare_model_into_one_with_heads(tmp_path):
         f"{tmp_path}: NezhaForPreTraining: missing, so initialised at random: " + ", ".join(heads)
     )
     assert warning.filename == __file__
-    # the seed draws what is missing, and nothing else
+    # the seed determines the missing parameters, and nothing else
     shapes = {name: loaded.state_dict()[name].shape for name in heads}
     expected = initialise(shapes, CONFIG, np.random.default_rng(8), np, "float32")
     expected |= {f"nezha.{name}": array for name, array in state(bare).items()}
@@ -213,7 +211,7 @@ def test_a_decoder_that_differs_wins_where_it_is_tied(tmp_path, model):
     write(tmp_path, arrays | {DECODER: arrays[WORDS] + 1.0})
     loaded = NezhaForPreTraining.from_pretrained(tmp_path)
     assert same(state(loaded), arrays | {WORDS: arrays[WORDS] + 1.0})
-    # and where it is not, both are kept
+    # an untied decoder stays as it is
     write(
         tmp_path, arrays | {DECODER: arrays[WORDS] + 1.0}, CONFIG.replace(tie_word_embeddings=False)
     )
@@ -239,7 +237,7 @@ def test_buffers_are_passed_over(tmp_path, model):
 
 
 def test_what_transformers_saved_gives_the_same_answers(backend, tmp_path):
-    """In float32, where its own float32 table is up to 5e-6 away from the exact one."""
+    """In float32: Transformers' float32 table is up to 5e-6 away from the exact one."""
     expected = load_file(RECORDED / "expected.safetensors")
     inputs = {name: expected.pop(name) for name in ("input_ids", "attention_mask")}
     model = NezhaForPreTraining.from_pretrained(RECORDED, backend=backend)  # no warning
@@ -250,7 +248,7 @@ def test_what_transformers_saved_gives_the_same_answers(backend, tmp_path):
         assert found.keys() == expected.keys()
         for name, array in expected.items():
             assert np.abs(to_host(found[name]) - array).max() < 2e-5, name
-    # negative control: at twice the distance it would be seen
+    # negative control: a table of twice the size is noticed
     model.table = model.table * 2.0
     assert (
         np.abs(to_host(model(**inputs).prediction_logits) - expected["prediction_logits"]).max()
@@ -261,5 +259,5 @@ def test_what_transformers_saved_gives_the_same_answers(backend, tmp_path):
 def saved_and_loaded(model, folder):
     model.save_pretrained(folder)
     config = json.loads((folder / "config.json").read_text("utf-8"))
-    assert config["transformers_version"] == "4.37.2"  # an unknown key is kept
+    assert config["transformers_version"] == "4.37.2"  # an unknown key stays
     return type(model).from_pretrained(folder, backend=model.backend)

@@ -1,6 +1,6 @@
-"""Folders to and from a living Transformers, where one with Nezha is installed.
+"""Folders saved and loaded by Transformers, if a version with Nezha is installed.
 
-``pip install -e ".[test,peers]"`` brings it.
+``pip install -e ".[test,peers]"`` installs it.
 """
 
 import json
@@ -37,7 +37,7 @@ CLASSES = (
     "NezhaForTokenClassification",
     "NezhaForQuestionAnswering",
 )
-KINDS = {
+CONFIGS = {
     "plain": {},
     "untied": {"tie_word_embeddings": False},
     "pruned": {"pruned_heads": {0: [1], 1: [0, 2]}},
@@ -47,11 +47,11 @@ B, L = 3, 11
 
 
 def with_the_float64_table(model):
-    """Theirs is built in float32, and up to 5e-6 away from the exact one."""
+    """Replace the table that Transformers computes in float32, up to 5e-6 away from the exact one."""
     table = torch.from_numpy(relative_table(SIZES["max_relative_position"], 8, np, "float64"))
-    places = torch.arange(SIZES["max_position_embeddings"])
+    positions = torch.arange(SIZES["max_position_embeddings"])
     K = SIZES["max_relative_position"]
-    relations = (places[None, :] - places[:, None]).clamp(-K, K) + K
+    relations = (positions[None, :] - positions[:, None]).clamp(-K, K) + K
     for name, buffer in model.named_buffers():
         if name.endswith("positions_encoding"):
             buffer.data = table[relations]
@@ -72,11 +72,11 @@ def difference(ours, theirs):
     return max(np.abs(found[n] - expected[n].numpy()).max() for n in fields)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("config_name", CONFIGS)
 @pytest.mark.parametrize("name", CLASSES)
-def test_what_they_save_loads_here(name, kind, tmp_path):
+def test_what_they_save_loads_here(name, config_name, tmp_path):
     torch.manual_seed(0)
-    config = transformers.NezhaConfig(**SIZES, **KINDS[kind])
+    config = transformers.NezhaConfig(**SIZES, **CONFIGS[config_name])
     theirs = with_the_float64_table(getattr(transformers, name)(config))
     theirs.save_pretrained(tmp_path)
     ours, info = getattr(minizha, name).from_pretrained(tmp_path, output_loading_info=True)
@@ -109,18 +109,18 @@ def test_what_they_save_in_other_layouts_is_converted_for_both(name, layout, tmp
     again, info = getattr(transformers, name).from_pretrained(
         tmp_path / "converted", output_loading_info=True
     )
-    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert difference(ours, with_the_float64_table(again)) <= 1e-11
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("config_name", CONFIGS)
 @pytest.mark.parametrize("name", CLASSES)
-def test_what_we_save_loads_there(name, kind, tmp_path):
-    config = NezhaConfig(**SIZES, **KINDS[kind], embedding_size=128)
+def test_what_we_save_loads_there(name, config_name, tmp_path):
+    config = NezhaConfig(**SIZES, **CONFIGS[config_name], embedding_size=128)
     ours = getattr(minizha, name)(config, seed=4)
     ours.save_pretrained(tmp_path)
     theirs, info = getattr(transformers, name).from_pretrained(tmp_path, output_loading_info=True)
-    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert theirs.config.embedding_size == 128
     assert difference(ours.astype("float64"), with_the_float64_table(theirs)) <= 1e-11
 
@@ -138,7 +138,7 @@ def test_a_bare_model_of_theirs_into_one_with_heads(tmp_path):
 
 
 def test_both_write_the_same_configuration(tmp_path):
-    """Theirs leaves out what has its default value; what it writes, ours reads and writes alike."""
+    """Transformers leaves default values out; minizha reads and writes the others unchanged."""
     transformers.NezhaConfig(**SIZES, num_labels=3, classifier_dropout=0.3).save_pretrained(
         tmp_path
     )

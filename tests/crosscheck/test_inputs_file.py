@@ -159,7 +159,7 @@ CALL = "{" + IDS + ", "
         ("[[1, 2]]", "expected a JSON object, found list"),
         ("null", "expected a JSON object"),
         ("{}", "at least input_ids or inputs_embeds, found nothing"),
-        (CALL + IDS + "}", "stands there 2 times"),
+        (CALL + IDS + "}", "appears 2 times"),
         ("[" * 100_000, "not valid JSON"),
         (CALL + '"next_sentence_label": [0]}', "NezhaForMaskedLM takes no next_sentence_label"),
         (CALL + '"tokens": 1, "ids": 2}', "takes no tokens, ids, only input_ids, attention_mask"),

@@ -274,7 +274,7 @@ def a_file_of_the_memory_in_its_layout(monkeypatch):
     def as_it_lies(array):
         return array.ravel(order="K").reshape(array.shape)
 
-    monkeypatch.setattr(safetensors_file, "in_plain_order", as_it_lies)
+    monkeypatch.setattr(safetensors_file, "c_contiguous", as_it_lies)
 
 
 @must_fail(of_parameters.test_loading_copies_so_that_no_two_models_share_an_array)

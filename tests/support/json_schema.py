@@ -16,7 +16,7 @@ IGNORED = {"$schema", "$defs", "title", "description"}
 
 
 def faults(value, schema, root=None, path="$"):
-    """What is wrong with a value, one line each; an empty list where nothing is."""
+    """The faults of a value, one line each; an empty list if it is valid."""
     root = root or schema
     found = []
     for keyword, rule in schema.items():
@@ -27,7 +27,7 @@ def faults(value, schema, root=None, path="$"):
 
 def _type(value, rule, schema, root, path):
     names = [rule] if isinstance(rule, str) else rule
-    # to Python a bool is an int
+    # in Python a bool is an int
     fits = any(
         isinstance(value, TYPES[n]) and (not isinstance(value, bool) or n == "boolean")
         for n in names
@@ -42,11 +42,11 @@ def _ref(value, rule, schema, root, path):
 
 
 def _one_of(value, rule, schema, root, path):
-    each = [faults(value, option, root, path) for option in rule]
-    fitting = sum(not found for found in each)
+    faults_of = [faults(value, option, root, path) for option in rule]
+    fitting = sum(not found for found in faults_of)
     if fitting == 1:
         return []
-    return [f"{path}: {fitting} of the alternatives fit", *min(each, key=len)]
+    return [f"{path}: {fitting} of the alternatives fit", *min(faults_of, key=len)]
 
 
 def _properties(value, rule, schema, root, path):
@@ -98,7 +98,7 @@ def _check(types, holds):
 
 
 def _same(value, rule):
-    """To Python, True is 1."""
+    """In Python, True equals 1."""
     return type(value) is type(rule) and value == rule
 
 

@@ -23,7 +23,7 @@ WORDS = "nezha.embeddings.word_embeddings.weight"
 
 
 def parameters(seed=5):
-    """Random parameters of the pre-training class, all different."""
+    """Random parameters of the pre-training class, all different, so that swapped ones are noticed."""
     rng = np.random.default_rng(seed)
     shapes = {n: a.shape for n, a in NezhaForPreTraining(CONFIG).state_dict().items()}
     return {name: rng.standard_normal(shape) for name, shape in shapes.items()}
@@ -31,15 +31,15 @@ def parameters(seed=5):
 
 def pytorch(p):
     """Huawei's NEZHA-PyTorch has BERT's names; lonePatient's adds a decoder.bias and buffers."""
-    found = {name.replace("nezha.", "bert."): array for name, array in p.items()}
-    found["cls.predictions.decoder.weight"] = p[WORDS]
-    found["cls.predictions.decoder.bias"] = p["cls.predictions.bias"]
+    renamed = {name.replace("nezha.", "bert."): array for name, array in p.items()}
+    renamed["cls.predictions.decoder.weight"] = p[WORDS]
+    renamed["cls.predictions.decoder.bias"] = p["cls.predictions.bias"]
     for i in range(LAYERS):
         buffer = (
             f"bert.encoder.layer.{i}.attention.self.relative_positions_encoding.positions_encoding"
         )
-        found[buffer] = np.zeros((6, 6, 4))
-    return found
+        renamed[buffer] = np.zeros((6, 6, 4))
+    return renamed
 
 
 def data_parallel(p):
@@ -47,19 +47,19 @@ def data_parallel(p):
 
 
 def tensorflow(p, end="", slots=SLOTS):
-    """Huawei's NEZHA-TensorFlow, and what bert4keras's save_weights_as_checkpoint writes."""
-    found = {}
+    """Huawei's NEZHA-TensorFlow, and bert4keras's save_weights_as_checkpoint."""
+    renamed = {}
 
     def norm(theirs, ours):
-        found[f"{theirs}/LayerNorm/gamma"] = p[f"{ours}.LayerNorm.weight"]
-        found[f"{theirs}/LayerNorm/beta"] = p[f"{ours}.LayerNorm.bias"]
+        renamed[f"{theirs}/LayerNorm/gamma"] = p[f"{ours}.LayerNorm.weight"]
+        renamed[f"{theirs}/LayerNorm/beta"] = p[f"{ours}.LayerNorm.bias"]
 
     def dense(theirs, ours):
-        found[f"{theirs}/kernel"] = p[f"{ours}.weight"].T
-        found[f"{theirs}/bias"] = p[f"{ours}.bias"]
+        renamed[f"{theirs}/kernel"] = p[f"{ours}.weight"].T
+        renamed[f"{theirs}/bias"] = p[f"{ours}.bias"]
 
     for table in ("word_embeddings", "token_type_embeddings"):
-        found[f"bert/embeddings/{table}"] = p[f"nezha.embeddings.{table}.weight"]
+        renamed[f"bert/embeddings/{table}"] = p[f"nezha.embeddings.{table}.weight"]
     norm("bert/embeddings", "nezha.embeddings")
     for i in range(LAYERS):
         theirs, ours = f"bert/encoder/layer_{i}", f"nezha.encoder.layer.{i}"
@@ -73,22 +73,22 @@ def tensorflow(p, end="", slots=SLOTS):
     dense("bert/pooler/dense", "nezha.pooler.dense")
     dense("cls/predictions/transform/dense", "cls.predictions.transform.dense")
     norm("cls/predictions/transform", "cls.predictions.transform")
-    found["cls/predictions/output_bias"] = p["cls.predictions.bias"]
-    found["cls/seq_relationship/output_weights"] = p["cls.seq_relationship.weight"]
-    found["cls/seq_relationship/output_bias"] = p["cls.seq_relationship.bias"]
-    for name, array in list(found.items()):
-        found |= {f"{name}/{slot}": np.ones_like(array) for slot in slots}
+    renamed["cls/predictions/output_bias"] = p["cls.predictions.bias"]
+    renamed["cls/seq_relationship/output_weights"] = p["cls.seq_relationship.weight"]
+    renamed["cls/seq_relationship/output_bias"] = p["cls.seq_relationship.bias"]
+    for name, array in list(renamed.items()):
+        renamed |= {f"{name}/{slot}": np.ones_like(array) for slot in slots}
     steps = ("global_step", "good_steps", "bad_steps", "loss_scale") if slots else ()
-    found = {name + end: array for name, array in found.items()}
-    return found | {step + end: np.array(7.0) for step in steps}
+    renamed = {name + end: array for name, array in renamed.items()}
+    return renamed | {step + end: np.array(7.0) for step in steps}
 
 
 def keras(p, name=lambda layer, rest: f"{layer}/{rest}:0", first=0, running=False):
     """bert4keras: dense layers are numbered from ``first`` in each layer, or through the whole model."""
-    found, number = {}, first
+    renamed, number = {}, first
 
     def put(layer, **weights):
-        found.update({name(layer, leaf): array for leaf, array in weights.items()})
+        renamed.update({name(layer, leaf): array for leaf, array in weights.items()})
 
     def norm(layer, ours):
         put(layer, gamma=p[f"{ours}.LayerNorm.weight"], beta=p[f"{ours}.LayerNorm.bias"])
@@ -96,10 +96,10 @@ def keras(p, name=lambda layer, rest: f"{layer}/{rest}:0", first=0, running=Fals
     def dense(layer, *ours):
         nonlocal number
         number = number if running else first
-        for one in ours:
+        for module in ours:
             inner = f"dense_{number}" if number else "dense"
-            found[name(layer, f"{inner}/kernel")] = p[f"{one}.weight"].T
-            found[name(layer, f"{inner}/bias")] = p[f"{one}.bias"]
+            renamed[name(layer, f"{inner}/kernel")] = p[f"{module}.weight"].T
+            renamed[name(layer, f"{inner}/bias")] = p[f"{module}.bias"]
             number += 1
 
     def outer(layer, ours):
@@ -111,8 +111,8 @@ def keras(p, name=lambda layer, rest: f"{layer}/{rest}:0", first=0, running=Fals
     norm("Embedding-Norm", "nezha.embeddings")
     for i in range(LAYERS):
         ours, attention = f"nezha.encoder.layer.{i}", f"Transformer-{i}-MultiHeadSelfAttention"
-        own = [f"{ours}.attention.self.{one}" for one in ("query", "key", "value")]
-        dense(attention, *own, f"{ours}.attention.output.dense")
+        projections = [f"{ours}.attention.self.{leaf}" for leaf in ("query", "key", "value")]
+        dense(attention, *projections, f"{ours}.attention.output.dense")
         norm(f"{attention}-Norm", f"{ours}.attention.output")
         dense(f"Transformer-{i}-FeedForward", f"{ours}.intermediate.dense", f"{ours}.output.dense")
         norm(f"Transformer-{i}-FeedForward-Norm", f"{ours}.output")
@@ -121,23 +121,23 @@ def keras(p, name=lambda layer, rest: f"{layer}/{rest}:0", first=0, running=Fals
     outer("MLM-Dense", "cls.predictions.transform.dense")
     norm("MLM-Norm", "cls.predictions.transform")
     put("MLM-Bias", beta=p["cls.predictions.bias"])
-    return found
+    return renamed
 
 
 def paddle(p):
     """PaddleNLP's NeZhaForPretraining, 2.0 to 2.8."""
-    found = {}
+    renamed = {}
 
     def dense(theirs, ours):
-        found[f"{theirs}.weight"] = p[f"{ours}.weight"].T
-        found[f"{theirs}.bias"] = p[f"{ours}.bias"]
+        renamed[f"{theirs}.weight"] = p[f"{ours}.weight"].T
+        renamed[f"{theirs}.bias"] = p[f"{ours}.bias"]
 
     def norm(theirs, ours):
-        found[f"{theirs}.layer_norm.weight"] = p[f"{ours}.LayerNorm.weight"]
-        found[f"{theirs}.layer_norm.bias"] = p[f"{ours}.LayerNorm.bias"]
+        renamed[f"{theirs}.layer_norm.weight"] = p[f"{ours}.LayerNorm.weight"]
+        renamed[f"{theirs}.layer_norm.bias"] = p[f"{ours}.LayerNorm.bias"]
 
     for table in ("word_embeddings", "token_type_embeddings"):
-        found[f"nezha.embeddings.{table}.weight"] = p[f"nezha.embeddings.{table}.weight"]
+        renamed[f"nezha.embeddings.{table}.weight"] = p[f"nezha.embeddings.{table}.weight"]
     norm("nezha.embeddings", "nezha.embeddings")
     for i in range(LAYERS):
         layer = f"nezha.encoder.layer.{i}"
@@ -149,18 +149,18 @@ def paddle(p):
         dense(f"{layer}.ffn", f"{layer}.intermediate.dense")
         dense(f"{layer}.ffn_output", f"{layer}.output.dense")
     dense("nezha.pooler.dense", "nezha.pooler.dense")
-    found["cls.predictions.decoder_weight"] = p[WORDS]
-    found["cls.predictions.decoder_bias"] = p["cls.predictions.bias"]
+    renamed["cls.predictions.decoder_weight"] = p[WORDS]
+    renamed["cls.predictions.decoder_bias"] = p["cls.predictions.bias"]
     dense("cls.predictions.dense", "cls.predictions.transform.dense")
     norm("cls.predictions", "cls.predictions.transform")
     dense("cls.seq_relationship", "cls.seq_relationship")
-    return found | {"StructuredToParameterName@@": {"a": "b"}}
+    return renamed | {"StructuredToParameterName@@": {"a": "b"}}
 
 
 def bare_paddle(p):
     """PaddleNLP's NeZhaModel: no prefix, no head."""
-    found = paddle(p).items()
-    return {name.removeprefix("nezha."): a for name, a in found if name.startswith("nezha.")}
+    renamed = paddle(p).items()
+    return {name.removeprefix("nezha."): a for name, a in renamed if name.startswith("nezha.")}
 
 
 SCHEMES = {

@@ -73,7 +73,7 @@ def test_broken_vocabulary_lists(tokens, message):
 
 
 def test_a_name_that_is_no_folder(tmp_path):
-    with pytest.raises(FileError, match="no/such/folder': no such folder, and no id of the hub"):
+    with pytest.raises(FileError, match="no/such/folder': no such folder, and not a hub id"):
         NezhaTokenizer.from_pretrained("no/such/folder")
     with pytest.raises(FileError, match="someone/nezha: no such folder, and found no vocab"):
         NezhaTokenizer.from_pretrained("someone/nezha", cache_dir=tmp_path, local_files_only=True)

@@ -1,4 +1,4 @@
-"""A committed save whose files wait for their places; several writers; what dead ones left."""
+"""A committed save whose files are not moved yet; several writers; leftovers of killed writers."""
 
 import errno
 import itertools
@@ -10,7 +10,7 @@ import pytest
 
 from minizha import NezhaTokenizer, files, transaction
 from minizha.errors import FileError
-from minizha.files import at_newest, newest, read_bytes, write_atomic, write_together
+from minizha.files import current_path, read_bytes, read_current, write_atomic, write_together
 from minizha.transaction import COMMITTED
 from tests.support.files.killing import (
     NAMES,
@@ -33,76 +33,79 @@ def old():
 
 
 @pytest.fixture
-def waiting(old):
-    """Model B, committed; not one file of it has taken its place."""
+def committed(old):
+    """Model B, committed; none of its files has been moved to its path."""
     with Kill(NEVER) as kill:
         save("B", old)
     save("A", old)
     calls_before = [name for name, *_ in kill.trace].index("replace")
-    with Kill(2 * calls_before + 1):  # right after the commitment
+    with Kill(2 * calls_before + 1):  # right after the commit
         save("B", old)
     assert sorted(os.listdir(old)) == [COMMITTED, *NAMES]
     assert (state(old), state(old, Path.read_bytes)) == ("BBB", "AAA")
     return old
 
 
-def test_readers_only_read(waiting):
+def test_readers_only_read(committed):
     with Kill(0):
-        assert state(waiting) == "BBB"
-        assert newest(waiting / "vocab.txt") == waiting / COMMITTED / "vocab.txt"
-        assert newest(str(waiting / "other")) == waiting / "other"
-        files.check_file(waiting / "vocab.txt")
-    os.remove(waiting / "vocab.txt")
-    assert state(waiting) == "BBB"
-    os.remove(waiting / COMMITTED / "vocab.txt")
-    assert state(waiting) == "BB-"
+        assert state(committed) == "BBB"
+        assert current_path(committed / "vocab.txt") == committed / COMMITTED / "vocab.txt"
+        assert current_path(str(committed / "other")) == committed / "other"
+        files.check_file(committed / "vocab.txt")
+    os.remove(committed / "vocab.txt")
+    assert state(committed) == "BBB"
+    os.remove(committed / COMMITTED / "vocab.txt")
+    assert state(committed) == "BB-"
 
 
-def test_a_relative_path(waiting, monkeypatch):
-    monkeypatch.chdir(waiting)
+def test_a_relative_path(committed, monkeypatch):
+    monkeypatch.chdir(committed)
     assert read_bytes("vocab.txt") == content("B", "vocab.txt")
     write_atomic("vocab.txt", content("C", "vocab.txt"))
-    assert state(waiting) == "BBC"
+    assert state(committed) == "BBC"
 
 
-def test_a_file_moved_between_look_and_open(waiting, monkeypatch):
-    def move_after(path):
-        place = transaction.place_of(path)
-        transaction.complete(str(waiting))
-        return place
+def test_a_file_moved_between_look_and_open(committed, monkeypatch):
+    def find_and_move(path):
+        current = transaction.find_current(path)
+        transaction.complete_save(str(committed))
+        return current
 
-    found = newest(waiting / "vocab.txt")
-    monkeypatch.setattr(files, "place_of", move_after)
-    assert at_newest(waiting / "vocab.txt", lambda place: Path(place).read_bytes()) == b"B" * 7
-    assert not found.exists()  # who opened what newest() said would fail now
+    before = current_path(committed / "vocab.txt")
+    monkeypatch.setattr(files, "find_current", find_and_move)
+    assert (
+        read_current(committed / "vocab.txt", lambda current: Path(current).read_bytes())
+        == b"B" * 7
+    )
+    assert not before.exists()  # opening what current_path() returned would fail now
 
 
-def test_a_file_that_can_not_be_opened_ends_the_search(waiting, monkeypatch):
+def test_a_file_that_can_not_be_opened_ends_the_search(committed, monkeypatch):
     def missing(_):
         raise FileNotFoundError
 
     with pytest.raises(FileNotFoundError):
-        at_newest(waiting / "vocab.txt", missing)
+        read_current(committed / "vocab.txt", missing)
     with pytest.raises(FileNotFoundError):
-        at_newest(waiting / "other", missing)
+        read_current(committed / "other", missing)
 
 
-def test_one_newer_file_is_not_hidden_by_the_save_that_waits(waiting, monkeypatch):
+def test_one_newer_file_is_not_hidden_by_the_save_that_waits(committed, monkeypatch):
     def step(folder):
         write_atomic(folder / "config.json", content("C", "config.json"))
 
-    found = [state(folder) for folder in killed_everywhere(waiting, step)]
+    found = [state(folder) for folder in killed_everywhere(committed, step)]
     assert [key for key, _ in itertools.groupby(found)] == ["BBB", "CBB"]
-    # negative control: a writer who does not complete what waits
-    monkeypatch.setattr(files, "complete", lambda _: None)
-    step(waiting)
-    assert state(waiting) == "BBB"
+    # negative control: a writer that does not complete the committed save
+    monkeypatch.setattr(files, "complete_save", lambda _: None)
+    step(committed)
+    assert state(committed) == "BBB"
 
 
-def test_files_of_several_folders(waiting, tmp_path):
-    write_together({waiting / "vocab.txt": content("C", "vocab.txt"), tmp_path / "f": b"x"})
-    assert (state(waiting), (tmp_path / "f").read_bytes()) == ("BBC", b"x")
-    assert sorted(os.listdir(waiting)) == NAMES
+def test_files_of_several_folders(committed, tmp_path):
+    write_together({committed / "vocab.txt": content("C", "vocab.txt"), tmp_path / "f": b"x"})
+    assert (state(committed), (tmp_path / "f").read_bytes()) == ("BBC", b"x")
+    assert sorted(os.listdir(committed)) == NAMES
     assert os.listdir(tmp_path) == ["f"]
 
 
@@ -116,7 +119,7 @@ def test_the_tokenizer_too_is_read_from_a_save_that_waits(tmp_path):
 
 
 def test_a_file_that_can_not_take_its_place(old, monkeypatch):
-    """As on Windows, where a program that has the old file open is in the way."""
+    """As on Windows, while a program has the old file open."""
     replace = os.replace
 
     def refuse(source, target):
@@ -157,18 +160,18 @@ def test_a_link_is_no_save(old, tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs two users")
-def test_in_a_folder_open_to_all_nobody_saves_for_another(waiting):
-    os.chown(waiting / COMMITTED, 12345, -1)
-    assert state(waiting) == "BBB"  # a folder that colleagues share
-    os.chmod(waiting, 0o1777)  # as /tmp
-    assert state(waiting) == "AAA"
+def test_in_a_folder_open_to_all_nobody_saves_for_another(committed):
+    os.chown(committed / COMMITTED, 12345, -1)
+    assert state(committed) == "BBB"  # a folder that colleagues share
+    os.chmod(committed, 0o1777)  # as /tmp
+    assert state(committed) == "AAA"
     with pytest.raises(FileError, match=f"{COMMITTED}: can't be written"):
-        save("C", waiting)
-    write_atomic(waiting / "vocab.txt", content("C", "vocab.txt"))
-    assert (state(waiting), state(waiting, Path.read_bytes)) == ("AAC", "AAC")
+        save("C", committed)
+    write_atomic(committed / "vocab.txt", content("C", "vocab.txt"))
+    assert (state(committed), state(committed, Path.read_bytes)) == ("AAC", "AAC")
 
 
-# --- several writers, and what dead ones left -----------------------------------------------------
+# --- several writers, and leftovers of killed writers ---------------------------------------------
 
 
 def test_leftovers_of_the_dead_are_removed_and_nothing_else(old, tmp_path):
@@ -218,7 +221,7 @@ def test_without_locks_nothing_is_taken_for_dead(old, monkeypatch):
 
 
 def test_another_writer_commits_first(old, monkeypatch):
-    """And is done with it before this one can look what was in the way."""
+    """The other writer completes its save before this one finds out why its commit failed."""
     replace, lost = os.replace, []
 
     def lose_once(source, target):
@@ -231,7 +234,7 @@ def test_another_writer_commits_first(old, monkeypatch):
         try:
             return replace(source, target)
         finally:
-            transaction.complete(str(old))
+            transaction.complete_save(str(old))
             assert state(old) == "CCC"
 
     monkeypatch.setattr(os, "replace", lose_once)
@@ -240,7 +243,7 @@ def test_another_writer_commits_first(old, monkeypatch):
 
 
 def test_many_writers_at_once(old, monkeypatch):
-    """The last to commit wins with all of its files; no reader ever misses a file."""
+    """All files are those of the last commit; no reader ever misses a file."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
     failures, done = [], threading.Event()
 

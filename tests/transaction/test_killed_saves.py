@@ -1,7 +1,7 @@
-"""A save that is killed, at whatever moment, leaves the old model or the new one, never a mixture.
+"""A save that is killed at any moment leaves the old model or the new one, never a mixture.
 
-Killed in earnest (SIGKILL, at random moments), and at every single step (before and after each
-call to the system, by an exception after which no call does anything any more).
+Real kills (SIGKILL) at random moments, and simulated kills at every step: before and after each
+call to the system, an exception is raised, and no later call does anything.
 """
 
 import functools
@@ -35,7 +35,7 @@ from tests.support.files.killing import (
 )
 from tests.support.paths import ROOT
 
-# --- killed in earnest ----------------------------------------------------------------------------
+# --- real kills -----------------------------------------------------------------------------------
 
 
 def model_and_tokenizer(which):
@@ -53,8 +53,8 @@ def model_and_tokenizer(which):
     return NezhaForPreTraining(config, seed=size), tokenizer
 
 
-def known(tokenizer):
-    """All that its two files say."""
+def vocabulary_of(tokenizer):
+    """The content of its two files."""
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     return tokenizer.do_lower_case, tokens
 
@@ -71,11 +71,11 @@ def expected(which):
         found = NezhaForPreTraining.from_pretrained(folder)
         model, tokenizer = model_and_tokenizer(which)
         assert found.num_parameters() == model.num_parameters()
-        return found.config.to_dict(), model.state_dict(), known(tokenizer)
+        return found.config.to_dict(), model.state_dict(), vocabulary_of(tokenizer)
 
 
-def check_whole(folder):
-    """Which of the two models lies in the folder, once it is sure that it is one of them."""
+def model_in(folder):
+    """Check that the folder holds one of the two models completely, and return its letter."""
     found = NezhaForPreTraining.from_pretrained(folder)
     which = "A" if found.config.hidden_size == 8 else "B"
     config, arrays, vocabulary = expected(which)
@@ -83,16 +83,16 @@ def check_whole(folder):
     state = found.state_dict()
     assert state.keys() == arrays.keys()
     assert all(np.array_equal(state[name], arrays[name]) for name in arrays)
-    assert known(NezhaTokenizer.from_pretrained(folder)) == vocabulary
+    assert vocabulary_of(NezhaTokenizer.from_pretrained(folder)) == vocabulary
     return which
 
 
-# one process reads the library and then forks, for each line, one that saves until it is killed
+# one process imports minizha; for each line it forks a process that saves until it is killed
 SAVER = """
 import itertools, os, sys, time
 from tests.transaction.test_killed_saves import model_and_tokenizer
 pairs = [model_and_tokenizer(which) for which in "BA"]
-os.fsync = lambda _: None  # matters where the power is cut; here it would take most of the time
+os.fsync = lambda _: None  # matters only if the power is cut; here it would take most of the time
 for _ in range(2):
     started = time.monotonic()
     for model, tokenizer in pairs:
@@ -108,7 +108,7 @@ for _ in sys.stdin:
 """
 
 
-# an earlier version: each file whole, one after the other
+# a save of an earlier version: the files are replaced one by one
 ONE_BY_ONE = """
 import contextlib, os
 from minizha import transaction
@@ -126,7 +126,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX")
 
 
 def killed_at_random(folder, kills, script=SAVER):
-    """Kill a saving process so many times; the folder is to be looked at after each."""
+    """Kill a saving process ``kills`` times; the caller examines the folder after each."""
     rng = random.Random(kills)
     paths = os.pathsep.join([str(ROOT), *sys.path])
     with subprocess.Popen(
@@ -152,35 +152,35 @@ def killed_at_random(folder, kills, script=SAVER):
 def test_killed_at_random_moments(kills, tmp_path):
     found = set()
     for _ in killed_at_random(tmp_path, kills):
-        found.add(check_whole(tmp_path))
+        found.add(model_in(tmp_path))
         assert sum(name.endswith(".tmp") for name in os.listdir(tmp_path)) <= 1
     assert found == {"A", "B"}
     save_model("A", tmp_path)
-    assert check_whole(tmp_path) == "A"
+    assert model_in(tmp_path) == "A"
     assert sorted(os.listdir(tmp_path)) == sorted([*NAMES, "tokenizer_config.json"])
 
 
 @needs_fork
 def test_files_replaced_one_by_one_are_found_mixed(tmp_path):
-    """Negative control: where it was measured, every third kill left a mixture."""
+    """Negative control: in a measurement, every third kill left a mixture."""
 
-    def look_after_each_kill():
+    def check_after_each_kill():
         for _ in killed_at_random(tmp_path, 300, ONE_BY_ONE + SAVER):
-            check_whole(tmp_path)
+            model_in(tmp_path)
 
     with pytest.raises((FileError, AssertionError)):
-        look_after_each_kill()
+        check_after_each_kill()
 
 
 def test_the_check_finds_a_mixture(tmp_path):
     save_model("A", tmp_path / "A")
     save_model("B", tmp_path / "B")
-    assert (check_whole(tmp_path / "A"), check_whole(tmp_path / "B")) == ("A", "B")
+    assert (model_in(tmp_path / "A"), model_in(tmp_path / "B")) == ("A", "B")
     for name in ("config.json", "vocab.txt"):
         mixed = shutil.copytree(tmp_path / "A", tmp_path / f"mixed {name}")
         os.replace(tmp_path / "B" / name, mixed / name)
         with pytest.raises((FileError, AssertionError)):
-            check_whole(mixed)
+            model_in(mixed)
 
 
 # --- killed at every step -------------------------------------------------------------------------
@@ -193,7 +193,7 @@ def old():
 
 
 def test_killed_at_every_step(old):
-    """And what the kill leaves behind is gone after the next save."""
+    """The next save removes what the kill leaves."""
     found = []
     for folder in killed_everywhere(old, lambda folder: save("B", folder)):
         found.append(state(folder))
@@ -213,18 +213,18 @@ def test_the_first_save_killed_at_every_step(tmp_path):
 
 
 def test_the_save_after_a_kill_killed_too(old, monkeypatch):
-    """Every state that a kill leaves, and from there every kill of the next save."""
+    """Every state that a kill leaves, followed by every kill of the next save."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
     seen = set()
     for folder in killed_everywhere(old, lambda folder: save("B", folder, NAMES[:2])):
         first = state(folder)
-        what_lies = frozenset(
+        files = frozenset(
             (path.parent.suffix or path.parent.name, path.suffix, path.stat().st_size)
             for path in folder.rglob("*")
         )
-        if (first, what_lies) in seen:
+        if (first, files) in seen:
             continue
-        seen.add((first, what_lies))
+        seen.add((first, files))
         start = shutil.copytree(folder, old.parent / f"again{len(seen)}")
         found = []
         for again in killed_everywhere(start, lambda folder: save("C", folder, NAMES[:2])):
@@ -236,7 +236,7 @@ def test_the_save_after_a_kill_killed_too(old, monkeypatch):
 
 
 def test_two_renamings_would_not_do(old):
-    """Negative control: files put in their places one by one, as an earlier version did."""
+    """Negative control: files replaced one by one, as in an earlier version."""
 
     def step(folder):
         for name in NAMES:
@@ -245,12 +245,12 @@ def test_two_renamings_would_not_do(old):
             os.replace(folder / f"{name}.tmp", folder / name)
 
     found = [state(folder) for folder in killed_everywhere(old, step)]
-    # after a call is before the next
+    # the moment after a call is also the moment before the next
     assert found[-6:] == ["AAA", "BAA", "BAA", "BBA", "BBA", "BBB"]
 
 
 def test_a_reader_who_does_not_know_would_find_a_mixture(old):
-    """Negative control for the reading side, and all that Transformers can ever run into."""
+    """Negative control for reading, and all mixtures that Transformers can find."""
     seen = [
         state(folder, Path.read_bytes)
         for folder in killed_everywhere(old, lambda folder: save("B", folder))
@@ -274,12 +274,12 @@ def test_the_steps_in_their_order(old):
     assert kill.steps() == [
         ("mkdir", staged),
         ("replace", COMMITTED),
-        ("replace", "config.json"),  # small files first, what takes the place of a large one last
+        ("replace", "config.json"),  # small files first, the one that replaces a large file last
         ("replace", "vocab.txt"),
         ("replace", "model.safetensors"),
         ("rmdir", COMMITTED),
-        ("rmdir", staged),  # is there no more
+        ("rmdir", staged),  # no longer exists
     ]
     calls = [name for name, *_ in kill.trace if name in ("fsync", "replace")]
-    # three files and the folder with them; the commitment; the moves
+    # three files and their folder; the commit; the moves
     assert calls == ["fsync"] * 4 + ["replace", "fsync"] + ["replace"] * 3 + ["fsync"]

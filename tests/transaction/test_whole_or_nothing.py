@@ -1,4 +1,4 @@
-"""Saving: whole or not at all, whatever the disk, the user or the memory layout do."""
+"""A save is complete or changes nothing, whatever disk, user or memory layout do."""
 
 import errno
 import os
@@ -14,6 +14,7 @@ from minizha import NezhaConfig, NezhaForPreTraining
 from minizha.backend import to_host
 from minizha.checkpoint.safetensors_file import to_safetensors
 from minizha.errors import FileError, MinizhaError
+from tests.support.files.scratch import FileProxy
 
 CONFIG = NezhaConfig(
     vocab_size=11,
@@ -32,7 +33,7 @@ def content(folder):
 
 @pytest.fixture
 def old(tmp_path):
-    """A folder with a model in it, whose files no failure may touch."""
+    """A folder with a model whose files no failure may change."""
     NezhaForPreTraining(CONFIG, seed=1).save_pretrained(tmp_path)
     return tmp_path
 
@@ -42,22 +43,10 @@ def new():
     return NezhaForPreTraining(CONFIG.replace(vocab_size=13), seed=2)
 
 
-class FullDisk:
-    """A file that takes so many bytes in all, and then no more."""
+class FullDisk(FileProxy):
+    """Files that take ``room`` bytes in all, and then no more."""
 
     room = 0
-
-    def __init__(self, file):
-        self.file = file
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.file.close()
-
-    def __getattr__(self, name):
-        return getattr(self.file, name)
 
     def write(self, data):
         FullDisk.room -= len(data)
@@ -68,7 +57,7 @@ class FullDisk:
 
 @pytest.mark.parametrize("room", [0, 100, 7000])
 def test_a_full_disk(room, old, new, monkeypatch):
-    """The last one has room for the larger of the two files only."""
+    """The last disk has room for the larger of the two files only."""
     before, fdopen = content(old), os.fdopen
     FullDisk.room = room
     with monkeypatch.context() as patched:
@@ -145,7 +134,7 @@ def test_ctrl_c_between_the_two_files_waits_for_the_second(moves, old, new, monk
     loaded = NezhaForPreTraining.from_pretrained(old)
     assert loaded.config.vocab_size == 13
     assert sorted(os.listdir(old)) == FILES
-    # the handler is the old one again
+    # the old handler is restored
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
 
@@ -169,7 +158,7 @@ def test_places_that_can_not_be_written(old, new):
 
 
 def test_a_folder_that_may_not_be_written(old, new, monkeypatch):
-    """The superuser may write everywhere, so the system's answer is given for it."""
+    """The superuser may write everywhere, so the system's answer is simulated."""
     before = content(old)
     real = os.open
 

@@ -160,9 +160,9 @@ def test_a_known_mistake_gives_these_arrays(entry, traces):
     assert set(stored) == set(entry["arrays"])
     for name, array in stored.items():
         np.testing.assert_allclose(found[name], array, rtol=1e-9, atol=1e-11)
-    error = v1_mistakes.distance(entry["first"], stored[entry["first"]], trace)
+    error = v1_mistakes.relative_error(entry["first"], stored[entry["first"]], trace)
     assert error == pytest.approx(entry["error"] or float("nan"), nan_ok=True)
-    assert not error <= v1_mistakes.SEEN  # the control: NaN is found too
+    assert not error <= v1_mistakes.VISIBLE_ERROR  # the control: NaN is found too
 
 
 def test_the_vectors_show_the_known_mistakes():

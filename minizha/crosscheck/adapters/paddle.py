@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from minizha.checkpoint.foreign_names import PADDLE, paddle_template
+from minizha.checkpoint.foreign_names import PADDLE_MODULES, paddle_template
 from minizha.crosscheck.names import (
     ATTENTION,
     EMBEDDINGS,
@@ -42,7 +42,7 @@ _HEADS = {
     "NezhaForTokenClassification": ("classifier", "loss"),
     "NezhaForQuestionAnswering": ("qa_outputs", "loss"),
 }
-_NAMES = {ours: theirs for theirs, ours in PADDLE.items()} | {
+_NAMES = {ours: theirs for theirs, ours in PADDLE_MODULES.items()} | {
     "encoder.layer.*.attention.scores": "encoder.layer.*.attention.1",
     "encoder.layer.*.attention.probs": "encoder.layer.*.attention.attention_dropout.input",
     "encoder.layer.*.attention.weights": "encoder.layer.*.attention.attention_dropout",

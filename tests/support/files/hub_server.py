@@ -1,12 +1,12 @@
-"""A hub on 127.0.0.1: what huggingface_hub asks for a file, and every way to answer it badly.
+"""A hub on 127.0.0.1 that answers huggingface_hub's requests, with any fault.
 
     with HubServer() as hub:
         commit = hub.commit("someone/model", {"config.json": b"{}"})     # moves "main"
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
 
 Protocol: HEAD and GET of /ID/resolve/REVISION/FILE, with ETag, X-Repo-Commit and Content-Length. Big
-files live at another address ("storage"), to which the hub redirects with X-Linked-Etag and
-X-Linked-Size. What does not exist is a 404 with X-Error-Code.
+files have another address ("storage"), to which the hub redirects with X-Linked-Etag and
+X-Linked-Size. For what does not exist the answer is a 404 with X-Error-Code.
 """
 
 import contextlib
@@ -21,14 +21,14 @@ BIG = 20_000
 
 
 class HubServer:
-    """``requests`` lists (method, what) of everything asked; ``faults`` maps a file to a fault.
+    """``requests`` lists (method, file) of every request; ``faults`` maps a file to a fault.
 
     A fault is a status, or one of "hang", "cut" (half of the body, resumable), "cut anew" (half of
-    the body each time, not resumable), "longer" (than the hub said), "shorter", "no commit", "no
-    etag", "bad commit", "plain 404", "web page", "short answer" (closes without one), "loop" (of
+    the body each time, not resumable), "longer" (than announced), "shorter", "no commit", "no
+    etag", "bad commit", "plain 404", "web page", "short answer" (the connection closes), "loop" (of
     redirects), "moved" (to another name of the repository), "head only" (500 for a GET),
-    "gated". It can be had for one method: ``faults["GET config.json"]``. ``tokens`` says who was
-    sent a token: "hub", "storage".
+    "gated". It may apply to one method: ``faults["GET config.json"]``. ``tokens`` contains "hub"
+    and "storage" once they have received a token.
     """
 
     def __init__(self):
@@ -54,14 +54,14 @@ class HubServer:
         return f"http://127.0.0.1:{server.server_address[1]}"
 
     def stop(self):
-        """Down, as when there is no network: connections are refused."""
+        """Shut down: connections are refused, as without a network."""
         while self._servers:
             server = self._servers.pop()
             server.shutdown()
             server.server_close()
 
     def commit(self, name, files, revision="main"):
-        """Make a commit of ``files`` and let the revision be that; the commit's hash."""
+        """Make ``files`` the revision's newest commit; return the commit's hash."""
         digest = hashlib.sha1(repr((name, sorted(files.items()))).encode()).hexdigest()
         self.repositories.setdefault(name, {})[digest] = dict(files)
         self.commits[name, revision] = self.commits[name, digest] = digest
@@ -72,9 +72,9 @@ class HubServer:
         files = {path.name: path.read_bytes() for path in folder.iterdir()}
         return self.commit(name, files, revision)
 
-    def asked(self, method):
-        """The files that were asked for by this method, in order."""
-        return [what for how, what in self.requests if how == method]
+    def requested(self, method):
+        """The files requested by this method, in order."""
+        return [file for used, file in self.requests if used == method]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -82,7 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def handle_one_request(self):
-        with contextlib.suppress(ConnectionError):  # the client went away: some faults make it
+        with contextlib.suppress(ConnectionError):  # some faults make the client close it
             super().handle_one_request()
 
     def do_HEAD(self):
@@ -101,11 +101,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def send_file(self, data, headers, fault):
-        """The file, or from a byte on if asked so, or what the fault makes of it."""
+        """The file, or its end if the client resumes; or what the fault makes of it."""
         start, total = 0, len(data)
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
-        if asked and fault != "cut anew":
-            start = int(asked[1])
+        resumed = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
+        if resumed and fault != "cut anew":
+            start = int(resumed[1])
             headers = {**headers, "Content-Range": f"bytes {start}-{total - 1}/{total}"}
         status = 206 if start else 200
         rest = data[start:]
@@ -151,11 +151,11 @@ class _Hub(_Handler):
         if len(data) <= BIG:
             return self.send_file(data, headers, fault)
         headers |= {"X-Linked-Etag": f'"{etag}"', "X-Linked-Size": str(len(data))}
-        place = f"{hub.storage}/{name}/{commit}/{file}"
-        return self.send(302, {**headers, "ETag": '"redirect"', "Location": place})
+        address = f"{hub.storage}/{name}/{commit}/{file}"
+        return self.send(302, {**headers, "ETag": '"redirect"', "Location": address})
 
     def answer_fault(self, fault, file):
-        """Whether the fault says all there is to say."""
+        """Answer as the fault says; whether that was a complete answer."""
         if fault == "hang":
             threading.Event().wait(5)
         elif isinstance(fault, int):

@@ -1,39 +1,41 @@
-"""A process that dies at a given moment of a save, and a look at what it leaves behind."""
+"""Simulate a kill at a given moment of a save, and examine the files that it leaves."""
 
 import contextlib
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 import pytest
 
 from minizha.errors import FileError
 from minizha.files import read_bytes, write_together
+from tests.support.files.scratch import FileProxy, temporary_folder
 
 NAMES = ["config.json", "model.safetensors", "vocab.txt"]
 NEVER = 10**9
 
 
 class Killed(BaseException):
-    """Nothing runs any more: what cleans up after it gets it again, from its first call on."""
+    """Simulates a killed process: every later call to the system raises it again."""
 
 
 class Kill:
-    """From moment ``moment`` on no call does anything: there are two to a call, before and after
-    it (for a write: before it, and when half of it is done)."""
+    """From moment number ``moment`` on, no call to the system does anything.
+
+    A call has two moments, before and after it; a write has them before it and halfway through.
+    """
 
     calls = ("mkdir", "open", "fsync", "replace", "unlink", "rmdir")
 
     def __init__(self, moment):
-        self.left, self.trace = moment, []
+        self.moments_left, self.trace = moment, []
 
     def __enter__(self):
         self.patch = pytest.MonkeyPatch()
         for name in self.calls:
             self.patch.setattr(os, name, self.counted(name, getattr(os, name)))
         fdopen = os.fdopen
-        self.patch.setattr(os, "fdopen", lambda *arguments: Dying(fdopen(*arguments), self))
+        self.patch.setattr(os, "fdopen", lambda *arguments: DyingFile(fdopen(*arguments), self))
         return self
 
     def __exit__(self, kind, *_):
@@ -45,7 +47,7 @@ class Kill:
             self.pass_moment()
             self.trace.append((name, *map(str, arguments)))
             result = None if name == "fsync" else function(*arguments, **options)
-            if name == "open" and self.left == 0:
+            if name == "open" and self.moments_left == 0:
                 os.close(result)
             self.pass_moment()
             return result
@@ -53,12 +55,12 @@ class Kill:
         return call
 
     def pass_moment(self):
-        if self.left == 0:
+        if self.moments_left == 0:
             raise Killed
-        self.left -= 1
+        self.moments_left -= 1
 
     def steps(self):
-        """What was done, without the locks; of paths the last part."""
+        """The calls that change the folder, with the last part of each path."""
         return [
             (name, *map(os.path.basename, arguments[-1:] if name == "replace" else arguments[:1]))
             for name, *arguments in self.trace
@@ -66,18 +68,10 @@ class Kill:
         ]
 
 
-class Dying:
+class DyingFile(FileProxy):
     def __init__(self, file, kill):
-        self.file, self.kill = file, kill
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.file.close()
-
-    def __getattr__(self, name):
-        return getattr(self.file, name)
+        super().__init__(file)
+        self.kill = kill
 
     def write(self, data):
         self.kill.trace.append(("write",))
@@ -98,17 +92,16 @@ def save(which, folder, names=("model.safetensors", "config.json", "vocab.txt"))
 
 @contextlib.contextmanager
 def folder_of_a():
-    """A folder with the files of A; in memory where that can be, as a disk is slow at renaming."""
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=memory) as place:
-        folder = Path(place, "old")
+    """A folder with the files of A."""
+    with temporary_folder() as parent:
+        folder = Path(parent, "old")
         folder.mkdir()
         save("A", folder)
         yield folder
 
 
 def state(folder, read=read_bytes):
-    """Whose files they are: "BBB", or "BAB" for a mixture; "-" is none, "?" a part of one."""
+    """The save that each file is from: "BBB", or "BAB" for a mixture; "-" no file, "?" half a file."""
     letters = ""
     for name in NAMES:
         try:
@@ -122,16 +115,16 @@ def state(folder, read=read_bytes):
 
 
 def moments(folder, step):
-    """How many there are in ``step(folder)``, which is done on a copy."""
+    """The number of moments in ``step(folder)``, counted on a copy."""
     copy = shutil.copytree(folder, folder.with_name(f"{folder.name} counted"), symlinks=True)
     with Kill(NEVER) as kill:
         step(copy)
     shutil.rmtree(copy)
-    return NEVER - kill.left
+    return NEVER - kill.moments_left
 
 
 def killed_everywhere(folder, step):
-    """For each moment of ``step(folder)`` a copy of the folder as the kill at it leaves it."""
+    """For each moment of ``step(folder)``, a copy of the folder as a kill at that moment leaves it."""
     for moment in range(moments(folder, step)):
         copy = shutil.copytree(folder, folder.with_name(f"{folder.name} killed"), symlinks=True)
         with Kill(moment):

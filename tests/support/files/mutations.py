@@ -1,6 +1,6 @@
-"""Mutants of files, drawn from a ``random.Random``: of JSON, safetensors files, pickles and zip
-archives half are damaged in the terms of the file and put together again, so that they get past
-the first check; the others are bytes that were hit by chance.
+"""Random mutants of files. Of JSON, safetensors files, pickles and zip archives, half are changed in
+a way that keeps the file format valid, so that they pass the first check; the others are random bytes
+changed.
 """
 
 import io
@@ -14,23 +14,24 @@ from itertools import pairwise
 from random import Random
 from typing import Any
 
-from tests.support.files.damage import MOST_BYTES, NUMBERS, damaged, focus, other_number
-from tests.support.files.torch_files import zip_file
+from tests.support.files.damage import MAX_BYTES, NUMBERS, damaged, focus, other_number
+from tests.support.files.safetensors_files import safetensors_file
+from tests.support.files.torch_files import code, zip_file
 
 
-def mutate(rng: Random, data: bytes, build: str, others: Sequence[bytes]) -> bytes:
-    """One mutant of ``data``; ``build`` is the name of one of ``IN_ITS_TERMS``, or of none;
+def mutate(rng: Random, data: bytes, file_format: str, others: Sequence[bytes]) -> bytes:
+    """One mutant of ``data``; ``file_format`` is a key of ``FORMAT_AWARE`` or any other text;
     ``others`` are files to splice it with."""
     mutant, rounds = data, min(1 + int(rng.expovariate(1.2)), 5)
-    in_its_terms = IN_ITS_TERMS.get(build)
+    format_aware = FORMAT_AWARE.get(file_format)
     for _ in range(20):
-        if in_its_terms and rng.random() < 0.55:
-            mutant = in_its_terms(rng, mutant, rounds)
+        if format_aware and rng.random() < 0.55:
+            mutant = format_aware(rng, mutant, rounds)
             rounds = int(rng.random() < 0.1)
         for _ in range(rounds):
-            mutant = damaged(rng, mutant, focus(mutant, build), others)
+            mutant = damaged(rng, mutant, focus(mutant, file_format), others)
         if mutant != data:
-            return mutant[:MOST_BYTES]
+            return mutant[:MAX_BYTES]
         rounds = 1
     raise AssertionError("no damage changes it")
 
@@ -53,7 +54,7 @@ VALUES: tuple[Any, ...] = (
 
 
 def damaged_json(rng: Random, data: bytes, rounds: int) -> bytes:
-    """The same JSON with other values, keys, kinds and depths."""
+    """The same JSON with other values, keys, types and depths."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):
@@ -74,8 +75,8 @@ def _other_json(rng: Random, value: Any) -> Any:
         case 3:
             del holder[key]
         case 4:
-            other, place = rng.choice(places)
-            holder[key], other[place] = other[place], holder[key]
+            other, other_key = rng.choice(places)
+            holder[key], other[other_key] = other[other_key], holder[key]
         case 5:
             _add(rng, holder, holder[key])
         case 6 if isinstance(holder, dict):
@@ -87,7 +88,7 @@ def _other_json(rng: Random, value: Any) -> Any:
 
 
 def _places(value: Any, depth: int = 0) -> Iterator[tuple[Any, Any]]:
-    """(holder, key) of everything inside of ``value``; swaps can tie a knot, so not for ever."""
+    """(holder, key) of everything inside ``value``, to a limited depth: swaps can make it circular."""
     keys = (
         value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
     )
@@ -101,8 +102,8 @@ def _other_value(rng: Random, value: Any) -> Any:
     if isinstance(value, int) and rng.random() < 0.5:
         return rng.choice((value + 1, value - 1, value * 2, -value, float(value), str(value)))
     if isinstance(value, str) and rng.random() < 0.3:
-        place = rng.randrange(len(value) + 1)
-        return value[:place] + rng.choice(("", "x", "\0", "/", "字")) + value[place + 1 :]
+        position = rng.randrange(len(value) + 1)
+        return value[:position] + rng.choice(("", "x", "\0", "/", "字")) + value[position + 1 :]
     if rng.random() < 0.04:
         return f"{_DEEP}{rng.choice((10, 100, 300, 400, 480, 700, 960, 3000, 100_000))}"
     return rng.choice(VALUES)
@@ -125,7 +126,7 @@ def _rename(rng: Random, holder: dict, key: str) -> None:
 def _json(rng: Random, value: Any) -> bytes:
     try:
         text = json.dumps(value, ensure_ascii=rng.random() < 0.5)
-    except (ValueError, RecursionError):  # a knot
+    except (ValueError, RecursionError):  # it contains itself
         text = "{}"
     if found := re.search(rf'"{_DEEP}([0-9]+)"', text):
         around = rng.choice((("[", "]"), ('{"a":', "}"), ('[1,{"":', "}]")))
@@ -133,13 +134,12 @@ def _json(rng: Random, value: Any) -> bytes:
         text = f"{text[: found.start()]}{around[0] * int(found[1])}{value}{text[found.end() :]}"
     if rng.random() < 0.05 and "," in text:
         piece = rng.choice(text.split(","))
-        text = text.replace(piece, f"{piece},{piece}", 1)  # often a key that stands there twice
+        text = text.replace(piece, f"{piece},{piece}", 1)  # often a key that appears twice
     return text.encode("utf-8", "surrogatepass")
 
 
 def damaged_safetensors(rng: Random, data: bytes, rounds: int) -> bytes:
-    """Another header of the right length, or other tensors under a header that describes them but
-    for a detail."""
+    """A changed header of the right length, or changed tensors with a header that nearly fits."""
     length = int.from_bytes(data[:8], "little")
     header, rest = data[8 : 8 + length], data[8 + length :]
     try:
@@ -148,21 +148,23 @@ def damaged_safetensors(rng: Random, data: bytes, rounds: int) -> bytes:
             header, rest = _other_tensors(rng, entries, rest)
         else:
             header = damaged_json(rng, header, 1 if rng.random() < 0.7 else rounds)
-    except (ValueError, LookupError, TypeError, AttributeError):  # no such file any more
+    except (ValueError, LookupError, TypeError, AttributeError):  # no longer such a file
         header = damaged_json(rng, header, rounds)
     if rng.random() < 0.5:
         header += b" " * (-len(header) % 8)
-    return struct.pack("<Q", len(header)) + header + rest
+    return safetensors_file(header, rest)
 
 
 _WIDTHS = {
-    1: ("I8", "U8", "BOOL", "F8_E4M3", "F8_E5M2"), 2: ("F16", "BF16", "I16", "U16"),
-    4: ("F32", "I32", "U32"), 8: ("F64", "I64", "U64", "C64"),
-}  # fmt: skip
+    1: ("I8", "U8", "BOOL", "F8_E4M3", "F8_E5M2"),
+    2: ("F16", "BF16", "I16", "U16"),
+    4: ("F32", "I32", "U32"),
+    8: ("F64", "I64", "U64", "C64"),
+}
 
 
 def _other_tensors(rng: Random, entries: dict[str, Any], data: bytes) -> tuple[bytes, bytes]:
-    """One tensor of another kind, shape, name or content, and the offsets that follow from it."""
+    """One tensor with another dtype, shape, name or content, and the offsets that result."""
     metadata = entries.pop("__metadata__", None)
     tensors = []
     for name, tensor in entries.items():
@@ -189,14 +191,14 @@ def _other_tensors(rng: Random, entries: dict[str, Any], data: bytes) -> tuple[b
         case 7:
             chosen[3] = rng.choice((content[:-1], content * 2, content + content[:width]))
         case 8:
-            place = rng.randrange(len(content) + 1)
-            chosen[3] = content[:place] + b"\xff\x7f\xff\x7f\x01\x7c"[: len(content) - place]
+            position = rng.randrange(len(content) + 1)
+            chosen[3] = content[:position] + b"\xff\x7f\xff\x7f\x01\x7c"[: len(content) - position]
             chosen[3] += content[len(chosen[3]) :]
     if rng.random() < 0.2:
         rng.shuffle(tensors)
-    header, place = ({"__metadata__": metadata} if metadata else {}), 0
+    header, position = ({"__metadata__": metadata} if metadata else {}), 0
     for name, dtype, shape, content in tensors:
-        ends = [place, place := place + len(content)]
+        ends = [position, position := position + len(content)]
         header[name] = {"dtype": dtype, "shape": shape, "data_offsets": ends}
     if rng.random() < 0.1:
         header = dict(rng.sample(list(header.items()), len(header)))
@@ -206,11 +208,18 @@ def _other_tensors(rng: Random, entries: dict[str, Any], data: bytes) -> tuple[b
 # --- pickles and archives -----------------------------------------------------------------------
 
 GLOBALS = (
-    b"cos\nsystem\n", b"cbuiltins\nexec\n", b"ctorch._utils\n_rebuild_tensor_v2\n",
-    b"ctorch._utils\n_rebuild_parameter\n", b"ctorch._utils\n_rebuild_tensor\n",
-    b"ctorch\nBFloat16Storage\n", b"ctorch\nDoubleStorage\n", b"ctorch\nBoolStorage\n",
-    b"ctorch\nComplexFloatStorage\n", b"ccollections\nOrderedDict\n", b"c\n\n",
-)  # fmt: skip
+    b"cos\nsystem\n",
+    b"cbuiltins\nexec\n",
+    b"ctorch._utils\n_rebuild_tensor_v2\n",
+    b"ctorch._utils\n_rebuild_parameter\n",
+    b"ctorch._utils\n_rebuild_tensor\n",
+    b"ctorch\nBFloat16Storage\n",
+    b"ctorch\nDoubleStorage\n",
+    b"ctorch\nBoolStorage\n",
+    b"ctorch\nComplexFloatStorage\n",
+    b"ccollections\nOrderedDict\n",
+    b"c\n\n",
+)
 OPCODES = (
     *(op.code.encode("latin-1") for op in pickletools.opcodes), b"]", b"}", b")", b"(", b"t", b"R",
     b"Q", b"0", b"2", b"N", b"\x85", b"\x86", b"\x87", b"a", b"e", b"s", b"u", b"b", b"h\0", b"q\0",
@@ -219,37 +228,39 @@ OPCODES = (
 
 
 def damaged_pickle(rng: Random, data: bytes, rounds: int) -> bytes:
-    """Other steps and other arguments of them; what follows the pickles stays."""
+    """Other steps or arguments; what follows the pickles stays."""
     steps, rest = _steps(data)
     for _ in range(rounds):
-        place = rng.randrange(len(steps) + 1)
+        position = rng.randrange(len(steps) + 1)
         count = rng.choice((1, 1, 1, 2, 5, 30))
         match rng.randrange(6):
             case 0:
-                del steps[place : place + count]
+                del steps[position : position + count]
             case 1:
-                steps[place:place] = [rng.choice(OPCODES)] * (count if rng.random() < 0.9 else 3000)
+                steps[position:position] = [rng.choice(OPCODES)] * (
+                    count if rng.random() < 0.9 else 3000
+                )
             case 2:
                 source = rng.randrange(len(steps) + 1)
-                steps[place : place + count] = steps[source : source + count]
+                steps[position : position + count] = steps[source : source + count]
             case 3:
                 times = rng.choice((2, 2, 3, 100))
-                steps[place:place] = steps[place : place + count] * (times - 1)
-            case _ if place < len(steps):
-                steps[place] = _other_step(rng, steps[place])
+                steps[position:position] = steps[position : position + count] * (times - 1)
+            case _ if position < len(steps):
+                steps[position] = _other_step(rng, steps[position])
     return b"".join(steps) + rest
 
 
 def _steps(data: bytes) -> tuple[list[bytes], bytes]:
-    """The pickles that stand one after the other, cut into steps, and what is behind them."""
+    """The pickles at the beginning, cut into steps, and the bytes that follow them."""
     steps, file = [], io.BytesIO(data)
     end = 0
     try:
         while data[end : end + 1] == b"\x80":
-            starts = [place for _, _, place in pickletools.genops(file)] + [file.tell()]
+            starts = [position for _, _, position in pickletools.genops(file)] + [file.tell()]
             steps += [data[a:b] for a, b in pairwise(starts)]
             end = file.tell()
-    except Exception:  # noqa: BLE001  it raises what it likes where this is no pickle any more
+    except Exception:  # noqa: BLE001  any exception, if it is no longer a pickle
         return [data[i : i + 3] for i in range(0, len(data), 3)], b""
     return steps, data[end:]
 
@@ -257,11 +268,13 @@ def _steps(data: bytes) -> tuple[list[bytes], bytes]:
 def _other_step(rng: Random, step: bytes) -> bytes:
     match step[:1]:
         case b"K" | b"M" | b"J" | b"\x8a" if len(step) > 1:
-            return _number_step(rng, rng.choice((*NUMBERS, step[1] + 1, step[1] - 1)))
+            return code(rng.choice((*NUMBERS, step[1] + 1, step[1] - 1)))
         case b"X" if rng.random() < 0.8:
             text = step[5:]
-            place = rng.randrange(len(text) + 1)
-            other = rng.choice((text[:-1], text[:place] + b"x" + text[place:], b"", b"0", b"\xff"))
+            position = rng.randrange(len(text) + 1)
+            other = rng.choice(
+                (text[:-1], text[:position] + b"x" + text[position:], b"", b"0", b"\xff")
+            )
             return b"X" + struct.pack("<I", len(other)) + other
         case b"c":
             return rng.choice(GLOBALS)
@@ -270,56 +283,49 @@ def _other_step(rng: Random, step: bytes) -> bytes:
     return rng.choice(OPCODES)
 
 
-def _number_step(rng: Random, number: int) -> bytes:
-    if 0 <= number < 256:
-        return b"K" + bytes([number])
-    if -(2**31) <= number < 2**31:
-        return b"J" + struct.pack("<i", number)
-    size = number.bit_length() // 8 + 1
-    return b"\x8a" + bytes([size]) + number.to_bytes(size, "little", signed=True)
-
-
 def damaged_zip(rng: Random, data: bytes, rounds: int) -> bytes:
-    """Another data.pkl or other parts in an archive that is right, or a wrong directory."""
+    """A changed data.pkl or other member in a valid archive, or a wrong directory."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            parts = {info.filename: archive.read(info) for info in archive.infolist()}
-        root = next(name for name in parts if name.endswith("/data.pkl")).removesuffix("/data.pkl")
+            members = {info.filename: archive.read(info) for info in archive.infolist()}
+        root = next(name for name in members if name.endswith("/data.pkl")).removesuffix(
+            "/data.pkl"
+        )
     except (zipfile.BadZipFile, StopIteration, ValueError, NotImplementedError, OSError):
         return data
     if rng.random() < 0.3:
         for _ in range(rounds):
             data = _other_entry(rng, data)
         return data
-    pickle = parts.pop(f"{root}/data.pkl")
+    pickle = members.pop(f"{root}/data.pkl")
     if rng.random() < 0.85:
         pickle = damaged_pickle(rng, pickle, rounds)
     else:
-        name = rng.choice(list(parts))
-        part = parts.pop(name)
-        kept = rng.choice((part[:-1], part + b"\0", b"", part * 2, None))
-        if kept is not None:
+        name = rng.choice(list(members))
+        content = members.pop(name)
+        changed = rng.choice((content[:-1], content + b"\0", b"", content * 2, None))
+        if changed is not None:
             name = rng.choice((name, name, name + "x", f"{root}/data/../0", f"{root}/x/data.pkl"))
-            parts[name] = kept
-    more = {name.removeprefix(f"{root}/"): part for name, part in parts.items()}
-    return zip_file(pickle, {}, root=root, more=more)
+            members[name] = changed
+    others = {name.removeprefix(f"{root}/"): content for name, content in members.items()}
+    return zip_file(pickle, {}, root=root, others=others)
 
 
 _ENTRIES = {b"PK\3\4": (30, 6), b"PK\1\2": (46, 8), b"PK\5\6": (22, 4)}
 
 
 def _other_entry(rng: Random, data: bytes) -> bytes:
-    """A number in a local header, in the directory or at its end."""
+    """Change a number in a local header, in the directory or at its end."""
     signature = rng.choice(list(_ENTRIES))
     size, first = _ENTRIES[signature]
     found = [i for i in range(len(data)) if data.startswith(signature, i)]
     if not found:
         return data
-    place = rng.choice(found) + rng.randrange(first, size, 2)
-    return other_number(rng, data, place, ())
+    position = rng.choice(found) + rng.randrange(first, size, 2)
+    return other_number(rng, data, position, ())
 
 
-IN_ITS_TERMS: dict[str, Callable[[Random, bytes, int], bytes]] = {
+FORMAT_AWARE: dict[str, Callable[[Random, bytes, int], bytes]] = {
     "json": damaged_json,
     "safetensors": damaged_safetensors,
     "zip": damaged_zip,

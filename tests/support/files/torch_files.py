@@ -1,21 +1,16 @@
-"""Files as ``torch.save`` writes them, good ones and bad ones, made without torch.
+"""Files as ``torch.save`` writes them, valid or not, made without torch.
 
-``pickled`` is an assembler: nested values become the bytes of a pickle of protocol 2, and
-``Raw`` puts any bytes in the place of a value.
+``pickled`` turns nested values into the bytes of a pickle of protocol 2; ``Raw`` stands for a value
+whose opcodes are given.
 """
 
 import io
 import struct
-import time
-import tracemalloc
 import zipfile
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-
-from minizha.errors import FileError
 
 STORAGE_OF = {
     "float64": "DoubleStorage",
@@ -31,21 +26,21 @@ STORAGE_OF = {
 
 
 class Name(NamedTuple):
-    """A global."""
+    """A global name."""
 
     module: str
     name: str
 
 
 class Reduce(NamedTuple):
-    """A call, when Python reads it."""
+    """A call, which Python would make."""
 
     function: Any
     arguments: tuple
 
 
-class Asked(NamedTuple):
-    """A persistent id: what torch puts in a storage's place."""
+class Persistent(NamedTuple):
+    """A persistent id, which torch writes for a storage."""
 
     id: Any
 
@@ -57,7 +52,7 @@ class Raw(NamedTuple):
 
 
 class Ordered(NamedTuple):
-    """An OrderedDict, with the attributes that a module's state dict carries."""
+    """An OrderedDict, with the attributes that a state dict has."""
 
     entries: Mapping
     attributes: Any = None
@@ -86,7 +81,7 @@ def code(value: Any) -> bytes:
             return f"c{module}\n{name}\n".encode()
         case Reduce(function, arguments):
             return code(function) + code(arguments) + b"R"
-        case Asked(id):
+        case Persistent(id):
             return code(id) + b"Q"
         case Raw(opcodes):
             return opcodes
@@ -103,7 +98,7 @@ def code(value: Any) -> bytes:
 
 
 def pickled(value: Any) -> bytes:
-    """A whole pickle of protocol 2."""
+    """A complete pickle of protocol 2."""
     return b"\x80\2" + code(value) + b"."
 
 
@@ -120,38 +115,40 @@ def _entries(entries: Mapping) -> bytes:
     return b"(" + b"".join(code(k) + code(v) for k, v in entries.items()) + b"u"
 
 
-def storage(key: str, count: int, kind: str = "FloatStorage", *view: Any) -> Asked:
-    """What torch writes in the place of a storage."""
-    return Asked(("storage", Name("torch", kind), key, "cpu", count, *view))
+def storage(key: str, count: int, storage_type: str = "FloatStorage", *view: Any) -> Persistent:
+    """What torch writes for a storage."""
+    return Persistent(("storage", Name("torch", storage_type), key, "cpu", count, *view))
 
 
-def tensor(asked: Any, shape: Any, strides: Any, offset: Any = 0, **more: Any) -> Reduce:
+def tensor(storage: Any, shape: Any, strides: Any, offset: Any = 0, **options: Any) -> Reduce:
     """A view of a storage."""
     hooks = Ordered({})
-    return Reduce(REBUILD, (asked, offset, shape, strides, False, hooks, *more.values()))
+    return Reduce(REBUILD, (storage, offset, shape, strides, False, hooks, *options.values()))
 
 
 def entry(key: str, array: np.ndarray, *view: Any) -> Reduce:
-    """The tensor of a whole array, which is the storage ``key``."""
-    kind = STORAGE_OF[array.dtype.name]
+    """The tensor of an array that is the whole storage ``key``."""
     strides = tuple(n // array.itemsize for n in np.ascontiguousarray(array).strides)
-    return tensor(storage(key, array.size, kind, *view), array.shape, strides)
+    in_storage = storage(key, array.size, STORAGE_OF[array.dtype.name], *view)
+    return tensor(in_storage, array.shape, strides)
 
 
 def zip_file(
     pickle: bytes,
     storages: Mapping[str, bytes],
     root: str = "archive",
-    more: Mapping[str, bytes] | None = None,
+    others: Mapping[str, bytes] | None = None,
     compression: int = zipfile.ZIP_STORED,
 ) -> bytes:
-    """The format since torch 1.6. ``more`` are further parts, by default what torch adds."""
-    parts = {"data.pkl": pickle, "byteorder": b"little"} if more is None else {"data.pkl": pickle}
-    parts |= {f"data/{key}": data for key, data in storages.items()}
-    parts |= {"version": b"3\n"} if more is None else more
+    """The format since torch 1.6. ``others`` are other members, by default those that torch adds."""
+    members = {"data.pkl": pickle}
+    if others is None:
+        members["byteorder"] = b"little"
+    members |= {f"data/{key}": data for key, data in storages.items()}
+    members |= {"version": b"3\n"} if others is None else others
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", compression) as archive:
-        for name, data in parts.items():
+        for name, data in members.items():
             archive.writestr(zipfile.ZipInfo(f"{root}/{name}"), data, compression)
     return file.getvalue()
 
@@ -167,15 +164,15 @@ def legacy_file(
     system: Any = SYSTEM,
     keys: Any = None,
 ) -> bytes:
-    """The format before torch 1.6; ``storages`` are count and bytes of each."""
+    """The format before torch 1.6; ``storages`` has count and bytes of each."""
     head = MAGIC + pickled(version) + pickled(system) + pickle
     keys = list(storages) if keys is None else keys
-    runs = [struct.pack("<q", count) + data for count, data in storages.values()]
-    return head + pickled(keys) + b"".join(runs)
+    written = [struct.pack("<q", count) + data for count, data in storages.values()]
+    return head + pickled(keys) + b"".join(written)
 
 
 def zip_of(arrays: Mapping[str, np.ndarray], **options: Any) -> bytes:
-    """A file of the zip format that holds ``arrays``."""
+    """A file of the zip format with ``arrays``."""
     keys = {name: str(i) for i, name in enumerate(arrays)}
     value = Ordered({name: entry(keys[name], array) for name, array in arrays.items()})
     return zip_file(
@@ -184,7 +181,7 @@ def zip_of(arrays: Mapping[str, np.ndarray], **options: Any) -> bytes:
 
 
 def legacy_of(arrays: Mapping[str, np.ndarray], **options: Any) -> bytes:
-    """A file of the legacy format that holds ``arrays``."""
+    """A file of the legacy format with ``arrays``."""
     keys = {name: str(94000 + i) for i, name in enumerate(arrays)}
     value = Ordered({name: entry(keys[name], array, None) for name, array in arrays.items()})
     storages = {keys[name]: (a.size, a.tobytes()) for name, a in arrays.items()}
@@ -192,38 +189,10 @@ def legacy_of(arrays: Mapping[str, np.ndarray], **options: Any) -> bytes:
 
 
 def equal(found: Any, expected: np.ndarray) -> bool:
-    """Same kind, shape and bytes; and no array of another class."""
+    """Same dtype, shape and bytes, and not a subclass of NumPy's arrays."""
     return (
         type(found) is np.ndarray
         and found.dtype == expected.dtype
         and found.shape == expected.shape
         and found.tobytes() == expected.tobytes()
     )
-
-
-# what reading a file may cost; the bytes come beside twice the file's size
-SECONDS, ROOM = 1.0, 10_000_000
-
-
-def measured(read: Callable, path: Path) -> tuple[float, int, FileError | None]:
-    """Seconds of processor time without and peak bytes with a watch over the memory, and the error;
-    every tensor is read."""
-    error = None
-
-    def attempt():
-        nonlocal error
-        try:
-            for tensor in read(path).values():
-                tensor.read()
-        except FileError as caught:
-            error = caught
-
-    start = time.process_time()  # the machine may be busy
-    attempt()
-    seconds = time.process_time() - start
-    tracemalloc.start()
-    try:
-        attempt()
-        return seconds, tracemalloc.get_traced_memory()[1], error
-    finally:
-        tracemalloc.stop()

@@ -1,4 +1,4 @@
-"""Readers with one fault each, which whoever opens mutants must see."""
+"""Readers with one fault each, which the check of the mutants must find."""
 
 import faulthandler
 import mmap
@@ -26,7 +26,7 @@ def allocates(folder: Path) -> None:
 
 
 def allocates_unseen(folder: Path) -> None:
-    """What a library of C or Rust takes: Python knows nothing of it."""
+    """Memory that a C or Rust library takes, which Python does not trace."""
     with mmap.mmap(-1, 40_000_000) as memory:
         memory.write(b"x" * 100_000)
         for _ in range(399):
@@ -74,4 +74,4 @@ def refuses_all(folder: Path) -> None:
 
 
 def loads_all(folder: Path) -> None:
-    """The other end of it: nothing is looked at."""
+    """It reads nothing, and so accepts everything."""
