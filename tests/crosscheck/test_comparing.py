@@ -106,9 +106,9 @@ def test_what_only_one_side_has_is_no_fault(ours):
 
 
 def test_progress(ours):
-    said = []
-    compare(ours, ours, progress=lambda done, total: said.append((done, total)))
-    assert said == [(k + 1, len(ours)) for k in range(len(ours))]
+    calls = []
+    compare(ours, ours, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(k + 1, len(ours)) for k in range(len(ours))]
 
 
 # --- tolerances -----------------------------------------------------------------------------------
@@ -355,7 +355,7 @@ def test_by_shape_and_value(ours, theirs):
     assert all(name.endswith("key.bias.grad") for name in report.missing)
     assert has_remark(report, "arrays matched by shape and value")
     assert not has_remark(report, "is like none of theirs")
-    # one that is wrong finds no partner, and that is said
+    # a wrong gradient has no match, and a remark says so
     at = f"array {list(ours).index(SCORES)}"
     report = compare(ours, other | {at: theirs[SCORES] + 0.1})
     assert SCORES in report.missing
