@@ -351,11 +351,11 @@ def test_by_shape_and_value(ours, theirs):
     report = compare(ours, other)
     assert report.ok
     assert all(np.array_equal(theirs[names[d.their_name]], theirs[d.name]) for d in report)
-    # key biases are 0 in theory: nothing tells them
+    # gradients of key biases are 0 in theory, so their values identify none of them
     assert all(name.endswith("key.bias.grad") for name in report.missing)
     assert has_remark(report, "arrays matched by shape and value")
     assert not has_remark(report, "is like none of theirs")
-    # a wrong gradient has no match, and a remark says so
+    # a wrong array has no match, and a remark says so
     at = f"array {list(ours).index(SCORES)}"
     report = compare(ours, other | {at: theirs[SCORES] + 0.1})
     assert SCORES in report.missing
