@@ -258,7 +258,7 @@ if not folder:  # what a model trained here must know
 # %% [markdown]
 # ## 5. Attention
 #
-# Attention lies between ids and logits. Each token becomes a vector, an *embedding*. From it
+# The model turns ids into logits by attention. Each token becomes a vector, an *embedding*. From it
 # each head computes a query, a key and a value. Each query then takes an average of all values,
 # weighted by how well it matches their keys. Only attention passes information from
 # one token to another. The model returns the weights with `output_attentions=True`:

@@ -146,8 +146,8 @@ def test_ctrl_c_leaves_no_half_file(command, folder, tmp_path, capsys, monkeypat
     for before in (None, b"an older one"):
         if before is not None:
             out.write_bytes(before)
-        status, said, err = run(capsys, arguments)
-        assert (status, said) == (130, "")
+        status, printed, err = run(capsys, arguments)
+        assert (status, printed) == (130, "")
         assert err.endswith("minizha: interrupted\n")
         assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == (
             [] if before is None else [("out", before)]

@@ -108,9 +108,9 @@ def test_what_only_one_side_has_is_no_fault(ours):
 
 
 def test_progress(ours):
-    said = []
-    compare(ours, ours, progress=lambda done, total: said.append((done, total)))
-    assert said == [(k + 1, len(ours)) for k in range(len(ours))]
+    calls = []
+    compare(ours, ours, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(k + 1, len(ours)) for k in range(len(ours))]
 
 
 # --- tolerances -----------------------------------------------------------------------------------
@@ -356,11 +356,11 @@ def test_by_shape_and_value(ours, theirs):
     report = compare(ours, other)
     assert report.ok
     assert all(np.array_equal(theirs[names[d.their_name]], theirs[d.name]) for d in report)
-    # key biases are 0 in theory: nothing tells them
+    # gradients of key biases are 0 in theory, so their values identify none of them
     assert all(name.endswith("key.bias.grad") for name in report.missing)
     assert has_remark(report, "arrays matched by shape and value")
     assert not has_remark(report, "matches none of their arrays")
-    # one that is wrong finds no partner, and that is said
+    # a wrong array has no match, and a remark says so
     at = f"array {list(ours).index(SCORES)}"
     report = compare(ours, other | {at: theirs[SCORES] + 0.1})
     assert SCORES in report.missing

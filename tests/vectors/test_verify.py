@@ -101,10 +101,10 @@ def test_a_wrong_array_is_named(tmp_path, error):
     content = report.to_json()
     assert json.loads(json.dumps(content, allow_nan=False)) == content
     assert content["counts"]["different"] == 1
-    told = next(c["divergence"] for c in content["cases"] if c["status"] == "different")
-    assert told["name"] == name
+    divergence = next(c["divergence"] for c in content["cases"] if c["status"] == "different")
+    assert divergence["name"] == name
     if error in ("NaN", "a shape"):  # the difference is not a number
-        assert told["found"] == "NaN"
+        assert divergence["found"] == "NaN"
 
 
 def test_the_first_wrong_array_in_execution_order_is_named(tmp_path):

@@ -119,10 +119,10 @@ def test_every_name_of_the_page_is_one_of_a_trace():
     models = ("NezhaModel", "NezhaForPreTraining", "NezhaForTokenClassification")
     names = set().union(*(crosscheck.trace(model_of(name), inputs_of()) for name in models))
     names |= {"qa_outputs", "loss"}  # names of another class, and of labels
-    said = re.findall(r"`((?:encoder\.layer\.0\.)?attention\.[\w.]+)`", PAGE)
-    said = ["encoder.layer.0." + name.removeprefix("encoder.layer.0.") for name in said]
-    assert len(said) >= 4
-    assert [name for name in said if name not in names] == []
+    page_names = re.findall(r"`((?:encoder\.layer\.0\.)?attention\.[\w.]+)`", PAGE)
+    page_names = ["encoder.layer.0." + name.removeprefix("encoder.layer.0.") for name in page_names]
+    assert len(page_names) >= 4
+    assert [name for name in page_names if name not in names] == []
 
 
 def test_importing_crosscheck_needs_no_torch():
