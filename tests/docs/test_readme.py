@@ -49,6 +49,19 @@ def longest_list(text, names):
     return max((len(names.intersection(re.split(r"\W+", run))) for run in runs), default=0)
 
 
+def missing_links(text):
+    """The tests that a page links to a file that doesn't define them."""
+    linked = re.findall(r"\[`(test_\w+)`\]\(([^)]+)\)", text)
+    return [n for n, path in linked if f"def {n}(" not in (ROOT / path).read_text("utf-8")]
+
+
+def test_every_row_links_to_the_file_of_its_test():
+    text = (ROOT / "README.md").read_text("utf-8")
+    assert text.count("[`test_") > 25
+    assert missing_links(text) == []
+    assert missing_links("[`test_nothing`](tests/docs/test_readme.py)") == ["test_nothing"]
+
+
 def test_the_python_of_the_page_on_decoders_runs():
     names = {}
     for block in re.findall(
