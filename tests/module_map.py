@@ -148,11 +148,15 @@ REPOSITORY = (
     "docs/test_crosscheck_docs",
     "docs/test_docs",
     "docs/test_examples",
+    "docs/test_readme",
     "docs/test_tutorials",
     "properties/test_controls",  # of the files beside it: the properties must fail on mistakes
     "test_architecture",
+    "test_distribution",
     "test_module_map",
+    "test_repository",
     "test_standin",
+    "test_typing",
     "vectors/test_reader",
 )
 
