@@ -189,7 +189,7 @@ def test_commands_in_error_messages_can_be_pasted_too(failed, monkeypatch, tmp_p
         ("fill-mask [MASK] --model M --top-k x", "argument --top-k: invalid int value: 'x'"),
         ("fill-mask [MASK] --model M --backend tpu", "backend: expected one of numpy, cupy, found"),
         ("fill-mask [MASK] --model nowhere", "nowhere: no such folder, and found no vocab.txt"),
-        ("fill-mask [MASK] --model no/such/one", "no/such/one': no such folder, and no id of the"),
+        ("fill-mask [MASK] --model no/such/one", "no/such/one': no such folder, and not a hub id"),
         ("fill-mask [MASK] --model corpus.txt", "corpus.txt: expected a folder, found something"),
         ("fill-mask [MASK]", "minizha-sanguo: no such folder"),
         ("fill-mask \udcff[MASK] --model M", "text[0]: not valid Unicode"),

@@ -113,8 +113,8 @@ def run(path, monkeypatch):
 def test_the_example_runs_as_written(file, hub):
     done = subprocess.run([sys.executable, FOLDER / file], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert f"{NAME}@main/config.json" in hub.asked("HEAD")
-    assert "storage model.safetensors" in hub.asked("GET")
+    assert f"{NAME}@main/config.json" in hub.requested("HEAD")
+    assert "storage model.safetensors" in hub.requested("GET")
 
 
 def test_of_the_model(hub, monkeypatch):
