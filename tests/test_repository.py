@@ -26,7 +26,7 @@ def project():
 def test_the_citation_is_of_this_version_and_names_the_paper():
     citation = read("CITATION.cff")
     assert citation.keys() >= {"cff-version", "message", "title", "authors"}  # the required ones
-    assert citation["version"] == minizha.__version__ == project()["version"]
+    assert citation["version"] == minizha.__version__
     assert citation["authors"] == project()["authors"]
     (paper,) = citation["references"]
     assert paper["title"].startswith("NEZHA: Neural Contextualized Representation")
