@@ -98,7 +98,7 @@ def test_the_readme_tells_the_truth(monkeypatch):
     for block in re.findall(r"```python\n(.*?)```", text, re.S):
         exec(block, {})
     assert f"{len(NAMES)} tiny models" in text
-    tests = (ROOT / "tests" / "test_vectors_v1.py").read_text(encoding="utf-8")
+    tests = (ROOT / "tests" / "vectors" / "test_v1.py").read_text(encoding="utf-8")
     assert all(f"def {name}(" in tests for name in re.findall(r"`(test_\w+)`", text))
     assert all((FOLDER / link).exists() for link in re.findall(r"\]\((\.[^)]+)\)", text))
 
