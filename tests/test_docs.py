@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,12 @@ PAGES = sorted(
 )
 NAMED_TEST = re.compile(r"`(test_\w+)`")
 LINK = re.compile(r"\]\(([^)#]+)\)")
+
+
+def test_tox_tests_the_lower_bounds_of_the_dependencies():
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    bounds = [bound.replace(">=", "==") for bound in content["project"]["dependencies"]]
+    assert content["tool"]["tox"]["env"]["lower"]["deps"] == bounds
 
 
 def names_of_tests():
