@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+import tomllib
 from importlib import metadata
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import minizha
 from minizha.cli import main
 from minizha.versions import describe_blas, describe_versions
+from tests.support.paths import ROOT
 
 MODULE = [sys.executable, "-m", "minizha"]
 
@@ -138,3 +140,9 @@ def test_a_version_that_can_not_be_written_is_an_error():
         )
     line = "minizha: error: can't write the output: No space left on device\n"
     assert (done.returncode, done.stderr) == (2, line)
+
+
+def test_tox_tests_the_lower_bounds_of_the_dependencies():
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    bounds = [bound.replace(">=", "==") for bound in content["project"]["dependencies"]]
+    assert content["tool"]["tox"]["env"]["lower"]["deps"] == bounds

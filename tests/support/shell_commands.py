@@ -21,7 +21,7 @@ from tests.support.paths import ROOT
 
 PROGRAMS = (
     *("minizha", "pip", "python", "python3", "pytest", "node", "ruff", "mypy", "twine"),
-    *("pre-commit", "git"),
+    *("pre-commit", "git", "tox"),
 )
 COMMAND = re.compile(rf"(?:[A-Z_]+=\S+ +)*(?:{'|'.join(PROGRAMS)})(?: .*)?")
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
