@@ -7,26 +7,16 @@ import pytest
 from minizha.errors import ArgumentError
 from tests.support.assertions import assert_equal
 from tests.support.eight_models import (
-    CLASS_NAMES,
-    class_of,
     configuration,
     fresh,
     inputs_of,
+    load,
     parameters_of,
     perturbed,
 )
 from tests.support.running import forward
 
 CLASSIFIERS = ("NezhaForSequenceClassification", "NezhaForTokenClassification")
-
-
-@pytest.fixture(params=CLASS_NAMES)
-def class_name(request):
-    return request.param
-
-
-def load(class_name, folder, backend, **options):
-    return class_of(class_name).from_pretrained(folder, backend=backend, **options)
 
 
 def test_values_of_the_configuration(class_name, backend, tmp_path):

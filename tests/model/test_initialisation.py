@@ -11,6 +11,7 @@ from tests.support.eight_models import (
     WITH_POOLER,
     D,
     V,
+    assert_initialised,
     configuration,
     fresh,
     labels_of,
@@ -31,18 +32,7 @@ def test_matrices_are_normal_around_0(class_name, spread, backend):
     """Mean, deviation and the share beyond two deviations, each within five standard errors."""
     config = {"hidden_size": 48, "intermediate_size": 64, "vocab_size": 60}
     arrays = parameters_of(fresh(class_name, backend, initializer_range=spread, **config))
-    drawn = []
-    for name, array in arrays.items():
-        if array.ndim == 1:
-            assert (array == (1.0 if name.endswith("LayerNorm.weight") else 0.0)).all(), name
-            continue
-        if name.endswith("word_embeddings.weight"):
-            assert (array[0] == 0).all(), "the padding row"
-            array = array[1:]
-        drawn.append(array.ravel() / spread)
-        assert abs(drawn[-1].mean()) <= 5.0 / np.sqrt(array.size), name
-        assert abs(drawn[-1].std() - 1.0) <= 5.0 / np.sqrt(2.0 * array.size), name
-    x = np.concatenate(drawn)
+    x = assert_initialised(arrays, spread)
     assert abs(np.mean(np.abs(x) > 2.0) - 0.0455) <= 5.0 * np.sqrt(0.0455 / x.size)
 
 

@@ -9,7 +9,6 @@ from minizha.backend import to_host
 from minizha.errors import ArgumentError, FileError, MinizhaError
 from tests.support.assertions import assert_close, assert_equal, differs
 from tests.support.eight_models import (
-    CLASS_NAMES,
     TOLERANCE,
     N,
     body_prefix,
@@ -66,11 +65,6 @@ def masked_run(model, inputs, pruned):
         a[:, heads_left(pruned, i)] for i, a in enumerate(upstream["attentions"])
     )
     return expected, upstream
-
-
-@pytest.fixture(params=CLASS_NAMES)
-def class_name(request):
-    return request.param
 
 
 # --- pruning is masking ---------------------------------------------------------------------------

@@ -60,6 +60,10 @@ def perturbed(class_name, backend, dtype="float64", **changes):
     return model.astype(dtype)
 
 
+def load(class_name, folder, backend, **options):
+    return class_of(class_name).from_pretrained(folder, backend=backend, **options)
+
+
 def inputs_of(class_name, seed=2):
     """Ids, types and a padding mask; without labels."""
     rng, shape = np.random.default_rng(seed), (B, C, L) if class_name == CHOICE else (B, L)
@@ -103,3 +107,23 @@ def parameters_of(model):
 def body_prefix(model):
     """What the names of the body's parameters begin with."""
     return "" if type(model).__name__ == "NezhaModel" else "nezha."
+
+
+def assert_initialised(arrays, spread):
+    """Vectors are 0, or 1 in LayerNorm; matrices are normal around 0 but for the padding row.
+
+    Mean and deviation within five standard errors; returns all the numbers drawn, divided by the
+    deviation.
+    """
+    drawn = []
+    for name, array in arrays.items():
+        if array.ndim == 1:
+            assert (array == (1.0 if name.endswith("LayerNorm.weight") else 0.0)).all(), name
+            continue
+        if name.endswith("word_embeddings.weight"):
+            assert (array[0] == 0).all(), "the padding row"
+            array = array[1:]
+        drawn.append(array.ravel() / spread)
+        assert abs(drawn[-1].mean()) <= 5.0 / np.sqrt(array.size), name
+        assert abs(drawn[-1].std() - 1.0) <= 5.0 / np.sqrt(2.0 * array.size), name
+    return np.concatenate(drawn)

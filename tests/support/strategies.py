@@ -13,6 +13,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from minizha import (
+    MinizhaError,
     NezhaConfig,
     NezhaForMaskedLM,
     NezhaForNextSentencePrediction,
@@ -194,7 +195,8 @@ def holds_for(strategy):
 
 
 def fails(test, backend, examples) -> bool:
-    """Whether the property fails on one of so many examples of its strategy."""
+    """Whether the property fails on one of so many examples of its strategy, by an assertion or an
+    error of minizha."""
     failed = []
 
     @settings(max_examples=examples, phases=[Phase.generate])
@@ -204,7 +206,7 @@ def fails(test, backend, examples) -> bool:
             return
         try:
             test.hypothesis.inner_test(case, backend)
-        except AssertionError:
+        except (AssertionError, MinizhaError):
             failed.append(case)
 
     search()
