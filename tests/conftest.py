@@ -1,6 +1,7 @@
 """One BLAS thread, derandomised hypothesis, and the switch that runs the suite on another backend."""
 
 import os
+import signal
 
 # before NumPy is first imported: two BLAS threads on a busy 2-core machine make small products slow
 for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -32,6 +33,9 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # a shell script starts what runs in the background with Ctrl-C ignored, and tests send it
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.getoption("--backend") == "standin":
         from tests.support.standin import install
 
