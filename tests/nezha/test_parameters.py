@@ -16,7 +16,7 @@ def test_flatten_is_the_inverse_of_unflatten():
 
 
 def test_an_unknown_name_is_an_error_that_lists_the_known_ones():
-    with pytest.raises(AttributeError, match="no 'wieght' here, only weight"):
+    with pytest.raises(AttributeError, match="expected one of weight, found 'wieght'"):
         unflatten(NAMED).layer["0"].dense.wieght  # noqa: B018
 
 

@@ -3,7 +3,9 @@
 
 def replaced(monkeypatch, owners, name, wrong):
     """``wrong(right)`` takes the function's place in each module or class that has the name."""
-    for owner in owners if isinstance(owners, tuple) else (owners,):
+    owners = owners if isinstance(owners, tuple) else (owners,)
+    assert any(hasattr(owner, name) for owner in owners), f"nothing is called {name}"
+    for owner in owners:
         if hasattr(owner, name):
             monkeypatch.setattr(owner, name, wrong(getattr(owner, name)))
 

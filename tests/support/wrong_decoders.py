@@ -83,7 +83,7 @@ def a_mask_that_is_not_low_enough(monkeypatch):
     def clipped(mask, *_):
         return None if mask is None else mask.clip(-3.0, 0.0)
 
-    changed_result(monkeypatch, inputs.ArgumentChecker, "added", clipped)
+    changed_result(monkeypatch, inputs.ArgumentChecker, "additive_mask", clipped)
 
 
 def the_encoders_mask_forgotten(monkeypatch):

@@ -30,7 +30,7 @@ def another_mask(name, change):
         changed_arguments(
             monkeypatch,
             inputs.ArgumentChecker,
-            "added",
+            "additive_mask",
             lambda checker, visible: (checker, change(visible)),
         )
 
@@ -49,7 +49,7 @@ def another_addend(name, addend):
 
             return added
 
-        replaced(monkeypatch, inputs.ArgumentChecker, "added", wrong)
+        replaced(monkeypatch, inputs.ArgumentChecker, "additive_mask", wrong)
 
     make.__name__ = name
     return make
