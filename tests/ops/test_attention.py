@@ -58,6 +58,23 @@ def test_attention_against_plain_loops(backend, data):
     assert_close(cache.weights, weights, 1e-12)
 
 
+def test_the_mask_is_added_after_the_scale(xp):
+    """A mask of the lowest numbers can't tell: divided by √d it hides as much. A small one can."""
+    case = typical_case("attention").on(xp)
+    query, key, value = (to_host(a) for a in case.values)
+    shape = (*query.shape[:3], key.shape[2])
+    mask = np.asarray(np.random.default_rng(3).standard_normal(shape))
+    table, ones = case.constants["table"], np.ones(shape)
+    R = relation(to_host(table), shape[2], shape[3], 0)
+    y, cache = attention(*case.values, table, mask=to_backend(mask, xp))
+    context, weights = naive_attention(query, key, value, R, mask, ones, ones)
+    assert_close(y, context, 1e-12)
+    assert_close(cache.weights, weights, 1e-12)
+    # the control: added before the scale, it gives other weights
+    _, scaled = naive_attention(query, key, value, R, mask / math.sqrt(query.shape[-1]), ones, ones)
+    assert np.abs(scaled - weights).max() > 0.01
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_fully_masked_row_attends_to_all_keys_alike(dtype, xp):
     case = typical_case("attention").on(xp, dtype)
