@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from os import PathLike
 from typing import Any
 
@@ -11,20 +12,18 @@ import numpy as np
 
 from minizha.checks import number
 from minizha.crosscheck.comparison.differences import Comparison, Difference, Location
+from minizha.crosscheck.comparison.errors import find_errors
 from minizha.crosscheck.comparison.layouts import Shape
+from minizha.crosscheck.comparison.local import OwnInputs
 from minizha.crosscheck.comparison.location import locate
-from minizha.crosscheck.comparison.matching import (
-    Matched,
-    match,
-    read_array,
-    shape_of,
-)
-from minizha.crosscheck.comparison.measure import Measured, coarser, measure, precision
-from minizha.crosscheck.comparison.noise import NOISE_LIMIT, Noise
+from minizha.crosscheck.comparison.matching import Matched, match, read_array, shape_of
+from minizha.crosscheck.comparison.measure import Measured, measure
+from minizha.crosscheck.comparison.overall import Overall
+from minizha.crosscheck.comparison.precision import coarser, precision
 from minizha.crosscheck.comparison.remarks import remarks
+from minizha.crosscheck.comparison.terms import Terms
+from minizha.crosscheck.comparison.verdict import MOST, Evidence, Fit, Verdict, verdict
 from minizha.crosscheck.comparison.visible import beside_kinks, visible_entries
-from minizha.crosscheck.diagnosis import Diagnosis
-from minizha.crosscheck.diagnosis import diagnose as explain
 from minizha.crosscheck.names import GRADIENT, is_gradient
 from minizha.crosscheck.report.report import Report
 from minizha.crosscheck.trace_file import open_trace
@@ -45,10 +44,11 @@ def compare(
 ) -> Report:
     """Compare their arrays with ours, one pair at a time, in the execution order of ours.
 
-    ``error = max |ours − theirs| / scale`` with ``scale = max |ours|``. Two arrays are equal if the
-    error is at most a few times the rounding error that is expected there in the coarser dtype of
-    both (:mod:`~minizha.crosscheck.comparison.noise`). If rounding may explain an error above a tenth,
-    an array with such an error is undecided, and ``report.ok`` is False.
+    ``error = max |ours − theirs| / scale`` with ``scale = max |ours|``. Each array is judged twice:
+    against ours, and against what follows from their own inputs by the right rule. The second test
+    decides (:mod:`~minizha.crosscheck.comparison.verdict`); what rounding explains is measured
+    (:mod:`~minizha.crosscheck.comparison.rounding`). Where rounding may change an activation by more
+    than a tenth it is undecided, and ``report.ok`` is False.
 
     Args:
         trace: ours: a :class:`~minizha.crosscheck.trace_file.Trace`, the path of one, or any mapping
@@ -120,21 +120,25 @@ class _Comparing:
         self.only_gradients = all(is_gradient(name) for name in self.matches)
         self.missing = [name for name in ours if name not in self.matches]
         self.differences: list[Difference] = []
-        self.undecided: list[str] = []
+        self.verdicts: dict[str, Verdict] = {}
+        self.independent: list[str] = []
+        self.precisions: dict[str, str] = {}
         self.not_finite: list[str] = []
         self.widened: list[tuple[str, str]] = []
-        self.lowered: list[tuple[str, str]] = []
-        self.precision = "float64"
+        self.precision, self.far, self.kinked = "float64", False, False
         self.allowed: dict[str, float] = {}
+        self._names = frozenset(ours)
         self._sizes: dict[str, float] = {}
         self._shapes: dict[str, Shape] = {}
-        config = getattr(ours, "config", None)
-        self.relu = getattr(config, "hidden_act", None) == "relu"
-        K = getattr(config, "max_relative_position", 64)
-        self.noise = Noise(list(ours), self.size, self.shape, self.missing, K, self.relu)
+        self.config = getattr(ours, "config", None)
+        self.relu = getattr(self.config, "hidden_act", None) == "relu"
+        self.terms = Terms(self.size, self.shape)
+        self.overall = Overall(ours, self.terms)
+        has_facts = self.config is not None and self.entrywise is None
+        self.own = OwnInputs(ours, self.matched, self.terms) if has_facts else None
 
     def run(self, progress: Callable[[int, int], None]) -> None:
-        """Measure each pair."""
+        """Judge each pair."""
         for done, name in enumerate(self.matches):
             difference = self._difference(name)
             if difference is not None:
@@ -148,25 +152,51 @@ class _Comparing:
 
     def report(self, diagnose: bool) -> Report:
         """The report, with location and findings for the first array that differs."""
+        errors = find_errors(
+            self.ours, self.matched, self.independent, self.precisions, diagnose=diagnose
+        )
+        self._settle({name for e in errors.found if e.benign for name in e.arrays})
         used = {match.their_name for match in self.matches.values()}
         left_over = tuple(name for name in self.theirs if name not in used)
-        undecided = (*self.undecided, *self._perhaps_left_over(left_over))
+        unclear = [name for name, v in self.verdicts.items() if v is Verdict.UNDECIDED]
+        undecided = (*unclear, *self._perhaps_left_over(left_over))
         differences, missing = tuple(self.differences), tuple(self.missing)
         plain = Comparison(differences, missing, left_over, undecided=undecided)
-        first, location, diagnosis = plain.divergence, None, Diagnosis((), ())
+        first, location = plain.divergence, None
         if first is not None and not math.isnan(first.max_abs):
             location = self._locate(first)
-            if diagnose:
-                diagnosis = explain(self.ours, self.matched, first.name, precision=self.precision)
-        all_remarks = (*self._remarks(plain), *diagnosis.remarks)
+        all_remarks = (*self._remarks(plain), *errors.remarks)
         return Report(
-            differences, missing, left_over, location, diagnosis.findings, all_remarks, undecided
+            differences,
+            missing,
+            left_over,
+            location,
+            errors.found[0].findings if errors.found else (),
+            all_remarks,
+            undecided,
+            errors.found,
         )
+
+    def _settle(self, benign: set[str]) -> None:
+        """The last word on arrays that follow from their inputs, but are far from ours: they differ if
+        an array before them is wrong; else they are undecided, or equal if a ReLU's kink or a benign
+        error explains it."""
+        seen_wrong = seen_benign = False
+        for k, d in enumerate(self.differences):
+            found = self.verdicts[d.name]
+            seen_benign |= d.name in benign or (self.kinked and is_gradient(d.name))
+            seen_wrong |= found is Verdict.WRONG and d.name not in benign
+            if d.name in benign or (found is Verdict.FOLLOWS and seen_benign and not seen_wrong):
+                self.verdicts[d.name] = Verdict.EQUAL
+            elif found is Verdict.FOLLOWS and not seen_wrong:
+                self.verdicts[d.name] = Verdict.UNDECIDED
+            different = self.verdicts[d.name] in (Verdict.WRONG, Verdict.FOLLOWS)
+            self.differences[k] = replace(d, ok=not different)
 
     def _remarks(self, plain: Comparison) -> list[str]:
         parameters = getattr(self.ours, "parameters", {})
-        sentences = remarks(plain, self.matches, self.widened, self.lowered, parameters)
-        if getattr(self.ours, "config", None) is None and getattr(self.theirs, "config", None):
+        sentences = remarks(plain, self.matches, self.widened, parameters)
+        if self.config is None and getattr(self.theirs, "config", None):
             sentences.insert(0, "theirs is a minizha trace and ours is not: are the two exchanged?")
         if self.not_finite:
             what = f"ours has NaN or infinity in {listed(self.not_finite, most=3)}"
@@ -189,8 +219,10 @@ class _Comparing:
     # --- ours -------------------------------------------------------------------------------------
 
     def size(self, name: str) -> float:
-        """``max |ours|`` over the entries that count."""
+        """``max |ours|`` over the entries that count; 0 for an array that ours lacks."""
         if name not in self._sizes:
+            if name not in self._names:
+                return 0.0
             array = read_array(self.ours, name, "ours")
             floats = array.dtype.kind == "f"
             self._sizes[name] = self._measure(name, array, array).scale if floats else 0.0
@@ -221,6 +253,8 @@ class _Comparing:
         elif theirs.dtype.kind != "f":
             reason = f"{theirs.dtype} numbers where floats are expected"
         if reason:
+            self.verdicts[name], self.far = Verdict.WRONG, True
+            self._note_wrong(name, is_independent=False)
             return _not_comparable(name, their_name, ours, reason)
         self._note_precision(name, ours, theirs)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -230,9 +264,12 @@ class _Comparing:
         certain = self._beside_kinks(name)
         measured = self._measure(name, ours, theirs, certain)
         all_entries = measured if certain is None else self._measure(name, ours, theirs)
-        del ours, theirs  # free both before _judge reads other arrays for their sizes
+        del ours  # free it before others are read
         self._sizes[name] = all_entries.scale
-        return self._judge(name, measured, all_entries)
+        if self.entrywise is not None:
+            return self._entrywise(name, measured)
+        self.kinked |= all_entries.max_abs > measured.max_abs
+        return self._judge(name, theirs, measured, certain)
 
     def _measure(
         self, name: str, ours: np.ndarray, theirs: np.ndarray, counted: np.ndarray | None = None
@@ -241,40 +278,83 @@ class _Comparing:
         unit = "float32" if self.precision == "bfloat16" else self.precision
         return measure(ours, theirs, unit, visible, *self.tolerances)
 
-    def _judge(self, name: str, measured: Measured, all_entries: Measured) -> Difference:
-        scale, expected = self.noise.scale(name), self.noise.expected(name, self.precision)
-        tolerance = self.noise.allowed(name, self.precision)
-        error, reason = measured.max_abs / scale, measured.broken
-        ok = error <= tolerance and not reason
-        if self.entrywise is not None:
-            rtol, atol = self.entrywise
-            ok = measured.excess <= 0 and not reason
-            worst = abs(measured.ours) if math.isfinite(measured.ours) else 0.0
-            tolerance = (atol + rtol * worst) / scale
-        elif ok and error > NOISE_LIMIT:
-            self.undecided.append(name)
-        if ok:
-            self.noise.learn(name, all_entries.max_abs)
-        self.allowed[name] = tolerance * scale
+    def _entrywise(self, name: str, measured: Measured) -> Difference:
+        """By the caller's rtol and atol."""
+        rtol, atol = self.entrywise or (0.0, 0.0)
+        ok = measured.excess <= 0 and not measured.broken
+        self.verdicts[name] = Verdict.EQUAL if ok else Verdict.WRONG
+        if not ok:
+            self._note_wrong(name, is_independent=False)
+        worst = abs(measured.ours) if math.isfinite(measured.ours) else 0.0
+        evidence = self.overall.evidence(name, measured.max_abs, self.precision)
+        return self._row(name, measured, evidence, atol + rtol * worst, None)
+
+    def _judge(
+        self, name: str, theirs: np.ndarray, measured: Measured, certain: np.ndarray | None
+    ) -> Difference:
+        """By what rounding explains."""
+        error = math.inf if measured.broken else measured.max_abs
+        overall = self.overall.evidence(name, error, self.precision)
+        local = None
+        self.far |= overall.fit is not Fit.GOOD
+        # gradients are computed again only where something is wrong: it costs as much as all the rest
+        if self.own is not None:
+            self.own.precisions[name] = self.precisions[name]
+            if not is_gradient(name) or self.far:
+                local = self.own.judge(name, theirs, self.precisions[name], certain)
+        found = verdict(overall, local)
+        scale = self.terms.scale(name)
+        if is_gradient(name):
+            if found is not Verdict.EQUAL and getattr(self.config, "hidden_size", 0) == 2:
+                found = Verdict.UNDECIDED  # a LayerNorm of two numbers has no slope
+        elif found is Verdict.EQUAL and overall.allowed > MOST * scale and error:
+            found = Verdict.UNDECIDED
+        if found is Verdict.EQUAL:
+            self.overall.learn(name, measured.max_abs)
+        if found is Verdict.WRONG:
+            self._note_wrong(name, is_independent=local is not None)
+        self.verdicts[name] = found
+        self.allowed[name] = overall.allowed
+        return self._row(name, measured, overall, overall.allowed, local)
+
+    def _note_wrong(self, name: str, is_independent: bool) -> None:
+        """Note a wrong array; of those that may be consequences, the first alone is an error."""
+        if is_independent or not self.independent:
+            self.independent.append(name)
+        if self.own is not None:
+            self.own.mark_wrong(name)
+
+    def _row(
+        self,
+        name: str,
+        measured: Measured,
+        overall: Evidence,
+        allowed: float,
+        local: Evidence | None,
+    ) -> Difference:
+        scale = self.terms.scale(name)
         return Difference(
             name=name,
             their_name=self.matches[name].their_name,
             shape=self.shape(name),
             dtype=self.precision,
-            ok=ok,
+            ok=self.verdicts[name] in (Verdict.EQUAL, Verdict.UNDECIDED),
             max_abs=measured.max_abs,
-            error=math.inf if reason else error,
-            expected=expected,
-            tolerance=tolerance,
+            error=math.inf if measured.broken else measured.max_abs / scale,
+            expected=overall.rounding / scale,
+            tolerance=allowed / scale,
             ulp=measured.ulp,
             index=measured.index,
             ours=measured.ours,
             theirs=measured.theirs,
-            reason=reason,
+            reason=measured.broken,
+            local_error=math.nan if local is None else local.error / scale,
+            local_tolerance=math.nan if local is None else local.allowed / scale,
         )
 
     def _note_precision(self, name: str, ours: np.ndarray, theirs: np.ndarray) -> None:
-        """Keep the coarsest precision so far: arrays that follow from this one are no finer."""
+        """The precision of the array, and the coarsest so far: an array that follows from a coarser
+        one is no closer to ours."""
         found = coarser(ours.dtype.name, theirs.dtype.name)
         # not for a gradient whose terms may cancel: the remainders are round numbers in any dtype
         if not is_gradient(name) or (self.only_gradients and "self.key" not in name):
@@ -282,10 +362,10 @@ class _Comparing:
             if computed != found:
                 self.widened.append((name, computed))
             found = computed
-        coarsest = coarser(self.precision, found)
-        if coarsest != self.precision and self.differences:
-            self.lowered.append((name, coarsest))
-        self.precision = coarsest
+        elif self.widened:  # gradients of a file whose activations were widened
+            found = coarser(found, self.widened[0][1])
+        self.precisions[name] = found
+        self.precision = coarser(self.precision, found)
 
     def _beside_kinks(self, name: str) -> np.ndarray | None:
         activation = name.removesuffix(GRADIENT)
@@ -299,7 +379,7 @@ class _Comparing:
         theirs = self.matched[first.name]
         ours = read_array(self.ours, first.name, "ours")
         allowed = self.entrywise or (0.0, self.allowed[first.name])
-        scale = self.noise.scale(first.name)
+        scale = self.terms.scale(first.name)
         visible = self.visible(first.name, ours.shape)
         return locate(
             first.name, ours, theirs, allowed, scale=scale, visible=visible, trace=self.ours

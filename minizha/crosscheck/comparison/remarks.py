@@ -10,7 +10,8 @@ import numpy as np
 from minizha.checkpoint.stored import shown
 from minizha.crosscheck.comparison.differences import Comparison, Difference
 from minizha.crosscheck.comparison.matching import Match
-from minizha.crosscheck.comparison.noise import NOISE_LIMIT
+from minizha.crosscheck.comparison.precision import is_half
+from minizha.crosscheck.comparison.verdict import MOST
 from minizha.crosscheck.names import is_gradient
 from minizha.errors import listed
 
@@ -21,19 +22,17 @@ def remarks(
     comparison: Comparison,
     matches: Mapping[str, Match],
     widened: Sequence[tuple[str, str]],
-    lowered: Sequence[tuple[str, str]],
     parameters: Mapping[str, np.ndarray],
 ) -> list[str]:
     """All remarks on a comparison.
 
     ``widened`` lists arrays of theirs that hold numbers of a coarser dtype than their own, with that
-    dtype; ``lowered`` lists arrays from which on all others are judged by a coarser dtype, with that
     dtype. ``parameters`` are ours.
     """
     return [
         *_other_inputs(comparison.divergence),
         *_spread(comparison.differences),
-        *_precision(comparison, widened, lowered),
+        *_precision(comparison, widened),
         *_matched(matches),
         *_unmatched(comparison, matches),
         *_blind_to_biases(parameters),
@@ -85,24 +84,37 @@ def _growth(first: Difference, wrong: Sequence[Difference]) -> Iterator[str]:
 
 
 def _precision(
-    comparison: Comparison, widened: Sequence[tuple[str, str]], lowered: Sequence[tuple[str, str]]
+    comparison: Comparison, widened: Sequence[tuple[str, str]]
 ) -> Iterator[str]:
     if widened:
         name, dtype = widened[0]
         yield f"their {name} holds {dtype} numbers, so errors of rounding to {dtype} are allowed"
-    for name, dtype in lowered:
-        if (name, dtype) not in widened:
-            yield f"judged as {dtype} from {name} on, which is of that dtype"
+    yield from _coarser_in_the_middle(comparison.differences)
+    unclear = [d for d in comparison if d.name in comparison.undecided]
     # without gradients: those of a nearly one-hot softmax are always noise
-    noisy = [
-        d for d in comparison if d.ok and d.tolerance > NOISE_LIMIT and not is_gradient(d.name)
-    ]
-    noisy = noisy or [d for d in comparison if d.name in comparison.undecided]
+    noisy = [d for d in comparison if d.ok and d.tolerance > MOST and not is_gradient(d.name)]
     if noisy:
         yield (
             f"from {noisy[0].name} on, rounding to {noisy[0].dtype} alone explains errors of "
             f"{noisy[0].tolerance:.1g}: a finer dtype would show more"
         )
+    grown = [d for d in unclear if d.tolerance <= MOST and d.error > d.tolerance]
+    if grown and not noisy:
+        name = grown[0].name
+        if is_half(grown[0].dtype) and not grown[0].local_error <= grown[0].local_tolerance:
+            yield f"{name} is right only if it was computed in {grown[0].dtype}: float32 would tell"
+        else:
+            yield (
+                f"every array follows from its inputs, but {name} is off by {grown[0].error:.1g}: "
+                "rounding has grown to so much, or the inputs differ"
+            )
+
+
+def _coarser_in_the_middle(differences: Sequence[Difference]) -> Iterator[str]:
+    """Arrays from which on a file is coarser, where it does not begin so."""
+    for before, after in zip(differences, differences[1:], strict=False):
+        if before.dtype != after.dtype:
+            yield f"rounded to {after.dtype} in {after.name}"
 
 
 def _matched(matches: Mapping[str, Match]) -> Iterator[str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from minizha.crosscheck.comparison.differences import Finding
-from minizha.crosscheck.comparison.measure import coarser, eps_of
+from minizha.crosscheck.comparison.precision import coarser, eps_of
 from minizha.crosscheck.comparison.visible import visible_entries
 from minizha.crosscheck.diagnosis.backward import backward_steps
 from minizha.crosscheck.diagnosis.backward_rules import Rules
@@ -29,6 +29,10 @@ CLOSER = 8.0
 mistakes are named beside the closest one if their error is at most this many times as large."""
 
 
+BENIGN = frozenset({"float32_table"})
+"""Mistakes that are none: two right programs may differ in them."""
+
+
 class Diagnosis(NamedTuple):
     """The mistakes that reproduce their array, the likeliest first, and remarks on the search."""
 
@@ -43,6 +47,7 @@ def diagnose(
     *,
     precision: str | None = None,
     seconds: float = 15.0,
+    known: Collection[str] = (),
 ) -> Diagnosis:
     """Compute their array ``name`` again, from their own inputs, with each known mistake.
 
@@ -53,6 +58,8 @@ def diagnose(
         precision: the dtype that they computed in, if their arrays are stored in a finer one
             ("float32" for numbers of float32 in arrays of float64).
         seconds: the time limit. After it no further mistake is tried, and a remark says so.
+        known: keys of mistakes that were found in other arrays; if one of them gives this array, too,
+            no other is tried.
 
     Where several mistakes give the array, the other arrays of the layer decide: the mistake must
     explain those that are wrong and leave those that are right.
@@ -66,7 +73,7 @@ def diagnose(
         reason = "our side is not a minizha trace and has no configuration"
         return Diagnosis((), (f"no mistake was tried: {reason}",))
     try:
-        return _try_all(_Case(ours, theirs, precision), name, time.monotonic() + seconds)
+        return _try_all(_Case(ours, theirs, precision), name, time.monotonic() + seconds, known)
     except KeyError as error:
         return Diagnosis((), (f"no mistake was tried: our side lacks {error}",))
     except (ValueError, IndexError, TypeError, AttributeError) as error:
@@ -91,7 +98,7 @@ def mistaken(ours: Any, key: str) -> dict[str, Array]:
     return {name: memory[name] for name in ours if name in memory}
 
 
-def _try_all(case: _Case, name: str, end: float) -> Diagnosis:
+def _try_all(case: _Case, name: str, end: float, known: Collection[str]) -> Diagnosis:
     if name not in case.steps(Rules()):
         return Diagnosis((), (f"no mistake was tried: the diagnosis can't compute {name}",))
     right, called, steps = case.compute(name, Rules)
@@ -104,9 +111,10 @@ def _try_all(case: _Case, name: str, end: float) -> Diagnosis:
         )
     errors, tried = {}, 0
     candidates = [m for m in CATALOGUE.values() if _overrides(m.rules) & called]
-    candidates.sort(key=lambda m: not m.seen_in)  # known ports' mistakes first: time may run out
+    # first those that other arrays show, then known ports': time may run out
+    candidates.sort(key=lambda m: (m.key not in known, not m.seen_in))
     for mistake in candidates:
-        if time.monotonic() > end:
+        if time.monotonic() > end or (errors and mistake.key not in known and errors.keys() <= set(known)):
             break
         tried += 1
         error = _error(case, name, mistake, right)

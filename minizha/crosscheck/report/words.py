@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from minizha.checkpoint.stored import shown
 from minizha.crosscheck.comparison.differences import Comparison, Difference, Finding
-from minizha.crosscheck.comparison.measure import PRECISIONS, eps_of
+from minizha.crosscheck.comparison.precision import PRECISIONS, eps_of
 from minizha.crosscheck.names import axes, layer_of
 
 

@@ -1,0 +1,81 @@
+"""All independent errors: the arrays that do not follow from their own inputs, by their causes."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from minizha.crosscheck.comparison.differences import Error, Finding
+from minizha.crosscheck.diagnosis import BENIGN, diagnose
+
+SECONDS = 15.0
+"""The time for the search of causes. After it no further mistake is tried, and a remark says so."""
+
+
+class Errors(NamedTuple):
+    """The errors, in execution order, and remarks on the search for their causes."""
+
+    found: tuple[Error, ...]
+    remarks: tuple[str, ...]
+
+
+def find_errors(
+    ours: Any,
+    theirs: Mapping[str, np.ndarray],
+    wrong: Sequence[str],
+    precisions: Mapping[str, str],
+    *,
+    diagnose: bool,
+) -> Errors:
+    """Group the arrays in ``wrong`` by the known mistakes that give them.
+
+    Arrays without a known mistake are one error where they are the same array of several layers.
+    Remarks are those on the first array of each error.
+    """
+    if not diagnose:
+        groups: dict[Any, list[str]] = {}
+        for name in wrong:
+            groups.setdefault(_in_any_layer(name), []).append(name)
+        return Errors(tuple(Error(tuple(names)) for names in groups.values()), ())
+    return _with_causes(ours, theirs, wrong, precisions)
+
+
+def _with_causes(
+    ours: Any,
+    theirs: Mapping[str, np.ndarray],
+    wrong: Sequence[str],
+    precisions: Mapping[str, str],
+) -> Errors:
+    end = time.monotonic() + SECONDS
+    names: dict[Any, list[str]] = {}
+    causes: dict[Any, tuple[Finding, ...]] = {}
+    remarks: list[str] = []
+    for name in wrong:
+        known = [f.mistake for findings in causes.values() for f in findings]
+        seconds = end - time.monotonic()
+        found = diagnose(
+            ours, theirs, name, precision=precisions.get(name), seconds=seconds, known=known
+        )
+        key = tuple(f.mistake for f in found.findings) or _in_any_layer(name)
+        if key not in names:
+            remarks += [r for r in found.remarks if r not in remarks]
+            causes[key] = found.findings
+        names.setdefault(key, []).append(name)
+    errors = (
+        Error(tuple(arrays), causes[key], bool(causes[key]) and _all_benign(causes[key]))
+        for key, arrays in names.items()
+    )
+    return Errors(tuple(errors), tuple(remarks))
+
+
+def _all_benign(findings: Sequence[Finding]) -> bool:
+    return all(f.mistake in BENIGN for f in findings)
+
+
+def _in_any_layer(name: str) -> str:
+    """The name without the number of its layer."""
+    return re.sub(r"^encoder\.layer\.\d+", "encoder.layer.*", name)

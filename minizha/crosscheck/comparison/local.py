@@ -1,0 +1,230 @@
+"""Whether each array of theirs follows from their own inputs, by the right rule.
+
+An array is computed again from the nearest arrays before it that they give; what lies between is
+recomputed. So a mistake is found in the step that makes it, wherever that stands, and a missing array
+hides no more than its own step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from minizha.crosscheck.comparison.precision import coarser, is_half, smallest_of, unit_of
+from minizha.crosscheck.comparison.rounding import (
+    KINDS,
+    all_steps,
+    computed,
+    largest_difference,
+    measured_in,
+    moved,
+    pass_in,
+)
+from minizha.crosscheck.comparison.terms import Terms
+from minizha.crosscheck.comparison.verdict import Evidence, Fit
+from minizha.crosscheck.comparison.visible import visible_entries
+from minizha.crosscheck.diagnosis.backward_rules import Rules
+from minizha.crosscheck.diagnosis.facts import Facts
+from minizha.crosscheck.diagnosis.forward import Step
+from minizha.crosscheck.diagnosis.rules import Array
+from minizha.crosscheck.names import GRADIENT, is_gradient
+
+MEMORY = 2**26
+"""Recomputed arrays are kept for the arrays after them up to this many bytes."""
+
+_NOT_COMPUTABLE = (KeyError, ValueError, IndexError, TypeError, AttributeError)
+"""A parameter or input is missing, or their arrays do not fit each other."""
+
+
+class OwnInputs:
+    """Computes arrays of theirs from their own inputs.
+
+    Args:
+        ours: a trace with ``config``, ``inputs`` and ``parameters``.
+        theirs: their arrays under our names and in our layout.
+        terms: the size of the terms of each array.
+    """
+
+    def __init__(self, ours: Any, theirs: Mapping[str, Array], terms: Terms) -> None:
+        self.ours, self.theirs, self.terms = ours, theirs, terms
+        self.steps = all_steps(Facts(ours), Rules())
+        self.given = _Given(ours, theirs, frozenset())
+        self.repaired, self.wrong = self.given, frozenset[str]()
+        self.precisions: dict[str, str] = {}
+        self._passes: dict[tuple[_Given, str, str], _Recomputed] = {}
+
+    def judge(
+        self, name: str, theirs: Array, precision: str, counted: Array | None = None
+    ) -> Evidence | None:
+        """How far their array ``name`` is from what follows from their inputs; None if that can't be
+        computed. ``counted`` says which entries count, where a mask does not.
+
+        If it does not follow from arrays that are wrong themselves, these are replaced by what they
+        should have been: an array that was recorded wrongly, but not used, spoils no other.
+        """
+        found = self._judge(name, theirs, precision, self.given, counted)
+        if found is None or found.fit is not Fit.BAD or not self._reads_wrong(name):
+            return found
+        again = self._judge(name, theirs, precision, self.repaired, counted)
+        return again if again is not None and again.fit is Fit.GOOD else found
+
+    def mark_wrong(self, name: str) -> None:
+        """Note that an array does not follow from its inputs."""
+        self.wrong |= {name}
+        self._passes = {key: p for key, p in self._passes.items() if key[0] is self.given}
+        self.repaired = _Given(self.ours, self.theirs, self.wrong)
+
+    def _reads_wrong(self, name: str) -> bool:
+        return bool(self.wrong & set(self._sources(name)))
+
+    def _sources(self, name: str) -> list[str]:
+        """The arrays of theirs that the step of ``name`` reads, itself or through recomputed ones."""
+        found, waiting, seen = [], [name], {name}
+        while waiting:
+            for need in self.steps[waiting.pop()].needs:
+                source = self.given.source(need, name)
+                if source is not None:
+                    found.append(source)
+                elif need not in seen and need in self.steps:
+                    seen.add(need)
+                    waiting.append(need)
+        return found
+
+    def _judge(
+        self, name: str, theirs: Array, precision: str, given: _Given, counted: Array | None
+    ) -> Evidence | None:
+        try:
+            right = self._pass(given, "float64").array(name)
+            hidden_by_mask = visible_entries(self.ours, name, right.shape)
+            visible = counted if hidden_by_mask is None else hidden_by_mask
+            size = largest_difference(right, np.zeros_like(right), visible)
+
+            def measured(p: str) -> float:
+                low = measured_in(p)
+                found = [
+                    largest_difference(right, self._pass(given, low, kind).array(name), visible)
+                    for kind in KINDS
+                ]
+                floor = self.terms.floor(name, unit_of(p), size)
+                return max(unit_of(p) / unit_of(low) * max(found), floor, smallest_of(p))
+
+            rounding, storing = measured(precision), 0.0
+            single = measured("float32") if is_half(precision) else rounding
+            if self._is_coarser(name, precision):
+                stored = self._pass(given, "float64", "stored").array(name)
+                storing = 2 * largest_difference(right, stored, visible)
+            if is_half(precision):
+                storing += unit_of(precision) * size
+        except _NOT_COMPUTABLE:
+            return None
+        error = largest_difference(right, theirs, visible)
+        return Evidence(error, rounding, single, storing, precision, is_gradient(name))
+
+    def _is_coarser(self, name: str, precision: str) -> bool:
+        """Whether an array that the step reads is stored in a coarser precision, or in a half."""
+        given = {self.precisions.get(source, precision) for source in self._sources(name)}
+        return any(is_half(p) or coarser(p, precision) != precision for p in given)
+
+    def _pass(self, given: _Given, precision: str, kind: str = "exact") -> _Recomputed:
+        key = (given, precision, kind)
+        if key not in self._passes:
+            self._passes[key] = self._new_pass(given, precision, kind)
+        return self._passes[key]
+
+    def _new_pass(self, given: _Given, precision: str, kind: str) -> _Recomputed:
+        if kind in ("exact", "stored"):
+            rng = None if kind == "exact" else np.random.default_rng(2)
+            return _Recomputed(self.steps, "float64", given, rng, self.precisions)
+        rng = None if kind == "plain" else np.random.default_rng(1)
+        return _Recomputed(pass_in(self.ours, precision, kind), precision, given, rng)
+
+
+class _Given:
+    """Which arrays of theirs a step may read: those before it that are not excluded.
+
+    An array that must equal another one takes its place: probs and weights without dropout and head
+    mask, a sum's gradient and that of each of its terms.
+    """
+
+    def __init__(self, ours: Any, theirs: Mapping[str, Array], excluded: frozenset[str]) -> None:
+        self.theirs, self.excluded = theirs, excluded
+        self.position = {name: k for k, name in enumerate(ours)}
+        self.dropped = {name for name in ours if name.endswith(".dropout")}
+        inputs = getattr(ours, "inputs", {})
+        self.equal = {} if "head_mask" in inputs else {"attention.probs": "attention.weights"}
+        self.shared: dict[str, Array] = {}
+
+    def source(self, name: str, target: str) -> str | None:
+        """The name of the array of theirs that gives ``name`` for the step ``target``, or None."""
+        end = self.position.get(target, len(self.position))
+        for candidate in (name, *self._equals(name)):
+            if candidate in self.theirs and candidate not in self.excluded:
+                if self.position.get(candidate, -1) < end:
+                    return candidate
+        return None
+
+    def _equals(self, name: str) -> tuple[str, ...]:
+        for after, other in self.equal.items():
+            if name.endswith(after):
+                prefix = name.removesuffix(after)
+                dropout = prefix + after.removesuffix(".probs") + ".dropout"
+                return () if dropout in self.dropped else (prefix + other,)
+        if name.endswith("output.sum" + GRADIENT):
+            module = name.removesuffix(".sum" + GRADIENT)
+            return () if module + ".dropout" in self.dropped else (f"{module}.dense{GRADIENT}",)
+        if name == "embeddings.sum" + GRADIENT:
+            return tuple(
+                f"embeddings.{n}_embeddings{GRADIENT}" for n in ("word", "token_type")
+            )
+        return ()
+
+
+class _Recomputed:
+    """Arrays by the steps of one pass, from those that are given.
+
+    With ``rng`` each given array is moved by at most a unit in the last place, of the precision of the
+    pass or of its own, which ``precisions`` says.
+    """
+
+    def __init__(
+        self,
+        steps: Mapping[str, Step],
+        precision: str,
+        given: _Given,
+        rng: np.random.Generator | None = None,
+        precisions: Mapping[str, str] | None = None,
+    ) -> None:
+        self.steps, self.precision, self.given, self.rng = steps, precision, given, rng
+        self.precisions = precisions
+        self.memory: dict[str, Array] = {}
+
+    def array(self, name: str) -> Array:
+        """The array ``name``, even where it is given.
+
+        Raises:
+            KeyError: it is no step, or needs what is neither given nor a step.
+        """
+        if sum(a.nbytes for a in self.memory.values()) > MEMORY:
+            self.memory.clear()
+        return self._by_step(name, name)
+
+    def _by_step(self, name: str, target: str) -> Array:
+        step = self.steps[name]
+        return computed(step, [self._value(need, target) for need in step.needs], self.precision)
+
+    def _value(self, name: str, target: str) -> Array:
+        source = self.given.source(name, target)
+        if source is not None:
+            return self._moved(source)
+        if name not in self.memory:
+            self.memory[name] = self._by_step(name, target)
+        return self.memory[name]
+
+    def _moved(self, source: str) -> Array:
+        array = np.asarray(self.given.theirs[source])
+        if self.precisions is None or self.rng is None:
+            return moved(array, self.precision, self.rng)
+        unit = self.precisions.get(source, self.precision)
+        return np.asarray(moved(array, unit, self.rng), np.float64)
