@@ -12,7 +12,7 @@ import numpy as np
 
 from minizha.checks import number
 from minizha.crosscheck.comparison.differences import Comparison, Difference, Location
-from minizha.crosscheck.comparison.errors import find_errors
+from minizha.crosscheck.comparison.errors import find_errors, float32_table
 from minizha.crosscheck.comparison.layouts import Shape
 from minizha.crosscheck.comparison.local import OwnInputs
 from minizha.crosscheck.comparison.location import locate
@@ -122,6 +122,7 @@ class _Comparing:
         self.differences: list[Difference] = []
         self.verdicts: dict[str, Verdict] = {}
         self.independent: list[str] = []
+        self.float32_table: list[str] = []
         self.precisions: dict[str, str] = {}
         self.not_finite: list[str] = []
         self.widened: list[tuple[str, str]] = []
@@ -155,7 +156,7 @@ class _Comparing:
         errors = find_errors(
             self.ours, self.matched, self.independent, self.precisions, diagnose=diagnose
         )
-        self._settle({name for e in errors.found if e.benign for name in e.arrays})
+        self._settle()
         used = {match.their_name for match in self.matches.values()}
         left_over = tuple(name for name in self.theirs if name not in used)
         unclear = [name for name, v in self.verdicts.items() if v is Verdict.UNDECIDED]
@@ -166,6 +167,7 @@ class _Comparing:
         if first is not None and not math.isnan(first.max_abs):
             location = self._locate(first)
         all_remarks = (*self._remarks(plain), *errors.remarks)
+        benign = (float32_table(tuple(self.float32_table)),) if self.float32_table else ()
         return Report(
             differences,
             missing,
@@ -174,22 +176,20 @@ class _Comparing:
             errors.found[0].findings if errors.found else (),
             all_remarks,
             undecided,
-            errors.found,
+            (*errors.found, *benign),
         )
 
-    def _settle(self, benign: set[str]) -> None:
+    def _settle(self) -> None:
         """The last word on arrays that follow from their inputs, but are far from ours: they differ if
-        an array before them is wrong; else they are undecided, or equal if a ReLU's kink or a benign
-        error explains it."""
-        seen_wrong = seen_benign = False
+        an array before them is wrong; else they are undecided, or equal if a ReLU's kink or a table
+        made in float32 explains it."""
+        seen_wrong = excused = False
         for k, d in enumerate(self.differences):
             found = self.verdicts[d.name]
-            seen_benign |= d.name in benign or (self.kinked and is_gradient(d.name))
-            seen_wrong |= found is Verdict.WRONG and d.name not in benign
-            if d.name in benign or (found is Verdict.FOLLOWS and seen_benign and not seen_wrong):
-                self.verdicts[d.name] = Verdict.EQUAL
-            elif found is Verdict.FOLLOWS and not seen_wrong:
-                self.verdicts[d.name] = Verdict.UNDECIDED
+            excused |= d.name in self.float32_table or (self.kinked and is_gradient(d.name))
+            seen_wrong |= found is Verdict.WRONG
+            if found is Verdict.FOLLOWS and not seen_wrong:
+                self.verdicts[d.name] = Verdict.EQUAL if excused else Verdict.UNDECIDED
             different = self.verdicts[d.name] in (Verdict.WRONG, Verdict.FOLLOWS)
             self.differences[k] = replace(d, ok=not different)
 
@@ -311,11 +311,19 @@ class _Comparing:
             found = Verdict.UNDECIDED
         if found is Verdict.EQUAL:
             self.overall.learn(name, measured.max_abs)
+        if found is Verdict.WRONG and self._is_float32_table(name, local):
+            found = Verdict.EQUAL
+            self.float32_table.append(name)
         if found is Verdict.WRONG:
             self._note_wrong(name, is_independent=local is not None)
         self.verdicts[name] = found
         self.allowed[name] = overall.allowed
         return self._row(name, measured, overall, overall.allowed, local)
+
+    def _is_float32_table(self, name: str, local: Evidence | None) -> bool:
+        if local is None or self.own is None or local.precision != "float64":
+            return False
+        return self.own.float32_table_explains(name, local.error)
 
     def _note_wrong(self, name: str, is_independent: bool) -> None:
         """Note a wrong array; of those that may be consequences, the first alone is an error."""

@@ -76,12 +76,13 @@ class Error:
     """One cause of differences: arrays that do not follow from their own inputs.
 
     ``arrays`` are their names in execution order, ``findings`` the known mistakes that give all of
-    them. A ``benign`` error is no mistake but a matter of precision, such as a relative table that is
-    made in float32; it does not make the two sides different.
+    them. A ``benign`` error, which ``text`` describes, is no mistake but a matter of precision, such as
+    a relative table that is made in float32; it does not make the two sides different.
     """
 
     arrays: tuple[str, ...]
     findings: tuple[Finding, ...] = ()
+    text: str = ""
     benign: bool = False
 
 

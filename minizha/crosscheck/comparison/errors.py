@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minizha.crosscheck.comparison.differences import Error, Finding
-from minizha.crosscheck.diagnosis import BENIGN, diagnose
+from minizha.crosscheck.diagnosis import diagnose
 
 SECONDS = 15.0
 """The time for the search of causes. After it no further mistake is tried, and a remark says so."""
@@ -65,15 +65,13 @@ def _with_causes(
             remarks += [r for r in found.remarks if r not in remarks]
             causes[key] = found.findings
         names.setdefault(key, []).append(name)
-    errors = (
-        Error(tuple(arrays), causes[key], bool(causes[key]) and _all_benign(causes[key]))
-        for key, arrays in names.items()
-    )
+    errors = (Error(tuple(arrays), causes[key]) for key, arrays in names.items())
     return Errors(tuple(errors), tuple(remarks))
 
 
-def _all_benign(findings: Sequence[Finding]) -> bool:
-    return all(f.mistake in BENIGN for f in findings)
+def float32_table(arrays: tuple[str, ...]) -> Error:
+    """The error, which is none, of a float64 port whose relative table is made in float32."""
+    return Error(arrays, text="the relative table is made in float32", benign=True)
 
 
 def _in_any_layer(name: str) -> str:

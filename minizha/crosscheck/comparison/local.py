@@ -15,6 +15,7 @@ import numpy as np
 from minizha.crosscheck.comparison.precision import coarser, is_half, smallest_of, unit_of
 from minizha.crosscheck.comparison.rounding import (
     KINDS,
+    WithFloat32Table,
     all_steps,
     computed,
     largest_difference,
@@ -23,7 +24,7 @@ from minizha.crosscheck.comparison.rounding import (
     pass_in,
 )
 from minizha.crosscheck.comparison.terms import Terms
-from minizha.crosscheck.comparison.verdict import Evidence, Fit
+from minizha.crosscheck.comparison.verdict import TIMES, Evidence, Fit
 from minizha.crosscheck.comparison.visible import visible_entries
 from minizha.crosscheck.diagnosis.backward_rules import Rules
 from minizha.crosscheck.diagnosis.facts import Facts
@@ -69,6 +70,18 @@ class OwnInputs:
             return found
         again = self._judge(name, theirs, precision, self.repaired, counted)
         return again if again is not None and again.fit is Fit.GOOD else found
+
+    def float32_table_explains(self, name: str, error: float) -> bool:
+        """Whether a relative table that is made in float32 may change the array ``name`` by as much as
+        ``error``: no mistake, but far more than the rounding errors of float64."""
+        try:
+            right, other = (
+                self._pass(self.given, "float64", kind).array(name) for kind in ("exact", "table")
+            )
+        except _NOT_COMPUTABLE:
+            return False
+        visible = visible_entries(self.ours, name, right.shape)
+        return error <= TIMES * largest_difference(right, other, visible)
 
     def mark_wrong(self, name: str) -> None:
         """Note that an array does not follow from its inputs."""
@@ -134,6 +147,9 @@ class OwnInputs:
         return self._passes[key]
 
     def _new_pass(self, given: _Given, precision: str, kind: str) -> _Recomputed:
+        if kind == "table":
+            steps = all_steps(Facts(self.ours), WithFloat32Table())
+            return _Recomputed(steps, precision, given)
         if kind in ("exact", "stored"):
             rng = None if kind == "exact" else np.random.default_rng(2)
             return _Recomputed(self.steps, "float64", given, rng, self.precisions)

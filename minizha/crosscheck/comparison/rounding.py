@@ -118,16 +118,31 @@ class RulesIn(Rules):
         return super().pooled_backward(dfirst, L).astype(dfirst.dtype)
 
 
+def table_made_in_float32(a: AttentionFacts) -> Array:
+    """The relative table as most programs make it: its angles in float32, off by up to 2K·2⁻²⁴."""
+    exponents = np.arange(0, a.d, 2).astype(np.float32) * np.float32(-math.log(10000.0) / a.d)
+    positions = np.arange(2 * a.K + 1, dtype=np.float32)
+    angles = positions[:, None] * np.exp(exponents)
+    return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(len(angles), -1)
+
+
+class WithFloat32Table(RulesIn):
+    """The right rules in float64, but for the table."""
+
+    def __init__(self) -> None:
+        super().__init__("float64")
+
+    def table(self, a: AttentionFacts) -> Array:
+        """The relative table, made in float32."""
+        return table_made_in_float32(a).astype(np.float64)
+
+
 class AsOneReads(RulesIn):
     """The right rules as one reads them: one term after another, the table made in float32."""
 
     def table(self, a: AttentionFacts) -> Array:
-        """The relative table with angles in float32, which are wrong by up to 2K·2⁻²⁴."""
-        exponents = np.arange(0, a.d, 2).astype(np.float32) * np.float32(-math.log(10000.0) / a.d)
-        positions = np.arange(2 * a.K + 1, dtype=np.float32)
-        angles = positions[:, None] * np.exp(exponents)
-        table = np.stack([np.sin(angles), np.cos(angles)], axis=-1)
-        return rounded(table.reshape(len(table), -1), self.precision)
+        """The relative table, made in float32."""
+        return rounded(table_made_in_float32(a), self.precision)
 
     def bias_backward(self, dy: Array) -> Array:
         """``Σ dy``, one row after another."""

@@ -29,10 +29,6 @@ CLOSER = 8.0
 mistakes are named beside the closest one if their error is at most this many times as large."""
 
 
-BENIGN = frozenset({"float32_table"})
-"""Mistakes that are none: two right programs may differ in them."""
-
-
 class Diagnosis(NamedTuple):
     """The mistakes that reproduce their array, the likeliest first, and remarks on the search."""
 
