@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from os import PathLike
@@ -30,6 +31,9 @@ from minizha.crosscheck.trace_file import open_trace
 from minizha.errors import ArgumentError, listed
 
 Arrays = Mapping[str, Any]
+
+GRADIENT_SECONDS = 10.0
+"""The time in which gradients are computed again from their own inputs."""
 
 
 def compare(
@@ -126,8 +130,10 @@ class _Comparing:
         self.precisions: dict[str, str] = {}
         self.not_finite: list[str] = []
         self.widened: list[tuple[str, str]] = []
-        self.precision, self.far, self.kinked = "float64", False, False
+        self.precision, self.kinked = "float64", False
+        self.gradient_seconds, self.not_computed = GRADIENT_SECONDS, 0
         self.allowed: dict[str, float] = {}
+        self.local_allowed: dict[str, float] = {}
         self._names = frozenset(ours)
         self._sizes: dict[str, float] = {}
         self._shapes: dict[str, Shape] = {}
@@ -154,7 +160,12 @@ class _Comparing:
     def report(self, diagnose: bool) -> Report:
         """The report, with location and findings for the first array that differs."""
         errors = find_errors(
-            self.ours, self.matched, self.independent, self.precisions, diagnose=diagnose
+            self.ours,
+            self.matched,
+            self.independent,
+            self.precisions,
+            self.local_allowed,
+            diagnose=diagnose,
         )
         self._settle()
         used = {match.their_name for match in self.matches.values()}
@@ -198,6 +209,11 @@ class _Comparing:
         sentences = remarks(plain, self.matches, self.widened, parameters)
         if self.config is None and getattr(self.theirs, "config", None):
             sentences.insert(0, "theirs is a minizha trace and ours is not: are the two exchanged?")
+        if self.not_computed:
+            sentences.append(
+                f"{self.not_computed} gradients were not computed again from their own inputs in "
+                f"{GRADIENT_SECONDS:.0f} s"
+            )
         if self.not_finite:
             what = f"ours has NaN or infinity in {listed(self.not_finite, most=3)}"
             sentences.append(f"{what}: equal entries there prove nothing")
@@ -253,7 +269,7 @@ class _Comparing:
         elif theirs.dtype.kind != "f":
             reason = f"{theirs.dtype} numbers where floats are expected"
         if reason:
-            self.verdicts[name], self.far = Verdict.WRONG, True
+            self.verdicts[name] = Verdict.WRONG
             self._note_wrong(name, is_independent=False)
             return _not_comparable(name, their_name, ours, reason)
         self._note_precision(name, ours, theirs)
@@ -296,12 +312,14 @@ class _Comparing:
         error = math.inf if measured.broken else measured.max_abs
         overall = self.overall.evidence(name, error, self.precision)
         local = None
-        self.far |= overall.fit is not Fit.GOOD
-        # gradients are computed again only where something is wrong: it costs as much as all the rest
         if self.own is not None:
             self.own.precisions[name] = self.precisions[name]
-            if not is_gradient(name) or self.far:
+            if not is_gradient(name) or self._judges_gradient(overall):
+                started = time.monotonic()
                 local = self.own.judge(name, theirs, self.precisions[name], certain)
+                self.gradient_seconds -= is_gradient(name) * (time.monotonic() - started)
+        if local is not None:
+            self.local_allowed[name] = local.allowed
         found = verdict(overall, local)
         scale = self.terms.scale(name)
         if is_gradient(name):
@@ -319,6 +337,14 @@ class _Comparing:
         self.verdicts[name] = found
         self.allowed[name] = overall.allowed
         return self._row(name, measured, overall, overall.allowed, local)
+
+    def _judges_gradient(self, overall: Evidence) -> bool:
+        """Gradients are computed again only where they differ, and for some time: for a large model it
+        takes longer than all the rest."""
+        if overall.fit is Fit.GOOD:
+            return False
+        self.not_computed += self.gradient_seconds <= 0
+        return self.gradient_seconds > 0
 
     def _is_float32_table(self, name: str, local: Evidence | None) -> bool:
         if local is None or self.own is None or local.precision != "float64":

@@ -28,12 +28,13 @@ def find_errors(
     theirs: Mapping[str, np.ndarray],
     wrong: Sequence[str],
     precisions: Mapping[str, str],
+    allowed: Mapping[str, float],
     *,
     diagnose: bool,
 ) -> Errors:
     """Group the arrays in ``wrong`` by the known mistakes that give them.
 
-    Arrays without a known mistake are one error where they are the same array of several layers.
+    ``allowed`` is the largest error of each that rounding explains. Arrays without a known mistake are one error where they are the same array of several layers.
     Remarks are those on the first array of each error.
     """
     if not diagnose:
@@ -41,7 +42,7 @@ def find_errors(
         for name in wrong:
             groups.setdefault(_in_any_layer(name), []).append(name)
         return Errors(tuple(Error(tuple(names)) for names in groups.values()), ())
-    return _with_causes(ours, theirs, wrong, precisions)
+    return _with_causes(ours, theirs, wrong, precisions, allowed)
 
 
 def _with_causes(
@@ -49,6 +50,7 @@ def _with_causes(
     theirs: Mapping[str, np.ndarray],
     wrong: Sequence[str],
     precisions: Mapping[str, str],
+    allowed: Mapping[str, float],
 ) -> Errors:
     end = time.monotonic() + SECONDS
     names: dict[Any, list[str]] = {}
@@ -58,7 +60,13 @@ def _with_causes(
         known = [f.mistake for findings in causes.values() for f in findings]
         seconds = end - time.monotonic()
         found = diagnose(
-            ours, theirs, name, precision=precisions.get(name), seconds=seconds, known=known
+            ours,
+            theirs,
+            name,
+            precision=precisions.get(name),
+            seconds=seconds,
+            known=known,
+            allowed=allowed.get(name),
         )
         key = tuple(f.mistake for f in found.findings) or _in_any_layer(name)
         if key not in names:

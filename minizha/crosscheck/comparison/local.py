@@ -20,7 +20,6 @@ from minizha.crosscheck.comparison.rounding import (
     computed,
     largest_difference,
     measured_in,
-    moved,
     pass_in,
 )
 from minizha.crosscheck.comparison.terms import Terms
@@ -28,6 +27,7 @@ from minizha.crosscheck.comparison.verdict import TIMES, Evidence, Fit
 from minizha.crosscheck.comparison.visible import visible_entries
 from minizha.crosscheck.diagnosis.backward_rules import Rules
 from minizha.crosscheck.diagnosis.facts import Facts
+from minizha.crosscheck.diagnosis.facts_in import moved
 from minizha.crosscheck.diagnosis.forward import Step
 from minizha.crosscheck.diagnosis.rules import Array
 from minizha.crosscheck.names import GRADIENT, is_gradient

@@ -21,12 +21,14 @@ from typing import Any
 
 import numpy as np
 
+from minizha.crosscheck.comparison.measure import absolute_difference, blocks
 from minizha.crosscheck.comparison.precision import rounded, smallest_of, unit_of
 from minizha.crosscheck.comparison.terms import LOGITS, Terms
 from minizha.crosscheck.comparison.visible import visible_entries
 from minizha.crosscheck.diagnosis.backward import backward_steps
 from minizha.crosscheck.diagnosis.backward_rules import Rules, rows
 from minizha.crosscheck.diagnosis.facts import AttentionFacts, Facts
+from minizha.crosscheck.diagnosis.facts_in import FactsIn
 from minizha.crosscheck.diagnosis.forward import Step, forward_steps
 from minizha.crosscheck.diagnosis.rules import Array, Relative, distances
 from minizha.crosscheck.names import GRADIENT, made_with
@@ -43,51 +45,7 @@ def all_steps(facts: Facts, rules: Rules) -> dict[str, Step]:
     return forward_steps(facts, rules) | backward_steps(facts, rules)
 
 
-# --- facts and rules in a precision -------------------------------------------------------------
-
-
-class FactsIn(Facts):
-    """Facts in a precision. With ``rng``, each parameter is moved by −1, 0 or 1 unit in the last
-    place."""
-
-    def __init__(self, trace: Any, precision: str, rng: np.random.Generator | None = None) -> None:
-        super().__init__(trace)
-        self.precision, self.rng = precision, rng
-
-    def parameter(self, name: str) -> Array:
-        """A parameter, rounded."""
-        return moved(super().parameter(name), self.precision, self.rng)
-
-    def input(self, name: str) -> Array | None:
-        """An argument of the call; floats are rounded."""
-        value = super().input(name)
-        return rounded(value, self.precision) if _is_float(value) else value
-
-    def factor(self, name: str) -> Array | None:
-        """A dropout factor, rounded."""
-        value = super().factor(name)
-        return value if value is None else rounded(value, self.precision)
-
-    def attention(self, layer: int, is_cross: bool) -> AttentionFacts:
-        """The attention of a layer; its masks are rounded, too."""
-        a = super().attention(layer, is_cross)
-        masks = ("visible", "causal", "head_mask", "all_head_masks")
-        values = {name: getattr(a, name) for name in masks}
-        return a._replace(
-            **{name: rounded(v, self.precision) for name, v in values.items() if v is not None}
-        )
-
-
-def _is_float(value: Array | None) -> bool:
-    return value is not None and value.dtype.kind == "f"
-
-
-def moved(x: Array, precision: str, rng: np.random.Generator | None) -> Array:
-    """The numbers in the precision; with ``rng``, each moved by −1, 0 or 1 unit in the last place."""
-    if rng is None:
-        return rounded(x, precision)
-    steps = rng.integers(-1, 2, np.shape(x), dtype=np.int8)
-    return rounded(x * (1 + 2 * unit_of(precision) * steps), precision)
+# --- rules in a precision -----------------------------------------------------------------------
 
 
 class RulesIn(Rules):
@@ -187,12 +145,17 @@ def largest_difference(a: Array, b: Array, visible: Array | None = None) -> floa
     """``max |a − b|`` over the entries that count; NaN equals NaN, and is infinitely far from others."""
     if a.shape != b.shape:
         return math.inf
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    with np.errstate(invalid="ignore", over="ignore"):
-        gap = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, np.abs(a - b))
-    if visible is not None:
-        gap = np.where(visible, gap, 0)
-    return float(np.nan_to_num(gap, nan=math.inf).max(initial=0))
+    every_visible = None if visible is None else np.broadcast_to(visible, a.shape)
+    largest = 0.0
+    for block in blocks(a.shape):
+        shown = True if every_visible is None else every_visible[block]
+        with np.errstate(invalid="ignore", over="ignore"):
+            gap = np.abs(np.subtract(a[block], b[block], dtype=np.float64))
+            most = gap.max(initial=0, where=shown)
+        if not math.isfinite(most):
+            most = absolute_difference(a[block], b[block]).max(initial=0, where=shown)
+        largest = max(largest, float(most))
+    return largest
 
 
 # --- the model as a whole -----------------------------------------------------------------------

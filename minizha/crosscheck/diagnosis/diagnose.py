@@ -9,24 +9,31 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minizha.crosscheck.comparison.differences import Finding
-from minizha.crosscheck.comparison.precision import coarser, eps_of
+from minizha.crosscheck.comparison.precision import coarser, eps_of, smallest_of
+from minizha.crosscheck.comparison.verdict import TIMES
 from minizha.crosscheck.comparison.visible import visible_entries
 from minizha.crosscheck.diagnosis.backward import backward_steps
 from minizha.crosscheck.diagnosis.backward_rules import Rules
 from minizha.crosscheck.diagnosis.catalogue import CATALOGUE, Mistake
 from minizha.crosscheck.diagnosis.facts import Facts
+from minizha.crosscheck.diagnosis.facts_in import FactsIn
 from minizha.crosscheck.diagnosis.forward import Steps, evaluate, forward_steps
 from minizha.crosscheck.diagnosis.rules import Array, ForwardRules
 from minizha.crosscheck.names import DROPOUT, is_gradient, layer_of
 from minizha.errors import ArgumentError
 
 RIGHT_EPS = 64.0
-"""An array is right within so many eps for each step from the arrays that they show."""
+"""An array is right within so many eps for each step from the arrays that they show, where no
+measured error is given."""
 MISTAKEN_EPS = 1024.0
 """A mistake gives their array within so many eps; many, since the terms of some sums cancel."""
 CLOSER = 8.0
 """A mistake must come this many times closer to their array than the right computation does. Other
 mistakes are named beside the closest one if their error is at most this many times as large."""
+
+
+HINT_CLOSER = 1000.0
+"""A simple relation must come this many times closer, or down to rounding."""
 
 
 class Diagnosis(NamedTuple):
@@ -44,6 +51,7 @@ def diagnose(
     precision: str | None = None,
     seconds: float = 15.0,
     known: Collection[str] = (),
+    allowed: float | None = None,
 ) -> Diagnosis:
     """Compute their array ``name`` again, from their own inputs, with each known mistake.
 
@@ -56,6 +64,7 @@ def diagnose(
         seconds: the time limit. After it no further mistake is tried, and a remark says so.
         known: keys of mistakes that were found in other arrays; if one of them gives this array, too,
             no other is tried.
+        allowed: the largest error that rounding explains, as a comparison measures it.
 
     Where several mistakes give the array, the other arrays of the layer decide: the mistake must
     explain those that are wrong and leave those that are right.
@@ -69,7 +78,8 @@ def diagnose(
         reason = "our side is not a minizha trace and has no configuration"
         return Diagnosis((), (f"no mistake was tried: {reason}",))
     try:
-        return _try_all(_Case(ours, theirs, precision), name, time.monotonic() + seconds, known)
+        case = _Case(ours, theirs, precision)
+        return _try_all(case, name, time.monotonic() + seconds, known, allowed)
     except KeyError as error:
         return Diagnosis((), (f"no mistake was tried: our side lacks {error}",))
     except (ValueError, IndexError, TypeError, AttributeError) as error:
@@ -94,13 +104,16 @@ def mistaken(ours: Any, key: str) -> dict[str, Array]:
     return {name: memory[name] for name in ours if name in memory}
 
 
-def _try_all(case: _Case, name: str, end: float, known: Collection[str]) -> Diagnosis:
+def _try_all(
+    case: _Case, name: str, end: float, known: Collection[str], allowed: float | None
+) -> Diagnosis:
     if name not in case.steps(Rules()):
         return Diagnosis((), (f"no mistake was tried: the diagnosis can't compute {name}",))
     right, called, steps = case.compute(name, Rules)
     their, eps = case.their(name), case.eps(name)
     right_error = distance(right, their)
-    if right_error <= RIGHT_EPS * eps * steps:
+    within = RIGHT_EPS * eps * steps if allowed is None else allowed / max(np.abs(right).max(initial=0.0), smallest_of("float64"))
+    if right_error <= within:
         return Diagnosis(
             (),
             (f"{name} is right for their own inputs: the difference arises before it",),
@@ -113,16 +126,21 @@ def _try_all(case: _Case, name: str, end: float, known: Collection[str]) -> Diag
         if time.monotonic() > end or (errors and mistake.key not in known and errors.keys() <= set(known)):
             break
         tried += 1
-        error = _error(case, name, mistake, right)
-        if error is not None and error <= min(MISTAKEN_EPS * eps, right_error / CLOSER):
-            errors[mistake.key] = error
+        found = _error(case, name, mistake, right)
+        if found is None:
+            continue
+        enough = MISTAKEN_EPS * eps
+        if allowed is not None and eps > eps_of("float64"):
+            enough = min(enough, max(within, TIMES * found.rounding))
+        if found.error <= min(enough, right_error / CLOSER):
+            errors[mistake.key] = found.error
     remarks = []
     if tried < len(candidates):
         remarks.append(f"{tried} of {len(candidates)} mistakes were tried in the time allowed")
     if not errors:
         remarks += [
             f"none of the {tried} known mistakes that apply here gives their {name}",
-            *_hints(name, right, their, MISTAKEN_EPS * eps),
+            *_hints(name, right, their, max(within, right_error / HINT_CLOSER)),
         ]
     closest = max(min(errors.values(), default=0.0), eps)
     likely = [m for key, m in CATALOGUE.items() if errors.get(key, np.inf) <= CLOSER * closest]
@@ -152,15 +170,19 @@ class _Case:
     ) -> None:
         self.trace, self.theirs, self.precision = ours, theirs, precision
         self.facts, self.names = Facts(ours), list(ours)
+        self.single = FactsIn(ours, "float32")
 
-    def steps(self, rules: Rules) -> Steps:
-        return forward_steps(self.facts, rules) | backward_steps(self.facts, rules)
+    def steps(self, rules: Rules, dtype: str = "float64") -> Steps:
+        facts = self.facts if dtype == "float64" else self.single
+        return forward_steps(facts, rules) | backward_steps(facts, rules)
 
-    def compute(self, name: str, rules_class: type[Rules]) -> Computed:
+    def compute(
+        self, name: str, rules_class: type[Rules], dtype: str = "float64"
+    ) -> Computed:
         """The array by the rules of a class."""
         rules = _recording(rules_class)
         memory: dict[str, Array] = {}
-        array = evaluate(self.steps(rules), name, self.theirs, memory)
+        array = evaluate(self.steps(rules, dtype), name, self.theirs, memory, dtype)
         steps = 1 + sum(1 for needed in memory if needed not in self.theirs)
         return Computed(self._without_hidden(name, array), rules.called, steps)
 
@@ -204,17 +226,32 @@ def _overrides(rules_class: type[Rules]) -> set[str]:
     }
 
 
-def _error(case: _Case, name: str, mistake: Mistake, right: Array) -> float | None:
-    """The distance of their array from the mistaken one; None if the mistake changes nothing or
-    can't be made here."""
+class MistakeError(NamedTuple):
+    """The distance of their array from the mistaken one, and what float32 alone does to the latter."""
+
+    error: float
+    rounding: float
+
+
+def _error(case: _Case, name: str, mistake: Mistake, right: Array) -> MistakeError | None:
+    """How near a mistake comes to their array; None if it changes nothing or can't be made here.
+
+    If theirs is no float64 array, the rules are also evaluated in float32, where a mask of −1e9
+    swallows the scores.
+    """
+    dtypes = ("float64", "float32") if case.eps(name) > eps_of("float64") else ("float64",)
     try:
         with np.errstate(all="ignore"):
-            wrong = case.compute(name, mistake.rules).array
+            wrong = [case.compute(name, mistake.rules, dtype).array for dtype in dtypes]
     except (ValueError, IndexError, KeyError):  # the mistake leads to shapes that don't fit
         return None
-    if wrong.shape != right.shape or distance(wrong, right) <= 16 * np.finfo(np.float64).eps:
+    changed = wrong[0].shape == right.shape and any(
+        distance(w, right) > 16 * eps_of(dtype) for w, dtype in zip(wrong, dtypes, strict=True)
+    )
+    if not changed:
         return None
-    return distance(wrong, case.their(name))
+    their = case.their(name)
+    return MistakeError(min(distance(w, their) for w in wrong), distance(wrong[0], wrong[-1]))
 
 
 def distance(a: Array, b: Array) -> float:
@@ -252,10 +289,10 @@ def _likeliest(
         is_right = distance(right, case.their(other)) <= RIGHT_EPS * eps * steps
         for mistake in candidates:
             if _overrides(mistake.rules) & called:
-                error = _error(case, other, mistake, right)
-                if error is not None:  # else the mistake does not touch this array
-                    spoilt[mistake.key] += is_right and error > MISTAKEN_EPS * eps
-                    explained[mistake.key] += not is_right and error <= MISTAKEN_EPS * eps
+                found = _error(case, other, mistake, right)
+                if found is not None:  # else the mistake does not touch this array
+                    spoilt[mistake.key] += is_right and found.error > MISTAKEN_EPS * eps
+                    explained[mistake.key] += not is_right and found.error <= MISTAKEN_EPS * eps
     rank = {m.key: (spoilt[m.key], -explained[m.key]) for m in candidates}
     first = min(rank.values())
     return [m for m in candidates if rank[m.key] == first], first[0] > 0

@@ -31,9 +31,13 @@ UNPOOLED = ("MaskedLM", "TokenClassification", "QuestionAnswering")
 
 
 def evaluate(
-    steps: Mapping[str, Step], name: str, known: Mapping[str, Array], memory: dict[str, Array]
+    steps: Mapping[str, Step],
+    name: str,
+    known: Mapping[str, Array],
+    memory: dict[str, Array],
+    dtype: str = "float64",
 ) -> Array:
-    """Compute the array ``name``, even if it is known, from the ``known`` arrays.
+    """Compute the array ``name``, even if it is known, from the ``known`` arrays, read as ``dtype``.
 
     ``memory`` collects the arrays that were read or computed.
 
@@ -45,9 +49,9 @@ def evaluate(
     for need in step.needs:
         if need not in memory:
             if need in known:
-                memory[need] = np.asarray(known[need], np.float64)
+                memory[need] = np.asarray(known[need], dtype)
             else:
-                memory[need] = evaluate(steps, need, known, memory)
+                memory[need] = evaluate(steps, need, known, memory, dtype)
         arguments.append(memory[need])
     return step.compute(*arguments)
 
