@@ -106,6 +106,7 @@ def _other_eps(eps: float) -> Wrong:
 
 
 # fmt: off
+add("layer_norm_eps_1e_3", "LayerNorm with eps 1e-3", "Keras' default", norm=_other_eps(1e-3))
 add("layer_norm_eps_1e_5", "LayerNorm with eps 1e-5", "torch's default", norm=_other_eps(1e-5))
 add("layer_norm_eps_1e_6", "LayerNorm with eps 1e-6", norm=_other_eps(1e-6))
 add("layer_norm_eps_1e_7", "LayerNorm with eps 1e-7", "bert4keras", norm=_other_eps(1e-7))

@@ -71,6 +71,7 @@ def _unbiased(v, x):
 
 
 FORMULAS = {
+    "layer_norm_eps_1e_3": lambda c, v, x, eps: c / np.sqrt(v + 1e-3),
     "layer_norm_eps_1e_5": lambda c, v, x, eps: c / np.sqrt(v + 1e-5),
     "layer_norm_eps_1e_6": lambda c, v, x, eps: c / np.sqrt(v + 1e-6),
     "layer_norm_eps_1e_7": lambda c, v, x, eps: c / np.sqrt(v + 1e-7),
