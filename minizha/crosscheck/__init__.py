@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from minizha.crosscheck import adapters as adapters
     from minizha.crosscheck.comparing import compare as compare
     from minizha.crosscheck.diagnosis import diagnose as diagnose
+    from minizha.crosscheck.diagnosis import mistaken as mistaken
+    from minizha.crosscheck.diagnosis import mistakes as mistakes
     from minizha.crosscheck.gradient_checks import GradientReport as GradientReport
     from minizha.crosscheck.gradient_checks import gradcheck as gradcheck
     from minizha.crosscheck.pair_checks import check_pair as check_pair
@@ -31,6 +33,8 @@ _MODULES = {
     "compare": "comparing",
     "diagnose": "diagnosis",
     "gradcheck": "gradient_checks",
+    "mistaken": "diagnosis",
+    "mistakes": "diagnosis",
     "open_trace": "trace_file",
     "trace": "tracing",
 }

@@ -18,6 +18,7 @@ TOO_SMALL = {
     "loss_count_epsilon",
     "loss_log_epsilon",
     "mask_minus_1e9",
+    "table_float32",
 }
 """Too small for float32: a relative 1e-5, or the digits of a score that remain after adding −1e9."""
 UNKNOWN = {

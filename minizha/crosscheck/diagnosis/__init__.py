@@ -5,9 +5,9 @@ mistakes themselves in positions, attention, layers, heads, gradients; diagnose.
 """
 
 from minizha.crosscheck.diagnosis import attention, gradients, heads, layers, positions
-from minizha.crosscheck.diagnosis.catalogue import CATALOGUE, Mistake
+from minizha.crosscheck.diagnosis.catalogue import CATALOGUE, Mistake, mistakes
 from minizha.crosscheck.diagnosis.diagnose import Diagnosis, diagnose, mistaken
 
 _CATALOGUE_FILES = (positions, attention, layers, heads, gradients)
 
-__all__ = ["CATALOGUE", "Diagnosis", "Mistake", "diagnose", "mistaken"]
+__all__ = ["CATALOGUE", "Diagnosis", "Mistake", "diagnose", "mistaken", "mistakes"]

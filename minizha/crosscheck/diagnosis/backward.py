@@ -111,7 +111,10 @@ def _inside_heads(f: Facts, r: Rules, steps: Steps, a: AttentionFacts) -> None:
         (f"{p}context.grad", f"{p}values"),
         lambda dy, v: r.probs_backward(r.split(dy, d), dweights, v, a),
     )
-    steps[f"{p}scores.grad"] = Step((f"{p}probs.grad", f"{p}probs"), r.softmax_backward)
+    steps[f"{p}scores.grad"] = Step(
+        (f"{p}probs.grad", f"{p}probs"),
+        lambda dp, probs: r.masked_backward(r.softmax_backward(dp, probs), a),
+    )
     steps[f"{p}self.query.grad"] = Step(
         (f"{p}scores.grad", f"{p}keys"), lambda ds, k: r.merge(r.query_backward(ds, k, a))
     )

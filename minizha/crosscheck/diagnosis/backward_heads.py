@@ -55,7 +55,7 @@ def _classifier(f: Facts, r: Rules, steps: Steps, sums: Sums, x: str) -> None:
 
 def _pooler(f: Facts, r: Rules, steps: Steps, sums: Sums, last: str) -> None:
     steps["pooler.dense.grad"] = Step(("pooler.grad", "pooler"), r.tanh_backward)
-    through_parameters(r, steps, "pooler.dense", last, r.pooled)
+    through_parameters(r, steps, "pooler.dense", last, lambda h: r.pooled(h, f))
     _, L = f.shape
 
     def dhidden(dy: Array) -> Array:

@@ -75,6 +75,10 @@ class Rules(ForwardRules):
         """``dscores = probs · (dprobs − Σ dprobs · probs)``."""
         return probs * (dprobs - (dprobs * probs).sum(axis=-1, keepdims=True))
 
+    def masked_backward(self, dmasked: Array, a: AttentionFacts) -> Array:
+        """The gradient of the scores: that of the masked ones, since the mask is added to them."""
+        return dmasked
+
     def query_backward(self, dscores: Array, k: Array, a: AttentionFacts) -> Array:
         """``dq[i] = Σ_j dscores[i, j] · (k[j] + R[i, j]) / √d``."""
         relative = self.relative(a, dscores.shape[2], k.shape[2])

@@ -14,7 +14,7 @@ from minizha.crosscheck.comparison.verdict import TIMES
 from minizha.crosscheck.comparison.visible import visible_entries
 from minizha.crosscheck.diagnosis.backward import backward_steps
 from minizha.crosscheck.diagnosis.backward_rules import Rules
-from minizha.crosscheck.diagnosis.catalogue import CATALOGUE, Mistake
+from minizha.crosscheck.diagnosis.catalogue import CATALOGUE, Mistake, known_mistake
 from minizha.crosscheck.diagnosis.facts import Facts
 from minizha.crosscheck.diagnosis.facts_in import FactsIn
 from minizha.crosscheck.diagnosis.forward import Steps, evaluate, forward_steps
@@ -94,10 +94,13 @@ def mistaken(ours: Any, key: str) -> dict[str, Array]:
 
     Convention: a mistake of the forward pass leaves the backward rules right: they are applied to
     the mistaken activations.
+
+    Raises:
+        ArgumentError: ``key`` is not that of a known mistake.
     """
-    case = _Case(ours, {})
+    rules = known_mistake(key).rules()
     memory: dict[str, Array] = {}
-    steps = case.steps(CATALOGUE[key].rules())
+    steps = _Case(ours, {}).steps(rules)
     for name in ours:
         if name in steps and name not in memory:
             memory[name] = evaluate(steps, name, {}, memory)

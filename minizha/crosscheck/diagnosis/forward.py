@@ -71,7 +71,7 @@ def linear(f: Facts, r: Rules, name: str) -> Callable[[Array], Array]:
 
     def compute(x: Array) -> Array:
         source = r.parameter(name, f)
-        return r.linear(x, f.parameter(f"{source}.weight"), f.parameter(f"{source}.bias"))
+        return r.linear(x, f.parameter(f"{source}.weight"), f.parameter(f"{source}.bias"), name)
 
     return compute
 
@@ -153,8 +153,8 @@ def _attention(f: Facts, r: Rules, a: AttentionFacts, x: str) -> Steps:
         f"{p}probs": Step((f"{p}scores",), lambda s: r.probs(s, a)),
         f"{p}weights": Step((f"{p}probs", f"{p}scores"), lambda pr, s: r.weights(pr, s, a)),
         f"{p}context": Step(
-            (f"{p}weights", f"{p}probs", *new(value)),
-            lambda w, probs, v=None: r.merge(r.context(w, probs, heads(v, 1), a)),
+            (f"{p}weights", f"{p}probs", f"{p}scores", *new(value)),
+            lambda w, probs, s, v=None: r.merge(r.context(w, probs, s, heads(v, 1), a)),
         ),
         f"{p}output.dense": Step((f"{p}context",), linear(f, r, f"{p}output.dense")),
         f"{p}output.sum": Step(
@@ -170,7 +170,7 @@ def _heads(f: Facts, r: Rules, x: str) -> Steps:
     task = f.model_class.removeprefix("NezhaFor")
     if task not in UNPOOLED and f.has("pooler.dense.weight"):
         pooled = linear(f, r, "pooler.dense")
-        steps["pooler.dense"] = Step((x,), lambda h: pooled(r.pooled(h)))
+        steps["pooler.dense"] = Step((x,), lambda h: pooled(r.pooled(h, f)))
         steps["pooler"] = Step(("pooler.dense",), r.tanh)
     if task in ("PreTraining", "MaskedLM"):
         steps |= _predictions(f, r, x)

@@ -104,8 +104,8 @@ class ForwardRules:
         """The name of the module whose parameters the linear map or LayerNorm ``name`` reads."""
         return name
 
-    def linear(self, x: Array, weight: Array, bias: Array) -> Array:
-        """``x · weightᵀ + bias``."""
+    def linear(self, x: Array, weight: Array, bias: Array, name: str) -> Array:
+        """``x · weightᵀ + bias``, the linear map ``name``."""
         return x @ weight.T + bias
 
     def norm(self, x: Array, weight: Array, bias: Array, eps: float, module: str) -> Array:
@@ -165,8 +165,10 @@ class ForwardRules:
         weights = self.dropout(probs, a.factor)
         return weights if a.head_mask is None else weights * a.head_mask
 
-    def context(self, weights: Array, probs: Array, v: Array, a: AttentionFacts) -> Array:
-        """``Σ_j weights · (v + R)``."""
+    def context(
+        self, weights: Array, probs: Array, scores: Array, v: Array, a: AttentionFacts
+    ) -> Array:
+        """``Σ_j weights · (v + R)``; only mistakes read ``probs`` and ``scores``."""
         relative = self.relative_of_values(a, *weights.shape[2:])
         return weights @ v + value_term(weights, relative)
 
@@ -182,7 +184,7 @@ class ForwardRules:
 
     # --- heads
 
-    def pooled(self, hidden: Array) -> Array:
+    def pooled(self, hidden: Array, f: Facts) -> Array:
         """The vector that the pooler reads: that of the first token."""
         return hidden[:, 0]
 

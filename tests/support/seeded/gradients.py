@@ -11,7 +11,7 @@ from minizha.ops import attention as ops
 from minizha.ops.activation import ACTIVATIONS
 from minizha.ops.gelu import gelu_new, gelu_new_backward
 from minizha.ops.layer_norm import layer_norm_backward
-from tests.support.patching import changed_arguments, changed_gradient, replaced
+from tests.support.patching import changed_arguments, changed_gradient, remembering, replaced
 from tests.support.seeded.seeding import NORMS, Seed
 
 EVERYWHERE = (embeddings, blocks, feed_forward, encoder, body, heads, losses)
@@ -26,6 +26,15 @@ def root(d):
 
 def softmax_backward_no_mean(monkeypatch):
     changed_gradient(monkeypatch, ops, "softmax_backward", lambda d, dy, cache: dy * cache.probs)
+
+
+def mask_replaces_scores(monkeypatch):
+    """As where(mask, scores, lowest number) does; every layer has the same mask."""
+    memory = {}
+    replaced(monkeypatch, blocks, "attention", remembering(memory, "mask", "mask"))
+    changed_gradient(
+        monkeypatch, ops, "softmax_backward", lambda d, *_: d * (memory["mask"] == 0.0)
+    )
 
 
 def another_norm(name, formula, modules=NORMS):
@@ -167,6 +176,7 @@ LAYER = "encoder.layer.1."  # the first layer of the backward pass
 OF_ATTENTION = LAYER + "attention."
 QUERY, KEY = (f"{OF_ATTENTION}self.{name}" for name in ("query", "key"))
 SEEDS = [
+    Seed(mask_replaces_scores, OF_ATTENTION + "scores.grad", "mask_replaces_scores", "hidden row"),
     Seed(softmax_backward_no_mean, OF_ATTENTION + "scores.grad", "softmax_backward_no_mean"),
     Seed(
         another_norm("no_mean", lambda dn, n: dn - n * mean(dn * n), (blocks,)),
