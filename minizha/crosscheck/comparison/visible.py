@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-_MASKED = ("attention.scores", "attention.scores.grad")
+from minizha.crosscheck.names import MASKED
 
 
 def visible_entries(trace: Any, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -24,7 +24,7 @@ def visible_entries(trace: Any, name: str, shape: tuple[int, ...]) -> np.ndarray
     Convention: as in :mod:`minizha.model.inputs`. Where the mask is not 1, a term is added that is
     larger than any score: such an entry does not count, nor does any entry of a row without a 1.
     """
-    if not name.endswith(_MASKED) or len(shape) != 4:
+    if not name.endswith(MASKED) or len(shape) != 4:
         return None
     inputs = getattr(trace, "inputs", None)
     inputs = inputs if isinstance(inputs, Mapping) else {}
