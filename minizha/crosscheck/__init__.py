@@ -1,7 +1,7 @@
 """Checks of implementations: traces of a model, their comparison with those of another one, test
 vectors, and checks of gradients, of minizha's models and of any backward function.
 
-Read names, recorder, trace_entries, nesting, tracing, trace_file, inputs_file; comparison,
+Read table, names, recorder, trace_entries, nesting, tracing, trace_file, inputs_file; comparison,
 diagnosis, report, comparing; adapters; vectors, vectors_report; gradient_checks, pair_checks;
 commands.
 

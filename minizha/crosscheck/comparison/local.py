@@ -16,7 +16,6 @@ from minizha.crosscheck.comparison.precision import coarser, is_half, smallest_o
 from minizha.crosscheck.comparison.rounding import (
     KINDS,
     WithFloat32Table,
-    all_steps,
     computed,
     largest_difference,
     measured_in,
@@ -25,6 +24,7 @@ from minizha.crosscheck.comparison.rounding import (
 from minizha.crosscheck.comparison.terms import Terms
 from minizha.crosscheck.comparison.verdict import TIMES, Evidence, Fit
 from minizha.crosscheck.comparison.visible import visible_entries
+from minizha.crosscheck.diagnosis.backward import all_steps
 from minizha.crosscheck.diagnosis.backward_rules import Rules
 from minizha.crosscheck.diagnosis.facts import Facts
 from minizha.crosscheck.diagnosis.facts_in import moved

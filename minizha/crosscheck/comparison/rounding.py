@@ -25,11 +25,11 @@ from minizha.crosscheck.comparison.measure import absolute_difference, blocks
 from minizha.crosscheck.comparison.precision import rounded, smallest_of, unit_of
 from minizha.crosscheck.comparison.terms import LOGITS, Terms
 from minizha.crosscheck.comparison.visible import visible_entries
-from minizha.crosscheck.diagnosis.backward import backward_steps
+from minizha.crosscheck.diagnosis.backward import all_steps
 from minizha.crosscheck.diagnosis.backward_rules import Rules, rows
 from minizha.crosscheck.diagnosis.facts import AttentionFacts, Facts
 from minizha.crosscheck.diagnosis.facts_in import FactsIn
-from minizha.crosscheck.diagnosis.forward import Step, forward_steps
+from minizha.crosscheck.diagnosis.forward import Step
 from minizha.crosscheck.diagnosis.rules import Array, Relative, distances
 from minizha.crosscheck.names import GRADIENT, made_with
 from minizha.ops.relative_position import relative_table
@@ -38,11 +38,6 @@ from minizha.ops.relative_position import relative_table
 def measured_in(precision: str) -> str:
     """The precision in which rounding errors are measured: errors of float64 are scaled from float32."""
     return "float32" if precision == "float64" else precision
-
-
-def all_steps(facts: Facts, rules: Rules) -> dict[str, Step]:
-    """The steps of both passes, by the names of the arrays that they make."""
-    return forward_steps(facts, rules) | backward_steps(facts, rules)
 
 
 # --- rules in a precision -----------------------------------------------------------------------
@@ -106,7 +101,9 @@ class AsOneReads(RulesIn):
         """``Σ dy``, one row after another."""
         return np.cumsum(rows(dy), axis=0)[-1] if dy.size else super().bias_backward(dy)
 
-    def context(self, weights: Array, probs: Array, v: Array, a: AttentionFacts) -> Array:
+    def context(
+        self, weights: Array, probs: Array, scores: Array, v: Array, a: AttentionFacts
+    ) -> Array:
         """``Σ_j weights[j] · (v[j] + R[j])``, one key after another."""
         table, which = self.relative_of_values(a, *weights.shape[2:])
         total = np.zeros((*weights.shape[:3], v.shape[-1]), weights.dtype)

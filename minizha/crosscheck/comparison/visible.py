@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-_MASKED = ("attention.scores", "attention.scores.grad")
+from minizha.crosscheck.names import MASKED
 
 
 def visible_entries(trace: Any, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -26,7 +26,7 @@ def visible_entries(trace: Any, name: str, shape: tuple[int, ...]) -> np.ndarray
     larger than any score: such an entry does not count, nor does any entry of a row without a 1. The
     gradients of such a row do count: the mask is added, so they are those of its equal probabilities.
     """
-    if not name.endswith(_MASKED) or len(shape) != 4:
+    if not name.endswith(MASKED) or len(shape) != 4:
         return None
     inputs = getattr(trace, "inputs", None)
     inputs = inputs if isinstance(inputs, Mapping) else {}

@@ -12,12 +12,12 @@ from minizha.crosscheck.comparison.differences import Finding
 from minizha.crosscheck.comparison.precision import coarser, eps_of, smallest_of
 from minizha.crosscheck.comparison.verdict import TIMES
 from minizha.crosscheck.comparison.visible import visible_entries
-from minizha.crosscheck.diagnosis.backward import backward_steps
+from minizha.crosscheck.diagnosis.backward import all_steps
 from minizha.crosscheck.diagnosis.backward_rules import Rules
 from minizha.crosscheck.diagnosis.catalogue import CATALOGUE, Mistake, known_mistake
 from minizha.crosscheck.diagnosis.facts import Facts
 from minizha.crosscheck.diagnosis.facts_in import FactsIn
-from minizha.crosscheck.diagnosis.forward import Steps, evaluate, forward_steps
+from minizha.crosscheck.diagnosis.forward import Steps, evaluate
 from minizha.crosscheck.diagnosis.rules import Array, ForwardRules
 from minizha.crosscheck.names import DROPOUT, is_gradient, layer_of
 from minizha.errors import ArgumentError
@@ -177,7 +177,7 @@ class _Case:
 
     def steps(self, rules: Rules, dtype: str = "float64") -> Steps:
         facts = self.facts if dtype == "float64" else self.single
-        return forward_steps(facts, rules) | backward_steps(facts, rules)
+        return all_steps(facts, rules)
 
     def compute(
         self, name: str, rules_class: type[Rules], dtype: str = "float64"
