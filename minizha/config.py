@@ -8,7 +8,7 @@ import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from os import PathLike
-from typing import Any
+from typing import Any, ClassVar
 
 from minizha.config_checks import CHECKS, index
 from minizha.errors import ArgumentError, FileError
@@ -32,6 +32,7 @@ class NezhaConfig:
     Source: NezhaConfig and PretrainedConfig of the Transformers 4.37 documentation.
     """
 
+    model_type: ClassVar[str] = MODEL_TYPE
     vocab_size: int = 21128
     hidden_size: int = 768
     num_hidden_layers: int = 12

@@ -163,6 +163,12 @@ def test_unknown_keys_are_kept(tmp_path):
         NezhaConfig(21128)
 
 
+def test_the_model_type_is_an_attribute_of_class_and_config():
+    assert NezhaConfig.model_type == NezhaConfig().model_type == "nezha"
+    assert NezhaConfig(model_type="nezha") == NezhaConfig()
+    assert NezhaConfig().to_dict()["model_type"] == "nezha"
+
+
 def test_a_config_does_not_change():
     config = NezhaConfig(embedding_size=1)
     with pytest.raises(FrozenInstanceError):
