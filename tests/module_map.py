@@ -60,7 +60,9 @@ ROWS = {
     ),
     "model/auto": Row("model/test_every_class nezha/test_functions"),
     "model/base": Row("properties/test_training model/test_bad_gradients_and_parameters"),
-    "model/call": Row("nezha/test_upstream_gradients", through="model/nezha"),
+    "model/call": Row(
+        "nezha/test_upstream_gradients model/test_more_gradients", through="model/nezha"
+    ),
     "model/fine_tuning": Row("nezha/test_losses model/test_bad_labels"),
     "model/generation": Row("model/test_sampling model/test_bad_generation", "model/pretraining"),
     "model/inputs": Row("properties/test_inputs model/test_bad_decoder_arguments", "model/nezha"),

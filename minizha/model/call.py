@@ -18,12 +18,14 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
-from minizha.backend import Array
+import numpy as np
+
+from minizha.backend import Array, to_backend
 from minizha.checks import flag
 from minizha.errors import ArgumentError, MinizhaError
 from minizha.model.arguments import ArgumentChecker
 from minizha.model.inputs import TEXT, DecoderArguments, SharedArguments, read_inputs
-from minizha.model.outputs import Deferred, ModelOutput
+from minizha.model.outputs import Deferred, ModelOutput, ReturnedGradients
 from minizha.nezha.body import Inputs, NezhaCache, nezha, nezha_backward
 from minizha.nezha.encoder import InputGradients, LayerInputs, NezhaResult, Wanted
 from minizha.nezha.losses import Labels, Scores
@@ -105,7 +107,7 @@ class ModelCache(NamedTuple):
 
 class Call(NamedTuple):
     """The checked arguments of a call. ``batch`` holds the leading axes of the caller's arrays: (B,),
-    or in multiple choice (B, C), where the body reads B·C rows."""
+    or in multiple choice (B, C), where the body reads B·C rows; ``head_mask`` is its shape."""
 
     model: Any
     checker: ArgumentChecker
@@ -114,6 +116,7 @@ class Call(NamedTuple):
     hidden_states: bool
     return_dict: bool
     batch: tuple[int, ...]
+    head_mask: tuple[int, ...] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -161,7 +164,12 @@ def begin(
             stacklevel=4,  # the line that called the model
         )
     wanted = Wanted(attentions, decoder.use_cache and config.is_decoder, record)
-    return Call(model, checker, inputs, wanted, hidden_states, return_dict, batch or (B,))
+    head_mask = None
+    if shared.head_mask is not None:
+        head_mask = checker.array("head_mask", shared.head_mask).shape
+    return Call(
+        model, checker, inputs, wanted, hidden_states, return_dict, batch or (B,), head_mask
+    )
 
 
 def run(call: Call, output_class: type[Output], *tasks: Task) -> Output | tuple:
@@ -186,7 +194,7 @@ def run(call: Call, output_class: type[Output], *tasks: Task) -> Output | tuple:
         return _returned(call, output_class(values))
     record = ModelCache(body_cache, tuple(caches), tuple(losses))
 
-    def backward(upstream: dict[str, Any]) -> dict[str, Any]:
+    def backward(upstream: dict[str, Any]) -> ReturnedGradients:
         if model.config is not config:  # the gradients would have the old shapes
             raise MinizhaError(
                 "backward: the model was changed since it was called (its vocabulary or its "
@@ -200,12 +208,14 @@ def run(call: Call, output_class: type[Output], *tasks: Task) -> Output | tuple:
 
 def _run_backward(
     call: Call, tasks: tuple[Task, ...], record: ModelCache, upstream: dict[str, Any]
-) -> dict[str, Any]:
+) -> ReturnedGradients:
     """In the forward pass the tasks read the body's outputs, and the loss was the sum of their losses.
     So each task gets dloss and the gradient of its logits, and its dx is added to the upstream
     gradients of the body."""
     g = call.model._gradient_tree()
     dbody = NezhaResult(**{name: upstream.get(name) for name in NezhaResult._fields})
+    if call.hidden_states and dbody.hidden_states is None:  # 0 for each; their gradients are wanted
+        dbody = dbody._replace(hidden_states=(None,) * (len(call.inputs.layers) + 1))
     for task, cache, loss in zip(tasks, record.tasks, record.losses, strict=True):
         dloss = None if loss is None else upstream.get("loss")
         d = Scores(dloss, _dlogits(call, task, upstream))
@@ -214,7 +224,7 @@ def _run_backward(
             dx = dx if len(call.batch) == 1 else dx.reshape(-1, *dx.shape[len(call.batch) :])
             dbody = dbody._replace(**{task.reads: add(getattr(dbody, task.reads), dx)})
     gradients = nezha_backward(dbody, record.nezha, g.get("nezha", g))
-    return _input_gradients(call, gradients)
+    return ReturnedGradients(_input_gradients(call, gradients), _hidden_gradients(call, gradients))
 
 
 def _logits(task: Task, logits: Any) -> dict[str, Any]:
@@ -277,7 +287,35 @@ def _input_gradients(call: Call, gradients: InputGradients) -> dict[str, Any]:
             tuple(d or (zeros(array) for array in _past_arrays(layer)))
             for layer, d in zip(layers, gradients.past_key_values, strict=True)
         )
+    if call.head_mask is not None:
+        result["head_mask"] = _head_mask_gradient(call, gradients)
     return result
+
+
+def _head_mask_gradient(call: Call, gradients: InputGradients) -> Array:
+    """The gradient of the head mask, (N,) or (layers, N): the sum over self-attention and
+    cross-attention, for (N,) over the layers too; 0 for a pruned head."""
+    model, config = call.model, call.model.config
+    xp, N, rows = model.xp, config.num_attention_heads, []
+    for i, (unpruned, cross) in enumerate(gradients.head_mask):
+        row = xp.zeros(N, dtype=model.dtype if unpruned is None else unpruned.dtype)
+        if unpruned is not None:
+            row[to_backend(np.array(config.unpruned_heads(i)), xp)] = unpruned.reshape(-1)
+        rows.append(row if cross is None else row + cross.reshape(-1))
+    d = xp.stack(rows)  # (layers, N)
+    return d if len(call.head_mask) == 2 else d.sum(axis=0)
+
+
+def _hidden_gradients(call: Call, gradients: InputGradients) -> tuple[Array, ...] | None:
+    """The gradients of the hidden states, with zeros in place of None; None if they are no output."""
+    if not call.hidden_states:
+        return None
+    model = call.model
+    shape = (*call.shape, model.config.hidden_size)
+    return tuple(
+        model.xp.zeros(shape, dtype=model.dtype) if d is None else d
+        for d in gradients.hidden_states
+    )
 
 
 def _past_arrays(layer: LayerInputs) -> list[Array]:
