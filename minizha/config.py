@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, fields
 from os import PathLike
 from typing import Any, ClassVar
 
+from minizha.checks import flag
 from minizha.config_checks import CHECKS, index
 from minizha.errors import ArgumentError, FileError
-from minizha.files import folder_path, read_json_object
+from minizha.files import folder_path, make_folder, read_json_object, write_atomic
 
 MODEL_TYPE = "nezha"
 CONFIG_NAME = "config.json"
@@ -107,6 +108,12 @@ class NezhaConfig:
         """Features of one head: ``hidden_size / num_attention_heads``."""
         return self.hidden_size // self.num_attention_heads
 
+    @property
+    def padding_row(self) -> int | None:
+        """The row of the word embeddings that is the padding token's; None without such a token
+        (``pad_token_id`` None or −1, which is never an index)."""
+        return None if self.pad_token_id in (None, -1) else self.pad_token_id
+
     def unpruned_heads(self, layer: int) -> tuple[int, ...]:
         """The heads of a layer's self-attention that were not pruned, by their original numbers."""
         pruned = self.pruned_heads.get(layer, ())
@@ -154,15 +161,37 @@ class NezhaConfig:
 
     def to_json(self, **additional: Any) -> str:
         """The text of ``config.json``, with ``additional`` keys."""
-        try:
-            return (
-                json.dumps(self.to_dict() | additional, indent=2, sort_keys=True, allow_nan=False)
-                + "\n"
-            )
-        except (TypeError, ValueError, RecursionError) as error:
-            raise ArgumentError(
-                f"NezhaConfig: a value can't be written as JSON: {error}"
-            ) from error
+        return _json(self.to_dict() | additional)
+
+    def to_json_string(self, use_diff: bool = True) -> str:
+        """The configuration as JSON; with ``use_diff`` without the values that are the default.
+
+        Raises:
+            ArgumentError: a value can't be written as JSON.
+        """
+        if not flag("use_diff", use_diff):
+            return self.to_json()
+        defaults = NezhaConfig().to_dict()
+        values = {n: v for n, v in self.to_dict().items() if n not in defaults or v != defaults[n]}
+        return _json(values | {"model_type": MODEL_TYPE})
+
+    def to_json_file(self, path: str | PathLike[str], use_diff: bool = True) -> None:
+        """Write :meth:`to_json_string` into a file.
+
+        Raises:
+            FileError: the file can't be written.
+        """
+        write_atomic(folder_path(path), self.to_json_string(use_diff).encode("utf-8"))
+
+    def save_pretrained(self, folder: str | PathLike[str]) -> None:
+        """Write ``config.json``, with all values, into ``folder`` (made if it is missing).
+
+        Raises:
+            FileError: the folder or the file can't be written.
+        """
+        folder = folder_path(folder)
+        make_folder(folder)
+        write_atomic(folder / CONFIG_NAME, self.to_json().encode("utf-8"))
 
     def _resolve_labels(self, faults: list[str], num_labels: int | None) -> None:
         if self.id2label is None:
@@ -237,3 +266,10 @@ class NezhaConfig:
             faults.append(
                 "is_decoder: expected True where add_cross_attention is True, found False"
             )
+
+
+def _json(values: dict[str, Any]) -> str:
+    try:
+        return json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ArgumentError(f"NezhaConfig: a value can't be written as JSON: {error}") from error

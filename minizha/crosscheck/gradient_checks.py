@@ -141,7 +141,7 @@ def worse(worst: Worst, name: str, index: tuple[int, ...], expected: float, foun
 
 
 def _pad_row(model: Any, inputs: dict[str, Any]) -> int | None:
-    pad, ids = model.config.pad_token_id, inputs.get("input_ids")
+    pad, ids = model.config.padding_row, inputs.get("input_ids")
     return pad if pad is not None and ids is not None and (to_host(ids) == pad).any() else None
 
 

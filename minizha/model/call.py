@@ -303,7 +303,7 @@ def _head_mask_gradient(call: Call, gradients: InputGradients) -> Array:
             row[to_backend(np.array(config.unpruned_heads(i)), xp)] = unpruned.reshape(-1)
         rows.append(row if cross is None else row + cross.reshape(-1))
     d = xp.stack(rows)  # (layers, N)
-    return d if len(call.head_mask) == 2 else d.sum(axis=0)
+    return d if call.head_mask == d.shape else d.sum(axis=0)
 
 
 def _hidden_gradients(call: Call, gradients: InputGradients) -> tuple[Array, ...] | None:
