@@ -152,7 +152,16 @@ class NezhaConfig:
         Raises:
             FileError: the file is missing, is not a JSON object, or is not a valid configuration.
         """
-        path = folder_path(folder) / CONFIG_NAME
+        return cls.from_json_file(folder_path(folder) / CONFIG_NAME)
+
+    @classmethod
+    def from_json_file(cls, path: str | PathLike[str]) -> NezhaConfig:
+        """Read a file of any name, such as one that :meth:`to_json_file` wrote.
+
+        Raises:
+            FileError: the file is missing, is not a JSON object, or is not a valid configuration.
+        """
+        path = folder_path(path)
         values = read_json_object(path)
         try:
             return cls.from_dict(values)

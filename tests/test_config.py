@@ -282,11 +282,17 @@ def test_json_texts_and_files(use_diff, tmp_path):
     assert NezhaConfig.from_dict(json.loads(text)) == config
     config.to_json_file(path, use_diff)
     assert path.read_text(encoding="utf-8") == text
+    assert NezhaConfig.from_json_file(path) == config
     # the defaults are left out; unknown keys and the type of the model are not
     assert ("num_hidden_layers" in json.loads(text)) is not use_diff
     assert {"hidden_size", "num_labels", "embedding_size", "model_type"} <= json.loads(text).keys()
     with pytest.raises(FileError, match="nowhere"):
         config.to_json_file(tmp_path / "nowhere" / "any.json")
+    path.write_text('{"hidden_size": 7}', encoding="utf-8")
+    with pytest.raises(
+        FileError, match=r"any\.json: NezhaConfig: hidden_size: expected a multiple"
+    ):
+        NezhaConfig.from_json_file(path)
     with pytest.raises(ArgumentError, match="use_diff: expected True or False"):
         config.to_json_string(use_diff=1)
 
