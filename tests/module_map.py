@@ -63,7 +63,9 @@ ROWS = {
     "model/call": Row(
         "nezha/test_upstream_gradients model/test_more_gradients", through="model/nezha"
     ),
-    "model/fine_tuning": Row("nezha/test_losses model/test_bad_labels"),
+    "model/fine_tuning": Row(
+        "nezha/test_losses model/test_bad_labels model/test_num_items_in_batch"
+    ),
     "model/generation": Row("model/test_sampling model/test_bad_generation", "model/pretraining"),
     "model/inputs": Row("properties/test_inputs model/test_bad_decoder_arguments", "model/nezha"),
     "model/nezha": Row("properties/test_outputs properties/test_relative"),

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from minizha.backend import Array, to_backend
-from minizha.checks import flag
+from minizha.checks import flag, integer
 from minizha.errors import ArgumentError, MinizhaError
 from minizha.model.arguments import ArgumentChecker
 from minizha.model.inputs import TEXT, DecoderArguments, SharedArguments, read_inputs
@@ -204,6 +204,11 @@ def run(call: Call, output_class: type[Output], *tasks: Task) -> Output | tuple:
         return _run_backward(call, tasks, record, checked)
 
     return _returned(call, output_class(values, record, backward))
+
+
+def checked_items(value: Any) -> int | None:
+    """``num_items_in_batch``, the divisor of the sum of the loss: an integer of at least 1 or None."""
+    return integer("num_items_in_batch", value, 1, optional=True)
 
 
 def _run_backward(
