@@ -13,10 +13,12 @@ from typing import Any, ClassVar
 from minizha.checks import flag
 from minizha.config_checks import CHECKS, index
 from minizha.errors import ArgumentError, FileError
-from minizha.files import folder_path, make_folder, read_json_object, write_atomic
+from minizha.files import folder_path, inner_folder, make_folder, read_json_object, write_atomic
+from minizha.transformers_options import LOADING, SAVING, refuse_unknown, take
 
 MODEL_TYPE = "nezha"
 CONFIG_NAME = "config.json"
+_DOWNLOADING = ("revision", "cache_dir", "local_files_only", "token")
 
 
 @dataclass(frozen=True, init=False, eq=True)
@@ -146,17 +148,30 @@ class NezhaConfig:
         return cls(**values)
 
     @classmethod
-    def from_pretrained(cls, folder: str | PathLike[str]) -> NezhaConfig:
-        """Read ``config.json`` in ``folder``.
+    def from_pretrained(
+        cls, folder: str | PathLike[str], *, subfolder: str | None = "", **options: Any
+    ) -> NezhaConfig:
+        """Read ``config.json`` in ``folder``, or in a ``subfolder`` of it.
+
+        ``options`` are values to change, and those of Transformers
+        (:data:`~minizha.transformers_options.LOADING`). Those that concern downloads, such as
+        ``revision``, change nothing: only folders are read.
 
         Raises:
             FileError: the file is missing, is not a JSON object, or is not a valid configuration.
+            ArgumentError: an option is invalid.
         """
-        return cls.from_json_file(folder_path(folder) / CONFIG_NAME)
+        names = [f.name for f in fields(cls) if f.name != "extra" and f.name in options]
+        changes = {name: options.pop(name) for name in names}
+        take(LOADING, options)
+        unknown = {n: v for n, v in options.items() if n not in _DOWNLOADING}
+        refuse_unknown("NezhaConfig.from_pretrained", unknown)
+        config = cls.from_json_file(inner_folder(folder, subfolder) / CONFIG_NAME)
+        return config.replace(**changes) if changes else config
 
     @classmethod
     def from_json_file(cls, path: str | PathLike[str]) -> NezhaConfig:
-        """Read a file of any name, such as one that :meth:`to_json_file` wrote.
+        """Read a JSON file, as :meth:`to_json_file` writes it.
 
         Raises:
             FileError: the file is missing, is not a JSON object, or is not a valid configuration.
@@ -192,12 +207,19 @@ class NezhaConfig:
         """
         write_atomic(folder_path(path), self.to_json_string(use_diff).encode("utf-8"))
 
-    def save_pretrained(self, folder: str | PathLike[str]) -> None:
+    def save_pretrained(self, folder: str | PathLike[str], **options: Any) -> None:
         """Write ``config.json``, with all values, into ``folder`` (made if it is missing).
+
+        ``options`` are those of Transformers (:data:`~minizha.transformers_options.SAVING`).
 
         Raises:
             FileError: the folder or the file can't be written.
+            ArgumentError: an option asks for something else; the message says what to use.
         """
+        meant = take(SAVING, options)
+        refuse_unknown("NezhaConfig.save_pretrained", options)
+        if not flag("is_main_process", meant.get("is_main_process", True)):
+            return
         folder = folder_path(folder)
         make_folder(folder)
         write_atomic(folder / CONFIG_NAME, self.to_json().encode("utf-8"))

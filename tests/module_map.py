@@ -74,6 +74,8 @@ ROWS = {
         "model/test_from_pretrained checkpoint/test_save_and_load", through="model/nezha"
     ),
     "model/pretraining": Row("properties/test_losses properties/test_training"),
+    "model/input_gradients": Row("model/test_more_gradients", through="model/nezha"),
+    "transformers_options": Row("model/test_transformers_options"),
     "predict": Row("model/test_misuse training/test_pretrain"),
     "info": Row("checkpoint/test_bad_folders test_convert"),
     # files and checks

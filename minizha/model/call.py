@@ -18,16 +18,15 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
-
-from minizha.backend import Array, to_backend
+from minizha.backend import Array
 from minizha.checks import flag, integer
 from minizha.errors import ArgumentError, MinizhaError
 from minizha.model.arguments import ArgumentChecker
+from minizha.model.input_gradients import hidden_gradients, input_gradients
 from minizha.model.inputs import TEXT, DecoderArguments, SharedArguments, read_inputs
 from minizha.model.outputs import Deferred, ModelOutput, ReturnedGradients
 from minizha.nezha.body import Inputs, NezhaCache, nezha, nezha_backward
-from minizha.nezha.encoder import InputGradients, LayerInputs, NezhaResult, Wanted
+from minizha.nezha.encoder import NezhaResult, Wanted
 from minizha.nezha.losses import Labels, Scores
 from minizha.nezha.parameters import Tree, add
 
@@ -229,7 +228,7 @@ def _run_backward(
             dx = dx if len(call.batch) == 1 else dx.reshape(-1, *dx.shape[len(call.batch) :])
             dbody = dbody._replace(**{task.reads: add(getattr(dbody, task.reads), dx)})
     gradients = nezha_backward(dbody, record.nezha, g.get("nezha", g))
-    return ReturnedGradients(_input_gradients(call, gradients), _hidden_gradients(call, gradients))
+    return ReturnedGradients(input_gradients(call, gradients), hidden_gradients(call, gradients))
 
 
 def _logits(task: Task, logits: Any) -> dict[str, Any]:
@@ -270,61 +269,3 @@ def _upstream(call: Call, name: str, field: Any, d: Any) -> Any:
         )
     shape = (field.value() if isinstance(field, Deferred) else field).shape
     return call.checker.floats(f"backward: {name}", d, shape)
-
-
-def _input_gradients(call: Call, gradients: InputGradients) -> dict[str, Any]:
-    """The gradients of the float inputs that were given, with zeros in place of None."""
-    layers, zeros = call.inputs.layers, call.model.xp.zeros_like
-    inputs_and_gradients = {
-        "inputs_embeds": (call.inputs.inputs_embeds, gradients.x),
-        "encoder_hidden_states": (
-            layers[0].encoder_hidden_states,
-            gradients.encoder_hidden_states,
-        ),
-    }
-    result: dict[str, Any] = {}
-    for name, (x, d) in inputs_and_gradients.items():
-        if x is not None:
-            d = zeros(x) if d is None else d
-            result[name] = d if len(call.batch) == 1 else d.reshape(*call.batch, *d.shape[1:])
-    if layers[0].attention.past is not None:
-        result["past_key_values"] = tuple(
-            tuple(d or (zeros(array) for array in _past_arrays(layer)))
-            for layer, d in zip(layers, gradients.past_key_values, strict=True)
-        )
-    if call.head_mask is not None:
-        result["head_mask"] = _head_mask_gradient(call, gradients)
-    return result
-
-
-def _head_mask_gradient(call: Call, gradients: InputGradients) -> Array:
-    """The gradient of the head mask, (N,) or (layers, N): the sum over self-attention and
-    cross-attention, for (N,) over the layers too; 0 for a pruned head."""
-    model, config = call.model, call.model.config
-    xp, N, rows = model.xp, config.num_attention_heads, []
-    for i, (unpruned, cross) in enumerate(gradients.head_mask):
-        row = xp.zeros(N, dtype=model.dtype if unpruned is None else unpruned.dtype)
-        if unpruned is not None:
-            row[to_backend(np.array(config.unpruned_heads(i)), xp)] = unpruned.reshape(-1)
-        rows.append(row if cross is None else row + cross.reshape(-1))
-    d = xp.stack(rows)  # (layers, N)
-    return d if call.head_mask == d.shape else d.sum(axis=0)
-
-
-def _hidden_gradients(call: Call, gradients: InputGradients) -> tuple[Array, ...] | None:
-    """The gradients of the hidden states, with zeros in place of None; None if they are no output."""
-    if not call.hidden_states:
-        return None
-    model = call.model
-    shape = (*call.shape, model.config.hidden_size)
-    return tuple(
-        model.xp.zeros(shape, dtype=model.dtype) if d is None else d
-        for d in gradients.hidden_states
-    )
-
-
-def _past_arrays(layer: LayerInputs) -> list[Array]:
-    """The past keys and values that a layer was given."""
-    attentions = (layer.attention, layer.crossattention)
-    pasts = [inputs.past for inputs in attentions if inputs is not None]
-    return [array for past in pasts if past is not None for array in past]
