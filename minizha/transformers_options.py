@@ -54,7 +54,7 @@ LOADING: dict[str, Keyword] = {
     "proxies": Keyword((None, {}), "set the environment variable HTTPS_PROXY"),
     "mirror": Keyword((None,), "set the environment variable HF_ENDPOINT"),
     "use_auth_token": Keyword(_NOT, "pass it as token"),
-    "device_map": Keyword((None, "cpu"), _ONE_DEVICE),
+    "device_map": Keyword((None,), _ONE_DEVICE),
     "tp_plan": Keyword((None,), _ONE_DEVICE),
     **dict.fromkeys(
         ("max_memory", "offload_folder", "offload_state_dict", "offload_buffers"),

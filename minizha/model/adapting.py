@@ -115,8 +115,8 @@ class Adaptable:
         checker = ArgumentChecker(self.config, self.xp, self.dtype)
         value = checker.array(label, value)
         array = checker.floats(label, value, arrays[name].shape)
-        if not isinstance(value, np.ndarray):  # on the device its range is not checked there
-            array = self._copy_array(label, lambda: value) if value.dtype.kind != "c" else array
+        if not isinstance(value, np.ndarray) and value.dtype.kind != "c":
+            array = self._copy_array(label, lambda: value)  # floats checks no range on the device
         if array.dtype != self.dtype:  # complex numbers for a model of real numbers
             raise ArgumentError(f"{label}: expected real numbers, found {array.dtype}")
         arrays[name] = array
