@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from minizha.crosscheck.gradient_checks import GradientReport as GradientReport
     from minizha.crosscheck.gradient_checks import gradcheck as gradcheck
     from minizha.crosscheck.pair_checks import check_pair as check_pair
+    from minizha.crosscheck.pair_report import PairReport as PairReport
     from minizha.crosscheck.report.report import Report as Report
     from minizha.crosscheck.trace_file import Trace as Trace
     from minizha.crosscheck.trace_file import open_trace as open_trace
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "GradientReport": "gradient_checks",
+    "PairReport": "pair_report",
     "Report": "report.report",
     "Trace": "trace_file",
     "check_pair": "pair_checks",
