@@ -59,11 +59,11 @@ class Pair:
         given, before = _copied(dy), [(a, _copied(a)) for a in _arrays(cache)]
         names = ", ".join(self.names[k] for k in self.floats)
         expected = (
-            f"the gradients of {names}, given dy of shape {np.shape(dy)} and forward's cache, "
+            f"the gradients of {names}, given dy of shape {dy.shape} and forward's cache, "
             f"a {type(cache).__name__}"
         )
         result = _call(self.backward, [given, cache], "backward", expected)
-        result = list(result) if type(result) in (tuple, list) else [result]
+        result = list(result) if isinstance(result, (tuple, list)) else [result]
         if len(result) != len(self.floats) or isinstance(result[0], Mapping):
             found = "a dict" if result and isinstance(result[0], Mapping) else len(result)
             raise ArgumentError(
@@ -77,20 +77,21 @@ class Pair:
             self._remark("backward writes into its cache; a second call with it would go wrong")
         return copies
 
-    def outputs(self, k: int, x: np.ndarray, **replaced: Any) -> np.ndarray | None:
+    def outputs(
+        self, k: int, x: np.ndarray, replaced: dict[int, np.ndarray] | None = None
+    ) -> np.ndarray | None:
         """y on the host with ``x`` for argument k; None if forward raises there.
 
-        Warnings are not shown: such an x is not the reader's.
+        ``replaced`` are values for other arguments. Warnings are not shown: such an x is not the reader's.
         """
         given = [_copied(a) for a in self.arguments]
-        for place, value in replaced.get("others", {}).items():
-            given[place] = to_backend(value, namespace(given[place]))
-        given[k] = to_backend(np.array(x), namespace(self.arguments[k]))
+        for place, value in {**(replaced or {}), k: x}.items():
+            given[place] = to_backend(np.array(value), namespace(given[place]))
         try:
             with np.errstate(all="ignore"), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 y = np.array(to_host(self.forward(*given)[0]))
-        except Exception as error:  # the reader's function may raise anything
+        except Exception as error:  # noqa: BLE001  # the reader's function may raise anything
             if np.iscomplexobj(x):
                 self.complex_error = f"{type(error).__name__}{_line(error)}"
             return None

@@ -36,9 +36,7 @@ class Verdict:
     @property
     def numbers(self) -> str:
         """``expected …, found … (error …)``"""
-        return (
-            f"expected {self.expected:.17g}, found {self.found:.17g} (error {self.error:.1e})"
-        )
+        return f"expected {self.expected:.17g}, found {self.found:.17g} (error {self.error:.1e})"
 
     def __str__(self) -> str:
         name = self.name if self.parameter == self.name else f"{self.name} ({self.parameter})"
@@ -66,6 +64,7 @@ class PairReport:
 
     @property
     def ok(self) -> bool | None:
+        """Whether the pair is right."""
         found = {verdict.ok for verdict in self.verdicts}
         return False if False in found else None if None in found else True
 
@@ -77,26 +76,32 @@ class PairReport:
 
     @property
     def error(self) -> float:
+        """``|expected − found| / max(1, |expected|)``; NaN if one of them is."""
         return self.worst.error
 
     @property
     def name(self) -> str:
+        """``argument k``"""
         return self.worst.name
 
     @property
     def index(self) -> tuple[int, ...]:
+        """The worst entry of a wrong gradient; else empty."""
         return self.worst.index
 
     @property
     def expected(self) -> float:
+        """The oracle's derivative."""
         return self.worst.expected
 
     @property
     def found(self) -> float:
+        """What backward returned for it."""
         return self.worst.found
 
     @property
     def hint(self) -> str:
+        """How the wrong gradient is related to the right one, or why nothing can be decided."""
         return self.worst.hint
 
     def __str__(self) -> str:

@@ -38,6 +38,7 @@ class Wrong(NamedTuple):
 
     @property
     def scale(self) -> float:
+        """The largest absolute value of both gradients."""
         return float(max(np.abs(self.expected).max(initial=0), np.abs(self.found).max(initial=0)))
 
     @property
@@ -57,7 +58,17 @@ def relation(wrong: Wrong) -> str:
         return ""
     if np.abs(found - expected).max() < 1e3 * wrong.rounding:
         return ""
-    for look in (_zeros, _factor, _copies, _axes, _diagonal, _terms, _upstream, _own_factors, _places):
+    for look in (
+        _zeros,
+        _factor,
+        _copies,
+        _axes,
+        _diagonal,
+        _terms,
+        _upstream,
+        _own_factors,
+        _places,
+    ):
         text = next(look(wrong), "")
         if text:
             return text
@@ -66,7 +77,11 @@ def relation(wrong: Wrong) -> str:
 
 def shape_relation(found: np.ndarray, expected: np.ndarray, others: dict[str, np.ndarray]) -> str:
     """The same for a gradient of a wrong shape."""
-    near = _near(expected)
+
+    def near(a: np.ndarray, b: np.ndarray) -> bool:
+        bound = 1e-7 * max(np.abs(expected).max(initial=0), np.abs(b).max(initial=0))
+        return a.shape == b.shape and bool(np.abs(a - b).max(initial=0) <= bound)
+
     for label, other in others.items():
         if near(found, other):
             return f"it is the gradient of {label}"
@@ -74,15 +89,11 @@ def shape_relation(found: np.ndarray, expected: np.ndarray, others: dict[str, np
         for axes in permutations(range(found.ndim)):
             if near(found.transpose(axes), expected):
                 return "it is transposed"
-    for axes in _sets_of_axes(found.ndim):
-        what = ", ".join(map(str, axes))
-        axis = f"axis {what}" if len(axes) == 1 else f"axes {what}"
+    for axes, axis in _sets_of_axes(found.ndim):
         summed = found.sum(axis=axes, keepdims=True)
         if near(summed, expected) or near(summed.squeeze(axes), expected):
             return f"it is not summed over {axis}"
-    for axes in _sets_of_axes(expected.ndim):
-        what = ", ".join(map(str, axes))
-        axis = f"axis {what}" if len(axes) == 1 else f"axes {what}"
+    for axes, axis in _sets_of_axes(expected.ndim):
         kept = expected.sum(axis=axes, keepdims=True)
         if near(found, kept) or near(found, kept.squeeze(axes)):
             return f"it is summed over {axis}, which it should keep"
@@ -91,18 +102,11 @@ def shape_relation(found: np.ndarray, expected: np.ndarray, others: dict[str, np
     return ""
 
 
-def _near(expected: np.ndarray):  # type: ignore[no-untyped-def]
-    def near(a: np.ndarray, b: np.ndarray) -> bool:
-        bound = 1e-7 * max(np.abs(expected).max(initial=0), np.abs(b).max(initial=0))
-        return a.shape == b.shape and bool(np.abs(a - b).max(initial=0) <= bound)
-
-    return near
-
-
-def _sets_of_axes(ndim: int) -> Iterator[tuple[int, ...]]:
-    """Every set of axes, the small ones first."""
+def _sets_of_axes(ndim: int) -> Iterator[tuple[tuple[int, ...], str]]:
+    """Every set of axes, the small ones first, and what to call it."""
     sets = [tuple(a for a in range(ndim) if bits >> a & 1) for bits in range(1, 2**ndim)]
-    yield from sorted(sets, key=lambda axes: (len(axes), axes))
+    for axes in sorted(sets, key=lambda axes: (len(axes), axes)):
+        yield axes, ("axis " if len(axes) == 1 else "axes ") + ", ".join(map(str, axes))
 
 
 def _zeros(wrong: Wrong) -> Iterator[str]:
@@ -228,11 +232,15 @@ def _combination(wrong: Wrong, rest: np.ndarray, terms: list[np.ndarray], axis: 
     """Whether each row of ``rest`` along an axis is a combination of the terms' rows.
 
     A row in which the terms have no more entries than there are terms would always be one, so that
-    every row that is not 0 must have more, and all rows together at least two more.
+    every row that is not 0 must have more, and all rows together at least two more. A row that is
+    orthogonal to 1, x or y, as those of softmax and LayerNorm are, has one entry less that is free.
     """
     length, surplus = rest.shape[axis], 0
     rows = np.moveaxis(rest, axis, -1).reshape(-1, length)
     bases = [np.moveaxis(t, axis, -1).reshape(-1, length) for t in terms]
+    known = [np.ones_like(wrong.x), wrong.x]
+    known += [wrong.y] if wrong.y.shape == wrong.x.shape else []
+    fixed = sum(_orthogonal(np.moveaxis(k, axis, -1).reshape(-1, length), rows) for k in known)
     for n, row in enumerate(rows):
         if np.abs(row).max() <= wrong.rounding:
             continue
@@ -241,7 +249,7 @@ def _combination(wrong: Wrong, rest: np.ndarray, terms: list[np.ndarray], axis: 
         if not size.all():
             return False
         basis = basis / size
-        more = np.count_nonzero(np.abs(basis).max(axis=-1) > 1e-9) - basis.shape[-1]
+        more = np.count_nonzero(np.abs(basis).max(axis=-1) > 1e-9) - basis.shape[-1] - fixed[n]
         weights, *_ = np.linalg.lstsq(basis, row, rcond=None)
         # huge weights that cancel explain everything and nothing
         small = np.abs(weights).max() <= 1e4 * np.abs(row).max()
@@ -249,6 +257,11 @@ def _combination(wrong: Wrong, rest: np.ndarray, terms: list[np.ndarray], axis: 
             return False
         surplus += more
     return surplus >= 2
+
+
+def _orthogonal(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Which rows of a and b are orthogonal to each other."""
+    return np.abs((a * b).sum(axis=-1)) <= 1e-8 * np.abs(a * b).max(axis=-1)
 
 
 def _own_factors(wrong: Wrong) -> Iterator[str]:
@@ -262,12 +275,17 @@ def _own_factors(wrong: Wrong) -> Iterator[str]:
 def _places(wrong: Wrong) -> Iterator[str]:
     """Only a few entries are wrong, or only some rows."""
     bad = np.abs(wrong.found - wrong.expected) > wrong.rounding
+    whole, some = [], []
+    for axis in _long_axes(bad.shape) if bad.ndim > 1 else ():
+        across = tuple(a for a in range(bad.ndim) if a != axis)
+        rows = np.flatnonzero(bad.any(axis=across))
+        if len(rows) <= bad.shape[axis] / 2:
+            text = f"only at {', '.join(map(str, rows[:MOST_LISTED]))} of axis {axis}"
+            (whole if bad.all(axis=across)[rows].all() else some).append(text)
+    yield from whole if bad.sum() > 1 else ()
     places = [[int(i) for i in index] for index in np.argwhere(bad)]
     if len(places) <= bad.size / 4:
         listed = ", ".join(map(str, places[:MOST_LISTED]))
         more = f" and {len(places) - MOST_LISTED} more" if len(places) > MOST_LISTED else ""
         yield f"only these: {listed}{more}"
-    for axis in _long_axes(bad.shape) if bad.ndim > 1 else ():
-        rows = np.flatnonzero(bad.any(axis=tuple(a for a in range(bad.ndim) if a != axis)))
-        if len(rows) <= bad.shape[axis] / 2:
-            yield f"only at {', '.join(map(str, rows[:MOST_LISTED]))} of axis {axis}"
+    yield from some

@@ -6,7 +6,7 @@ import pytest
 from minizha.backend import get_backend, namespace, to_host
 from minizha.crosscheck import check_pair
 from minizha.crosscheck.gradient_checks import GradientReport
-from minizha.crosscheck.pair_arguments import MOST_ENTRIES
+from minizha.crosscheck.pair_entries import MOST_ENTRIES
 from minizha.errors import ArgumentError
 
 

@@ -234,7 +234,9 @@ def in_single(forward):
     """Forward with its arguments in float32."""
 
     def single(*arrays):
-        y, cache = forward(*(a.astype(np.complex64 if a.dtype.kind == "c" else np.float32) for a in arrays))
+        y, cache = forward(
+            *(a.astype(np.complex64 if a.dtype.kind == "c" else np.float32) for a in arrays)
+        )
         return y, cache
 
     return single
@@ -439,9 +441,7 @@ def test_our_random_numbers_are_not_the_readers(seed):
 
 
 def test_a_complex_gradient_is_refused():
-    report = check_pair(
-        lambda x: (x * x, x), lambda dy, x: 2.0 * x * dy + 0j, [np.ones((2, 3))]
-    )
+    report = check_pair(lambda x: (x * x, x), lambda dy, x: 2.0 * x * dy + 0j, [np.ones((2, 3))])
     assert report.ok is False
     assert "the gradient is complex128" in report.hint
 

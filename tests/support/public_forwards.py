@@ -354,9 +354,7 @@ KINDS = {
     "outer product": Kind(outer, lambda dy, c: (dy @ c[1], dy.T @ c[0]), ((4,), (5,))),
     "np.pad": Kind(pad, lambda dy, _: dy[1:-1, 2:]),
     "sigmoid by masks": Kind(sigmoid_masks, lambda dy, y: dy * y * (1.0 - y)),
-    "a step of an RNN": Kind(
-        rnn_step, rnn_step_backward, ((3, 4), (3, 5), (4, 5), (5, 5), (5,))
-    ),
+    "a step of an RNN": Kind(rnn_step, rnn_step_backward, ((3, 4), (3, 5), (4, 5), (5, 5), (5,))),
     "astype(float)": Kind(as_float, lambda dy, e: dy * e),
     "np.real": Kind(real_part, lambda dy, e: dy * e),
     "softplus by np.logaddexp": Kind(softplus, lambda dy, x: dy / (1.0 + np.exp(-x))),
