@@ -9,6 +9,7 @@ step may judge.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import comb
 from typing import NamedTuple
 
 import numpy as np
@@ -68,11 +69,16 @@ class Line:
         y = self.outputs(self.x + 1j * STEP * self.v)
         return None if y is None or y.shape != self.u.shape else y.imag / STEP
 
-    def difference(self, noise: float = 0.0) -> Slope:
+    def difference(self, noise: float = 0.0, step: np.ndarray | None = None) -> Slope:
         """Jv by central differences of fourth order, ``(8·(y₊₁ − y₋₁) − (y₊₂ − y₋₂)) / 12h``.
 
         The step is halved until two differences agree; the one that agrees best with the one
         before it is taken, and their disagreement is the error.
+
+        Args:
+            noise: what rounding inside forward changes ⟨u, y⟩ by.
+            step: Jv by the complex step. An output that has a derivative by it, but stops moving
+                when h becomes short, is lost in rounding; without it, it is flat.
         """
         never = np.zeros(self.u.shape, dtype=bool)
         best, before = Slope(np.full(self.u.shape, np.nan), np.inf, never), None
@@ -83,12 +89,12 @@ class Line:
             with np.errstate(all="ignore"):
                 values = (8 * (near[0] - near[1]) - (far[0] - far[1])) / (12 * h)
                 moves = near[0] != near[1]
-                rounding = 4 * EPS * (size * np.abs(near[0]))[moves].sum() + 2 * noise
-                # what moved at a longer step, and does not any more, is lost in rounding
-                rounding += (size * change)[~moves].sum()
                 change = np.where(moves, np.abs(near[0] - near[1]), change)
+                rounding = 4 * EPS * (size * np.abs(near[0]))[change > 0].sum() + 2 * noise
+                if step is not None:
+                    rounding += (size * change)[~moves & (step != 0)].sum()
                 if before is not None:
-                    error = abs(float((self.u * (values - before)).sum())) + float(rounding) / h
+                    error = float((size * np.abs(values - before)).sum() + rounding / h)
                     if error < best.error:
                         best = Slope(values, error, change > 0)
                     if best.error <= 1e-10 * abs(float((self.u * best.values).sum())):
@@ -117,14 +123,19 @@ class Line:
     def noise(self) -> tuple[float, float]:
         """What rounding inside forward changes ⟨u, y⟩ by: at close points, and at farther ones.
 
-        Fourth differences remove what is smooth: independent errors of size e give √70·e. The median
-        of ten of them is not moved by a kink, which changes four.
+        Differences of order n remove what is smooth: independent errors of size e give √C(2n, n)·e.
+        A curved function is not smooth enough for the fourth, so that the eighth is asked, too. The
+        median of many is not moved by a kink, which changes n of them.
         """
         found = []
-        for step in (1e-6, 1e-3):
-            y = np.stack([self.at(n * step * self.unit) for n in range(14)])
-            fourth = np.median(np.abs(np.diff(y, n=4, axis=0)), axis=0)
-            found.append(float((np.abs(self.u) * fourth).sum()) / (0.6745 * 70**0.5))
+        for length in (1e-6, 1e-3):
+            y = np.stack([self.at(n * length * self.unit) for n in range(28)])
+            each = [
+                np.median(np.abs(np.diff(y, n=order, axis=0)), axis=0)
+                / comb(2 * order, order) ** 0.5
+                for order in (4, 8)
+            ]
+            found.append(float((np.abs(self.u) * np.minimum(*each)).sum()) / 0.6745)
         return found[0], found[1]
 
     def roughness(self) -> float:

@@ -51,13 +51,21 @@ def test_where_imaginary_parts_are_dropped_they_do_not(blind):
     assert not agree(one.complex_step(), one.difference(), U)
 
 
-def test_what_rounding_swallows_is_no_disagreement():
+@pytest.mark.parametrize("large", [np.finfo(float).min, 1e15, -1e12, 1e17])
+def test_what_rounding_swallows_is_no_disagreement(large):
     """Beside −1.8e308 every real step is lost, and every imaginary one is not."""
-    lowest = np.finfo(float).min
-    one = line(lambda x: np.exp((x + lowest) - lowest))
-    assert one.complex_step().any()
-    assert not one.difference().values.any()
-    assert agree(one.complex_step(), one.difference(), U)
+    one = line(lambda x: np.exp((x + large) - large))
+    step = one.complex_step()
+    assert step.any()
+    assert agree(step, one.difference(step=step), U)
+
+
+def test_what_is_flat_is_not_lost():
+    """Two of the three outputs move at long steps only, across their kinks."""
+    one = line(lambda x: np.where(x > 0, x, 0.0), (-0.01, 1.0, -0.1))
+    slope = one.difference()
+    np.testing.assert_allclose(slope.values, [0.0, 0.5, 0.0], atol=1e-9)
+    assert slope.error < 1e-8
 
 
 def test_without_complex_numbers_there_is_no_step():

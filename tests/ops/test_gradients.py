@@ -55,7 +55,7 @@ def test_the_typical_case_passes(op, backend):
 def test_a_wrong_backward_fails(op, mistake, backend):
     case = typical_case(op).on(get_backend(backend))
     report = check_pair(case.forward, WRONG[op][mistake], case.values)
-    assert not report.ok
+    assert report.ok is False
     assert report.error > 1e-5, "too small a difference to be sure"
     assert report.name.startswith("argument ")
     assert "DIFFER" in str(report)
