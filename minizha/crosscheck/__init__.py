@@ -2,7 +2,8 @@
 vectors, and checks of gradients, of minizha's models and of any backward function.
 
 Read names, recorder, trace_entries, nesting, tracing, trace_file, inputs_file; comparison,
-diagnosis, report, comparing; adapters; vectors, vectors_report; gradient_checks, pair_checks;
+diagnosis, report, comparing; adapters; vectors, vectors_report; gradient_checks; derivatives,
+relations, pair_functions, pair_report, replacements, pair_entries, pair_arguments, pair_checks;
 commands.
 
 The public names are imported on first use, as in :mod:`minizha`.
