@@ -102,11 +102,12 @@ class Line:
             before, far, h = values, near, h / 2
         return best
 
-    def has_kink(self, roughness: float = 0.0) -> bool:
-        """Whether the derivatives from the left and from the right differ.
+    def kink(self, roughness: float = 0.0) -> float:
+        """How large ⟨u, Jv⟩ may be if the derivatives from the left and the right differ, else 0.
 
-        ``roughness`` is forward's, as below: the rounding of a rough one looks like a kink when the
-        steps are short.
+        At a tie of several numbers, a right backward may take a derivative that neither side has, so
+        that any output may have the steepest slope. ``roughness`` is forward's, as below: the
+        rounding of a rough one looks like a kink when the steps are short.
         """
         y, jumps = self.at(0.0), []
         lengths = (1e-2, 1e-3) if roughness else (1e-4, 1e-6)
@@ -114,11 +115,14 @@ class Line:
             right = (-3 * y + 4 * self.at(h) - self.at(2 * h)) / (2 * h)
             left = (3 * y - 4 * self.at(-h) + self.at(-2 * h)) / (2 * h)
             jumps.append(float(np.abs(self.u * (right - left)).sum()))
-        size = float(np.abs(self.u * right).sum() + np.abs(self.u * left).sum())
+        slopes = np.maximum(np.abs(right), np.abs(left))
+        size = float((np.abs(self.u) * slopes).sum())
         rounding = 20 * roughness * float(np.abs(self.u * y).sum()) / h
         # of a smooth function the jump shrinks with h², of one with a kink it stays
         stays = 0.3 < jumps[1] / max(jumps[0], 1e-300) < 3.0
-        return stays and jumps[1] > max(1e-4 * size, rounding)
+        if stays and jumps[1] > max(1e-4 * size, rounding):
+            return 1.01 * float(np.abs(self.u).sum() * slopes.max()) + rounding
+        return 0.0
 
     def noise(self) -> tuple[float, float]:
         """What rounding inside forward changes ⟨u, y⟩ by: at close points, and at farther ones.

@@ -33,8 +33,8 @@ class Oracle(NamedTuple):
 class Entries(NamedTuple):
     """``expected`` is ∂⟨u, y⟩/∂x, NaN where it was not computed; ``error`` what it may be off by.
 
-    ``diagonal`` is u·∂y/∂x of the same entry, None if y is not of x's shape; ``kinks`` says where
-    the derivatives from both sides differ.
+    ``diagonal`` is u·∂y/∂x of the same entry, None if y is not of x's shape. Where the
+    derivatives from both sides differ, ``kinks`` is how large either may be; elsewhere it is 0.
     """
 
     expected: np.ndarray
@@ -50,7 +50,7 @@ def right_entries(oracle: Oracle, k: int, replaced: dict[int, np.ndarray] | None
     """
     x, u = to_host(oracle.pair.arguments[k]), oracle.u
     expected, diagonal = np.full(x.shape, np.nan), np.full(x.shape, np.nan)
-    kinks, error = np.zeros(x.shape, dtype=bool), 0.0
+    kinks, error = np.zeros(x.shape), 0.0
     for flat in np.linspace(0, x.size - 1, min(x.size, MOST_ENTRIES), dtype=int):
         index = np.unravel_index(flat, x.shape)
         unit = np.zeros(x.shape)
@@ -60,7 +60,7 @@ def right_entries(oracle: Oracle, k: int, replaced: dict[int, np.ndarray] | None
         if step is None:
             slope = line.difference()
             step, error = slope.values, max(error, slope.error)
-            kinks[index] = oracle.kink and line.has_kink(oracle.roughness)
+            kinks[index] = line.kink(oracle.roughness) if oracle.kink else 0.0
         expected[index] = (u * step).sum()
         if u.shape == x.shape:
             diagonal[index] = (u * step)[index]

@@ -358,10 +358,30 @@ def test_a_kink_is_told_from_a_wrong_backward(forward, backward):
     assert report.ok is None
     assert "forward has a kink at [0, 2]" in report.hint
     assert "the other 5 entries are right" in report.hint
-    # the control: beside the kink, another entry is wrong
-    report = check_pair(forward, lambda dy, x: backward(dy, x) + (x == 2.0), [x])
-    assert report.ok is False
-    assert report.index == (1, 2)
+    # the controls: beside the kink another entry is wrong; and at it, more than either side allows
+    for place, index in ((2.0, (1, 2)), (0.0, (0, 2))):
+        report = check_pair(forward, lambda dy, x, at=place: backward(dy, x) + 9.0 * (x == at), [x])
+        assert report.ok is False
+        assert report.index == index
+
+
+@pytest.mark.parametrize("name", ["max", "sort", "pooling by np.maximum.reduce"])
+def test_so_are_ties(name):
+    kind = KINDS[name]
+    x = np.array([[1.0, 1.0, 0.0, 2.0], [3.0, 3.0, 3.0, 1.0]])
+    report = check_pair(kind.forward, kind.backward, [x])
+    assert report.ok is None
+    assert "forward has a kink at" in report.hint
+    assert check_pair(kind.forward, wrong_by(lambda d: 2.0 * d, kind.backward), [x]).ok is False
+
+
+def test_an_overflow_is_told_from_a_wrong_backward():
+    with np.errstate(over="ignore", invalid="ignore"):
+        report = check_pair(
+            lambda x: (np.exp(x), np.exp(x)), lambda dy, y: dy * y, [np.ones(3) * 800]
+        )
+    assert report.ok is None
+    assert "is not finite here" in report.hint
 
 
 # --- their arrays, our arrays -----------------------------------------------------------------------
