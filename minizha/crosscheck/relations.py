@@ -9,7 +9,7 @@ holds is told, the simplest ones first.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import permutations
+from itertools import combinations, permutations
 from math import prod, sqrt
 from typing import NamedTuple
 
@@ -186,15 +186,8 @@ def _terms(wrong: Wrong) -> Iterator[str]:
     """In each row along an axis, expected − found is a combination of one or two known rows."""
     missing = wrong.expected - wrong.found
     for axis in _long_axes(missing.shape):
-        x, one = wrong.x, np.ones_like(wrong.x)
-        terms = {
-            "constant": one,
-            f"a multiple of x − mean(x) along axis {axis}": x - x.mean(axis=axis, keepdims=True),
-            "a multiple of y": wrong.y if wrong.y.shape == x.shape else None,
-            "a multiple of x": x,
-        }
-        known = {name: t for name, t in terms.items() if t is not None}
-        if _combination(wrong, missing, [one], axis):
+        one, *terms = _known_terms(wrong, axis)
+        if _combination(wrong, missing, [one[1]], axis):
             mean = wrong.found.mean(axis=axis, keepdims=True)
             if wrong.near(wrong.found - mean, wrong.expected):
                 yield f"its mean over axis {axis} should be subtracted"
@@ -202,30 +195,26 @@ def _terms(wrong: Wrong) -> Iterator[str]:
                 f"along axis {axis}, all its entries are off by the same amount: "
                 "a term is missing that is the same for all of them"
             )
-        for name, term in known.items():
-            if name != "constant" and _combination(wrong, missing, [term], axis):
-                yield f"in each row along axis {axis}, {_short(name)} is missing"
+        for name, term in terms:
+            if _combination(wrong, missing, [term], axis):
+                yield f"in each row along axis {axis}, {name} is missing"
     for axis in _long_axes(missing.shape):
-        yield from _two_terms(wrong, missing, axis)
+        for (name, term), (other_name, other) in combinations(_known_terms(wrong, axis), 2):
+            if _combination(wrong, missing, [term, other], axis):
+                yield (
+                    f"in each row along axis {axis}, two terms are missing: {name} and {other_name}"
+                )
 
 
-def _two_terms(wrong: Wrong, missing: np.ndarray, axis: int) -> Iterator[str]:
+def _known_terms(wrong: Wrong, axis: int) -> list[tuple[str, np.ndarray]]:
+    """What may be missing in a row, the simplest first."""
     x, y = wrong.x, wrong.y
-    one, centred = np.ones_like(x), x - x.mean(axis=axis, keepdims=True)
-    pairs = [("a constant and a multiple of x − mean(x)", one, centred)]
-    if y.shape == x.shape:
-        pairs += [
-            ("a constant and a multiple of y", one, y),
-            ("a multiple of x − mean(x) and a multiple of y", centred, y),
-            ("a multiple of x and a multiple of y", x, y),
-        ]
-    for name, *terms in pairs:
-        if _combination(wrong, missing, terms, axis):
-            yield f"in each row along axis {axis}, two terms are missing: {name}"
-
-
-def _short(name: str) -> str:
-    return name.partition(" along ")[0]
+    return [
+        ("a constant", np.ones_like(x)),
+        ("a multiple of x − mean(x)", x - x.mean(axis=axis, keepdims=True)),
+        *([("a multiple of y", y)] if y.shape == x.shape else []),
+        ("a multiple of x", x),
+    ]
 
 
 def _combination(wrong: Wrong, rest: np.ndarray, terms: list[np.ndarray], axis: int) -> bool:

@@ -51,7 +51,7 @@ RELATIONS = {
     "in each row along axis 1, two terms are missing: a constant and a multiple of y": (
         lambda e, x, y: e + rows(e) + rows(e, 2) * y
     ),
-    "in each row along axis 1, two terms are missing: a multiple of x and a multiple of y": (
+    "in each row along axis 1, two terms are missing: a multiple of y and a multiple of x": (
         lambda e, x, y: e + rows(e) * x + rows(e, 2) * y
     ),
     "each row along axis 1 is off by a factor of its own": lambda e, x, y: rows(e) * e,
