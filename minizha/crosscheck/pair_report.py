@@ -107,11 +107,12 @@ class PairReport:
     def __str__(self) -> str:
         worst = self.worst
         verdict = {True: "agree", False: "DIFFER", None: "can't be compared"}[self.ok]
-        lines = [
+        first = (
             f"{self.checked} derivatives: backward and {self.oracle} {verdict}; "
             f"the worst is {worst.place}: {worst.numbers}"
-            + (f"; {worst.hint}" if worst.hint else "")
-        ]
-        if len(self.verdicts) > 1:
-            lines += [f"  {v}" for v in self.verdicts]
+        )
+        if len(self.verdicts) == 1:
+            lines = [f"{first}; {worst.hint}" if worst.hint else first]
+        else:
+            lines = [first, *(f"  {v}" for v in self.verdicts)]
         return "\n".join([*lines, *(f"  remark: {remark}" for remark in self.remarks)])
