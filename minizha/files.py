@@ -197,6 +197,22 @@ def folder_path(folder: str | PathLike[str]) -> Path:
     return Path(name)
 
 
+def inner_folder(folder: str | PathLike[str], subfolder: Any) -> Path:
+    """The ``subfolder`` of ``folder``, a relative path; ``folder`` itself for "" and None.
+
+    Raises:
+        ArgumentError: not a path, or one that leads out of ``folder``.
+    """
+    path = folder_path(folder)
+    if subfolder in ("", None):
+        return path
+    if not isinstance(subfolder, str) or "\0" in subfolder or ".." in Path(subfolder).parts:
+        raise ArgumentError(f"subfolder: expected a path in the folder, found {subfolder!r:.200}")
+    if Path(subfolder).is_absolute():
+        raise ArgumentError(f"subfolder: expected a relative path, found {subfolder!r:.200}")
+    return path / subfolder
+
+
 def make_folder(folder: str | PathLike[str]) -> None:
     """Make ``folder`` and the folders that contain it, if they are missing.
 

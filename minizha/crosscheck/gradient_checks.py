@@ -15,6 +15,7 @@ import numpy as np
 
 from minizha.backend import is_array, to_host
 from minizha.checks import integer, number
+from minizha.crosscheck.names import FLOAT_INPUTS
 from minizha.crosscheck.nesting import flat, nested
 from minizha.errors import ArgumentError
 
@@ -93,7 +94,8 @@ def gradcheck(
     out = _run(real, inputs)
     if "loss" not in out:
         raise ArgumentError("gradcheck: inputs: expected labels, so that there is a loss")
-    input_gradients = out.backward()
+    returned = out.backward()
+    input_gradients = {name: returned[name] for name in FLOAT_INPUTS if name in returned}
     gradients = {name: to_host(d) for name, d in (real.gradients() | flat(input_gradients)).items()}
     # complex copies, in which the steps are made, under the names of the gradients
     floats = {
@@ -142,7 +144,7 @@ def worse(worst: Worst, name: str, index: tuple[int, ...], expected: float, foun
 
 
 def _pad_row(model: Any, inputs: dict[str, Any]) -> int | None:
-    pad, ids = model.config.pad_token_id, inputs.get("input_ids")
+    pad, ids = model.config.padding_row, inputs.get("input_ids")
     return pad if pad is not None and ids is not None and (to_host(ids) == pad).any() else None
 
 

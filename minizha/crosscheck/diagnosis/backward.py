@@ -151,11 +151,11 @@ def _embeddings(f: Facts, r: Rules, steps: Steps) -> None:
     def lookup(d: Array) -> Array:
         if ids is None:
             return np.zeros((c.vocab_size, c.hidden_size))
-        return r.lookup_backward(d, ids, c.vocab_size, c.pad_token_id)
+        return r.lookup_backward(d, ids, c.vocab_size, c.padding_row)
 
     if tied in steps:
         steps[f"{WORDS}.grad"] = Step(
-            (f"{words}.grad", tied), lambda d, dd: r.tied_backward(lookup(d), dd, c.pad_token_id)
+            (f"{words}.grad", tied), lambda d, dd: r.tied_backward(lookup(d), dd, c.padding_row)
         )
     else:
         steps[f"{WORDS}.grad"] = Step((f"{words}.grad",), lookup)
