@@ -206,11 +206,10 @@ def inner_folder(folder: str | PathLike[str], subfolder: Any) -> Path:
     path = folder_path(folder)
     if subfolder in ("", None):
         return path
-    if not isinstance(subfolder, str) or "\0" in subfolder or ".." in Path(subfolder).parts:
+    inner = Path(subfolder) if isinstance(subfolder, str) and "\0" not in subfolder else None
+    if inner is None or inner.is_absolute() or ".." in inner.parts:
         raise ArgumentError(f"subfolder: expected a path in the folder, found {subfolder!r:.200}")
-    if Path(subfolder).is_absolute():
-        raise ArgumentError(f"subfolder: expected a relative path, found {subfolder!r:.200}")
-    return path / subfolder
+    return path / inner
 
 
 def make_folder(folder: str | PathLike[str]) -> None:

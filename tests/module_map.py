@@ -24,6 +24,7 @@ class Row(NamedTuple):
 
 
 DIAGNOSIS = "crosscheck/diagnosis/test_diagnose crosscheck/test_seeded_mistakes"
+PAIRS = "crosscheck/test_pair_kinds"
 RECOMPUTATION = "crosscheck/diagnosis/test_recomputation"
 
 # a name that ends with / stands for every module of the folder
@@ -137,6 +138,11 @@ ROWS = {
     "crosscheck/diagnosis/forward": Row(RECOMPUTATION),
     "crosscheck/diagnosis/rules": Row(RECOMPUTATION, through="crosscheck/diagnosis/forward"),
     "crosscheck/gradient_checks": Row("crosscheck/test_gradient_checks_mistakes"),
+    "crosscheck/pair_arguments": Row(PAIRS, through="crosscheck/pair_checks"),
+    "crosscheck/pair_checks": Row(PAIRS),
+    "crosscheck/pair_entries": Row(PAIRS, through="crosscheck/pair_checks"),
+    "crosscheck/pair_report": Row(PAIRS),
+    "crosscheck/replacements": Row(PAIRS, through="crosscheck/pair_checks"),
     "crosscheck/report/chart": Row("crosscheck/report/test_html", "crosscheck/report/report"),
     "crosscheck/report/heat": Row("crosscheck/report/test_html", "crosscheck/report/report"),
     "crosscheck/report/page": Row("crosscheck/report/test_text", "crosscheck/report/report"),

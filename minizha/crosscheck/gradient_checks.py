@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minizha.backend import is_array, to_host
-from minizha.checks import integer
+from minizha.checks import integer, number
 from minizha.crosscheck.names import FLOAT_INPUTS
 from minizha.crosscheck.nesting import flat, nested
 from minizha.errors import ArgumentError
@@ -73,6 +73,7 @@ def gradcheck(
         inputs: the keyword arguments of its call, with labels.
         entries: how many entries of each parameter to check, drawn with ``seed``; None: all.
         tolerance: the largest allowed ``|expected − found| / max(1, |expected|)``.
+        seed: of the draw of ``entries``, at least 0.
 
     Returns:
         A :class:`GradientReport` of the worst entry. Float inputs (``inputs_embeds``,
@@ -81,9 +82,11 @@ def gradcheck(
         although the loss depends on it.
 
     Raises:
-        ArgumentError: ``inputs`` is not a mapping, or gives no loss.
+        ArgumentError: ``inputs`` is not a mapping, or gives no loss; or an option is out of range.
     """
     entries = integer("gradcheck: entries", entries, 1, optional=True)
+    seed = integer("gradcheck: seed", seed, 0)
+    tolerance = number("gradcheck: tolerance", tolerance, "[0, inf)")
     if not isinstance(inputs, Mapping):
         found = type(inputs).__name__
         raise ArgumentError(f"gradcheck: inputs: expected keyword arguments, found {found}")

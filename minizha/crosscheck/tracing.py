@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from minizha.backend import Array, is_array, to_backend, to_host
-from minizha.crosscheck.names import FLOAT_INPUTS, GRADIENT, UPSTREAM, WORDS, without_prefix
+from minizha.crosscheck.names import FLOAT_INPUTS, GRADIENT, UPSTREAM, without_prefix
 from minizha.crosscheck.nesting import flat
 from minizha.crosscheck.recorder import record_operations
 from minizha.crosscheck.trace_entries import TraceEntry, trace_entries
