@@ -20,7 +20,7 @@ from minizha.crosscheck.comparison.location import locate
 from minizha.crosscheck.comparison.matching import Matched, match, read_array, shape_of
 from minizha.crosscheck.comparison.measure import Measured, measure
 from minizha.crosscheck.comparison.overall import Overall
-from minizha.crosscheck.comparison.precision import coarser, precision
+from minizha.crosscheck.comparison.precision import PRECISIONS, coarser, precision
 from minizha.crosscheck.comparison.remarks import remarks
 from minizha.crosscheck.comparison.terms import Terms
 from minizha.crosscheck.comparison.verdict import MOST, Evidence, Fit, Verdict, verdict
@@ -128,6 +128,7 @@ class _Comparing:
         self.independent: list[str] = []
         self.float32_table: list[str] = []
         self.precisions: dict[str, str] = {}
+        self.judged_in: dict[str, str] = {}
         self.not_finite: list[str] = []
         self.widened: list[tuple[str, str]] = []
         self.precision, self.kinked = "float64", False
@@ -163,7 +164,7 @@ class _Comparing:
             self.ours,
             self.matched,
             self.independent,
-            self.precisions,
+            self.judged_in,
             self.local_allowed,
             diagnose=diagnose,
         )
@@ -313,7 +314,7 @@ class _Comparing:
         overall = self.overall.evidence(name, error, self.precision)
         local = None
         if self.own is not None:
-            self.own.precisions[name] = self.precisions[name]
+            self.own.precisions[name], self.own.coarsest = self.precisions[name], self.precision
             if not is_gradient(name) or self._judges_gradient(overall):
                 started = time.monotonic()
                 local = self.own.judge(name, theirs, self.precisions[name], certain)
@@ -389,17 +390,15 @@ class _Comparing:
     def _note_precision(self, name: str, ours: np.ndarray, theirs: np.ndarray) -> None:
         """The precision of the array, and the coarsest so far: an array that follows from a coarser
         one is no closer to ours."""
-        found = coarser(ours.dtype.name, theirs.dtype.name)
-        # not for a gradient whose terms may cancel: the remainders are round numbers in any dtype
-        if not is_gradient(name) or (self.only_gradients and "self.key" not in name):
-            computed = precision(ours, theirs)
-            if computed != found:
-                self.widened.append((name, computed))
-            found = computed
-        elif self.widened:  # gradients of a file whose activations were widened
-            found = coarser(found, self.widened[0][1])
+        stored = coarser(ours.dtype.name, theirs.dtype.name)
+        found = precision(ours, theirs)
+        if is_gradient(name) and not (self.only_gradients and "self.key" not in name):
+            # terms may cancel, and the remainders are round numbers in any dtype
+            found = max(found, coarser(self.precision, stored), key=PRECISIONS.index)
+        if found != stored:
+            self.widened.append((name, found))
         self.precisions[name] = found
-        self.precision = coarser(self.precision, found)
+        self.precision = self.judged_in[name] = coarser(self.precision, found)
 
     def _beside_kinks(self, name: str) -> np.ndarray | None:
         activation = name.removesuffix(GRADIENT)

@@ -27,7 +27,7 @@ from minizha.crosscheck.comparison.visible import visible_entries
 from minizha.crosscheck.diagnosis.backward import all_steps
 from minizha.crosscheck.diagnosis.backward_rules import Rules
 from minizha.crosscheck.diagnosis.facts import Facts
-from minizha.crosscheck.diagnosis.facts_in import moved
+from minizha.crosscheck.diagnosis.facts_in import FactsIn, moved
 from minizha.crosscheck.diagnosis.forward import Step
 from minizha.crosscheck.diagnosis.rules import Array
 from minizha.crosscheck.names import GRADIENT, is_gradient
@@ -54,6 +54,7 @@ class OwnInputs:
         self.given = _Given(ours, theirs, frozenset())
         self.repaired, self.wrong = self.given, frozenset[str]()
         self.precisions: dict[str, str] = {}
+        self.coarsest = "float64"  # the coarsest precision of their arrays so far: that of a parameter
         self._passes: dict[tuple[_Given, str, str], _Recomputed] = {}
 
     def judge(
@@ -136,12 +137,13 @@ class OwnInputs:
         return Evidence(error, rounding, single, storing, precision, is_gradient(name))
 
     def _is_coarser(self, name: str, precision: str) -> bool:
-        """Whether an array that the step reads is stored in a coarser precision, or in a half."""
+        """Whether an array that the step reads is stored in a half, or it or a parameter may be in a
+        coarser precision."""
         given = {self.precisions.get(source, precision) for source in self._sources(name)}
-        return any(is_half(p) or coarser(p, precision) != precision for p in given)
+        return any(is_half(p) for p in given) or coarser(self.coarsest, precision) != precision
 
     def _pass(self, given: _Given, precision: str, kind: str = "exact") -> _Recomputed:
-        key = (given, precision, kind)
+        key = (given, precision, kind + self.coarsest * (kind == "stored"))
         if key not in self._passes:
             self._passes[key] = self._new_pass(given, precision, kind)
         return self._passes[key]
@@ -150,9 +152,12 @@ class OwnInputs:
         if kind == "table":
             steps = all_steps(Facts(self.ours), WithFloat32Table())
             return _Recomputed(steps, precision, given)
-        if kind in ("exact", "stored"):
-            rng = None if kind == "exact" else np.random.default_rng(2)
-            return _Recomputed(self.steps, "float64", given, rng, self.precisions)
+        if kind == "exact":
+            return _Recomputed(self.steps, precision, given)
+        if kind == "stored":
+            rng = np.random.default_rng(2)
+            steps = all_steps(FactsIn(self.ours, self.coarsest, rng), Rules())
+            return _Recomputed(steps, precision, given, rng, self.precisions)
         rng = None if kind == "plain" else np.random.default_rng(1)
         return _Recomputed(pass_in(self.ours, precision, kind), precision, given, rng)
 
