@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from minizha.backend import Array, namespace
+from minizha.ops.operation import operation
 
 
 class BinaryCrossEntropyCache(NamedTuple):
@@ -14,6 +15,7 @@ class BinaryCrossEntropyCache(NamedTuple):
     targets: Array
 
 
+@operation
 def binary_cross_entropy(logits: Array, targets: Array) -> tuple[Array, BinaryCrossEntropyCache]:
     """``loss = mean over t and c of (log(1 + exp(z)) − targets[t, c] · z)``, ``z = logits[t, c]``
 
@@ -40,6 +42,7 @@ def binary_cross_entropy(logits: Array, targets: Array) -> tuple[Array, BinaryCr
     return xp.asarray(loss, dtype=logits.dtype), BinaryCrossEntropyCache(probs, targets)
 
 
+@operation
 def binary_cross_entropy_backward(dloss: Array | float, cache: BinaryCrossEntropyCache) -> Array:
     """``dlogits[t, c] = dloss · (σ(z) − targets[t, c]) / (T · C)``
 

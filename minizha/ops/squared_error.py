@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from minizha.backend import Array, namespace
+from minizha.ops.operation import operation
 
 
 class SquaredErrorCache(NamedTuple):
@@ -13,6 +14,7 @@ class SquaredErrorCache(NamedTuple):
     difference: Array
 
 
+@operation
 def squared_error(y: Array, targets: Array) -> tuple[Array, SquaredErrorCache]:
     """``loss = mean over t and c of (y[t, c] − targets[t, c])²``
 
@@ -29,6 +31,7 @@ def squared_error(y: Array, targets: Array) -> tuple[Array, SquaredErrorCache]:
     return xp.asarray(loss, dtype=y.dtype), SquaredErrorCache(difference)
 
 
+@operation
 def squared_error_backward(dloss: Array | float, cache: SquaredErrorCache) -> Array:
     """``dy[t, c] = dloss · 2 · (y[t, c] − targets[t, c]) / (T · C)``
 
