@@ -8,14 +8,17 @@ import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from os import PathLike
-from typing import Any
+from typing import Any, ClassVar
 
+from minizha.checks import flag
 from minizha.config_checks import CHECKS, index
 from minizha.errors import ArgumentError, FileError
-from minizha.files import folder_path, read_json_object
+from minizha.files import folder_path, inner_folder, make_folder, read_json_object, write_atomic
+from minizha.transformers_options import LOADING, SAVING, refuse_unknown, take
 
 MODEL_TYPE = "nezha"
 CONFIG_NAME = "config.json"
+_DOWNLOADING = ("revision", "cache_dir", "local_files_only", "token")
 
 
 @dataclass(frozen=True, init=False, eq=True)
@@ -32,6 +35,7 @@ class NezhaConfig:
     Source: NezhaConfig and PretrainedConfig of the Transformers 4.37 documentation.
     """
 
+    model_type: ClassVar[str] = MODEL_TYPE
     vocab_size: int = 21128
     hidden_size: int = 768
     num_hidden_layers: int = 12
@@ -106,6 +110,12 @@ class NezhaConfig:
         """Features of one head: ``hidden_size / num_attention_heads``."""
         return self.hidden_size // self.num_attention_heads
 
+    @property
+    def padding_row(self) -> int | None:
+        """The row of the word embeddings that is the padding token's; None without such a token
+        (``pad_token_id`` None or −1, which is never an index)."""
+        return None if self.pad_token_id in (None, -1) else self.pad_token_id
+
     def unpruned_heads(self, layer: int) -> tuple[int, ...]:
         """The heads of a layer's self-attention that were not pruned, by their original numbers."""
         pruned = self.pruned_heads.get(layer, ())
@@ -138,13 +148,35 @@ class NezhaConfig:
         return cls(**values)
 
     @classmethod
-    def from_pretrained(cls, folder: str | PathLike[str]) -> NezhaConfig:
-        """Read ``config.json`` in ``folder``.
+    def from_pretrained(
+        cls, folder: str | PathLike[str], *, subfolder: str | None = "", **options: Any
+    ) -> NezhaConfig:
+        """Read ``config.json`` in ``folder``, or in a ``subfolder`` of it.
+
+        ``options`` are values to change, and those of Transformers
+        (:data:`~minizha.transformers_options.LOADING`). Those that concern downloads, such as
+        ``revision``, change nothing: only folders are read.
+
+        Raises:
+            FileError: the file is missing, is not a JSON object, or is not a valid configuration.
+            ArgumentError: an option is invalid.
+        """
+        names = [f.name for f in fields(cls) if f.name != "extra" and f.name in options]
+        changes = {name: options.pop(name) for name in names}
+        take(LOADING, options)
+        unknown = {n: v for n, v in options.items() if n not in _DOWNLOADING}
+        refuse_unknown("NezhaConfig.from_pretrained", unknown)
+        config = cls.from_json_file(inner_folder(folder, subfolder) / CONFIG_NAME)
+        return config.replace(**changes) if changes else config
+
+    @classmethod
+    def from_json_file(cls, path: str | PathLike[str]) -> NezhaConfig:
+        """Read a JSON file, as :meth:`to_json_file` writes it.
 
         Raises:
             FileError: the file is missing, is not a JSON object, or is not a valid configuration.
         """
-        path = folder_path(folder) / CONFIG_NAME
+        path = folder_path(path)
         values = read_json_object(path)
         try:
             return cls.from_dict(values)
@@ -153,15 +185,44 @@ class NezhaConfig:
 
     def to_json(self, **additional: Any) -> str:
         """The text of ``config.json``, with ``additional`` keys."""
-        try:
-            return (
-                json.dumps(self.to_dict() | additional, indent=2, sort_keys=True, allow_nan=False)
-                + "\n"
-            )
-        except (TypeError, ValueError, RecursionError) as error:
-            raise ArgumentError(
-                f"NezhaConfig: a value can't be written as JSON: {error}"
-            ) from error
+        return _json(self.to_dict() | additional)
+
+    def to_json_string(self, use_diff: bool = True) -> str:
+        """The configuration as JSON; with ``use_diff`` without the values that are the default.
+
+        Raises:
+            ArgumentError: a value can't be written as JSON.
+        """
+        if not flag("use_diff", use_diff):
+            return self.to_json()
+        defaults = NezhaConfig().to_dict()
+        values = {n: v for n, v in self.to_dict().items() if n not in defaults or v != defaults[n]}
+        return _json(values | {"model_type": MODEL_TYPE})
+
+    def to_json_file(self, path: str | PathLike[str], use_diff: bool = True) -> None:
+        """Write :meth:`to_json_string` into a file.
+
+        Raises:
+            FileError: the file can't be written.
+        """
+        write_atomic(folder_path(path), self.to_json_string(use_diff).encode("utf-8"))
+
+    def save_pretrained(self, folder: str | PathLike[str], **options: Any) -> None:
+        """Write ``config.json``, with all values, into ``folder`` (made if it is missing).
+
+        ``options`` are those of Transformers (:data:`~minizha.transformers_options.SAVING`).
+
+        Raises:
+            FileError: the folder or the file can't be written.
+            ArgumentError: an option asks for something else; the message says what to use.
+        """
+        meant = take(SAVING, options)
+        refuse_unknown("NezhaConfig.save_pretrained", options)
+        if not flag("is_main_process", meant.get("is_main_process", True)):
+            return
+        folder = folder_path(folder)
+        make_folder(folder)
+        write_atomic(folder / CONFIG_NAME, self.to_json().encode("utf-8"))
 
     def _resolve_labels(self, faults: list[str], num_labels: int | None) -> None:
         if self.id2label is None:
@@ -236,3 +297,10 @@ class NezhaConfig:
             faults.append(
                 "is_decoder: expected True where add_cross_attention is True, found False"
             )
+
+
+def _json(values: dict[str, Any]) -> str:
+    try:
+        return json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ArgumentError(f"NezhaConfig: a value can't be written as JSON: {error}") from error

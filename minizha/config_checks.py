@@ -48,7 +48,9 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "num_labels": partial(integer, low=1, high=30_000),  # each label has a name: 300 bytes
     "max_relative_position": partial(integer, low=0, high=100_000),
     "chunk_size_feed_forward": partial(integer, low=0, high=2**31 - 1),
-    **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), _token_id),
+    "bos_token_id": _token_id,
+    # −1 says as None does that there is none: Transformers' tests of generation write it so
+    **dict.fromkeys(("pad_token_id", "eos_token_id"), partial(_token_id, low=-1)),
     **dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), _probability),
     "classifier_dropout": partial(_probability, optional=True),
     "initializer_range": partial(number, interval="[0, 1e6)"),

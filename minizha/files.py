@@ -197,6 +197,21 @@ def folder_path(folder: str | PathLike[str]) -> Path:
     return Path(name)
 
 
+def inner_folder(folder: str | PathLike[str], subfolder: Any) -> Path:
+    """The ``subfolder`` of ``folder``, a relative path; ``folder`` itself for "" and None.
+
+    Raises:
+        ArgumentError: not a path, or one that leads out of ``folder``.
+    """
+    path = folder_path(folder)
+    if subfolder in ("", None):
+        return path
+    inner = Path(subfolder) if isinstance(subfolder, str) and "\0" not in subfolder else None
+    if inner is None or inner.is_absolute() or ".." in inner.parts:
+        raise ArgumentError(f"subfolder: expected a path in the folder, found {subfolder!r:.200}")
+    return path / inner
+
+
 def make_folder(folder: str | PathLike[str]) -> None:
     """Make ``folder`` and the folders that contain it, if they are missing.
 

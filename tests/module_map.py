@@ -24,6 +24,7 @@ class Row(NamedTuple):
 
 
 DIAGNOSIS = "crosscheck/diagnosis/test_diagnose crosscheck/test_seeded_mistakes"
+PAIRS = "crosscheck/test_pair_kinds"
 RECOMPUTATION = "crosscheck/diagnosis/test_recomputation"
 
 # a name that ends with / stands for every module of the folder
@@ -60,8 +61,12 @@ ROWS = {
     ),
     "model/auto": Row("model/test_every_class nezha/test_functions"),
     "model/base": Row("properties/test_training model/test_bad_gradients_and_parameters"),
-    "model/call": Row("nezha/test_upstream_gradients", through="model/nezha"),
-    "model/fine_tuning": Row("nezha/test_losses model/test_bad_labels"),
+    "model/call": Row(
+        "nezha/test_upstream_gradients model/test_more_gradients", through="model/nezha"
+    ),
+    "model/fine_tuning": Row(
+        "nezha/test_losses model/test_bad_labels model/test_num_items_in_batch"
+    ),
     "model/generation": Row("model/test_sampling model/test_bad_generation", "model/pretraining"),
     "model/inputs": Row("properties/test_inputs model/test_bad_decoder_arguments", "model/nezha"),
     "model/nezha": Row("properties/test_outputs properties/test_relative"),
@@ -70,6 +75,8 @@ ROWS = {
         "model/test_from_pretrained checkpoint/test_save_and_load", through="model/nezha"
     ),
     "model/pretraining": Row("properties/test_losses properties/test_training"),
+    "model/input_gradients": Row("model/test_more_gradients", through="model/nezha"),
+    "transformers_options": Row("model/test_transformers_options"),
     "predict": Row("model/test_misuse training/test_pretrain"),
     "info": Row("checkpoint/test_bad_folders test_convert"),
     # files and checks
@@ -131,6 +138,11 @@ ROWS = {
     "crosscheck/diagnosis/forward": Row(RECOMPUTATION),
     "crosscheck/diagnosis/rules": Row(RECOMPUTATION, through="crosscheck/diagnosis/forward"),
     "crosscheck/gradient_checks": Row("crosscheck/test_gradient_checks_mistakes"),
+    "crosscheck/pair_arguments": Row(PAIRS, through="crosscheck/pair_checks"),
+    "crosscheck/pair_checks": Row(PAIRS),
+    "crosscheck/pair_entries": Row(PAIRS, through="crosscheck/pair_checks"),
+    "crosscheck/pair_report": Row(PAIRS),
+    "crosscheck/replacements": Row(PAIRS, through="crosscheck/pair_checks"),
     "crosscheck/report/chart": Row("crosscheck/report/test_html", "crosscheck/report/report"),
     "crosscheck/report/heat": Row("crosscheck/report/test_html", "crosscheck/report/report"),
     "crosscheck/report/page": Row("crosscheck/report/test_text", "crosscheck/report/report"),

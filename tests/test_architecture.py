@@ -22,7 +22,7 @@ LAYERS = (
     {"ops"},
     {"backend"},
     {"config", "config_checks", "files", "transaction"},
-    {"checks"},
+    {"checks", "transformers_options"},
     {"errors"},
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

@@ -24,7 +24,8 @@ COUNTS = (
     "num_labels",
 )
 FROM_ZERO = ("max_relative_position", "chunk_size_feed_forward")
-IDS = ("pad_token_id", "bos_token_id", "eos_token_id")
+IDS = ("pad_token_id", "eos_token_id")  # −1: there is none
+MINUS = -1
 DROPOUTS = ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout")
 FLAGS = (
     "use_cache",
@@ -35,12 +36,13 @@ FLAGS = (
     "output_hidden_states",
     "return_dict",
 )
-NO_NUMBER = ("1", True, [1], {}, NAN, INF, -INF, -1, np.array([1, 2]), 10**30)
+NO_NUMBER = ("1", True, [1], {}, NAN, INF, -INF, MINUS, np.array([1, 2]), 10**30)
 NO_INTEGER = (*NO_NUMBER, 1.0, 2.5, np.float64(3))
 BAD = {
     **dict.fromkeys(COUNTS, (*NO_INTEGER, 0, None)),
     **dict.fromkeys(FROM_ZERO, (*NO_INTEGER, None)),
-    **dict.fromkeys(IDS, NO_INTEGER),
+    "bos_token_id": NO_INTEGER,
+    **dict.fromkeys(IDS, tuple(-2 if value is MINUS else value for value in NO_INTEGER)),
     **dict.fromkeys(DROPOUTS[:2], (*NO_NUMBER, 1, 1.5, None)),
     "classifier_dropout": (*NO_NUMBER, 1, 1.5),
     "initializer_range": ("1", True, [1], NAN, INF, -1, None),
@@ -128,6 +130,8 @@ def test_all_faults_are_reported_at_once():
         ("max_relative_position", 0, 0),
         ("classifier_dropout", None, None),
         ("pad_token_id", None, None),
+        ("pad_token_id", -1, -1),
+        ("eos_token_id", np.int64(-1), -1),
         ("hidden_act", "gelu_new", "gelu_new"),
         ("problem_type", "regression", "regression"),
         ("id2label", {"0": "no", "1": "yes"}, {0: "no", 1: "yes"}),
@@ -161,6 +165,12 @@ def test_unknown_keys_are_kept(tmp_path):
         _ = config.inner_group_num
     with pytest.raises(TypeError):
         NezhaConfig(21128)
+
+
+def test_the_model_type_is_an_attribute_of_class_and_config():
+    assert NezhaConfig.model_type == NezhaConfig().model_type == "nezha"
+    assert NezhaConfig(model_type="nezha") == NezhaConfig()
+    assert NezhaConfig().to_dict()["model_type"] == "nezha"
 
 
 def test_a_config_does_not_change():
@@ -260,3 +270,44 @@ def test_many_keys_are_read_in_a_moment(tmp_path):
     keys = {f"key{i}": i for i in range(50_000)}
     (tmp_path / "config.json").write_text(json.dumps(keys), "utf-8")
     assert NezhaConfig.from_pretrained(tmp_path).extra == keys
+
+
+# --- under the names of Transformers --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("use_diff", [True, False])
+def test_json_texts_and_files(use_diff, tmp_path):
+    config = NezhaConfig(hidden_size=24, num_labels=3, eos_token_id=-1, embedding_size=128)
+    text, path = config.to_json_string(use_diff), tmp_path / "any.json"
+    assert NezhaConfig.from_dict(json.loads(text)) == config
+    config.to_json_file(path, use_diff)
+    assert path.read_text(encoding="utf-8") == text
+    assert NezhaConfig.from_json_file(path) == config
+    # the defaults are left out; unknown keys and the type of the model are not
+    assert ("num_hidden_layers" in json.loads(text)) is not use_diff
+    assert {"hidden_size", "num_labels", "embedding_size", "model_type"} <= json.loads(text).keys()
+    with pytest.raises(FileError, match="nowhere"):
+        config.to_json_file(tmp_path / "nowhere" / "any.json")
+    path.write_text('{"hidden_size": 7}', encoding="utf-8")
+    with pytest.raises(
+        FileError, match=r"any\.json: NezhaConfig: hidden_size: expected a multiple"
+    ):
+        NezhaConfig.from_json_file(path)
+    with pytest.raises(ArgumentError, match="use_diff: expected True or False"):
+        config.to_json_string(use_diff=1)
+
+
+def test_a_config_is_saved_and_read_again(tmp_path):
+    config = NezhaConfig(hidden_size=24, pad_token_id=-1)
+    config.save_pretrained(tmp_path / "new" / "folder")
+    assert [p.name for p in (tmp_path / "new" / "folder").iterdir()] == ["config.json"]
+    assert NezhaConfig.from_pretrained(tmp_path / "new" / "folder") == config
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileError, match="file"):
+        config.save_pretrained(tmp_path / "file")
+
+
+def test_minus_1_is_no_row():
+    """In Python −1 is the last row of a table; as a padding token it is none."""
+    rows = {None: None, -1: None, 0: 0, 7: 7}
+    assert {pad: NezhaConfig(pad_token_id=pad).padding_row for pad in rows} == rows

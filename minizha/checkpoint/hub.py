@@ -20,7 +20,7 @@ from minizha.checkpoint.repository import COMMIT, HubUnreachableError, Repositor
 from minizha.checks import flag
 from minizha.config import CONFIG_NAME
 from minizha.errors import ArgumentError, CheckpointWarning, FileError, MinizhaError, listed
-from minizha.files import folder_path
+from minizha.files import folder_path, inner_folder
 
 MODEL_FILES = ((CONFIG_NAME,), WEIGHTS_NAMES)
 """The files that a model needs: from each row, the first one that the repository has."""
@@ -38,6 +38,8 @@ def local_folder(
     revision: str | None = None,
     cache_dir: str | PathLike[str] | None = None,
     local_files_only: bool = False,
+    token: str | bool | None = None,
+    subfolder: str | None = "",
 ) -> Path:
     """The folder with the required files: ``name`` itself, or a snapshot in the hub's cache.
 
@@ -55,21 +57,32 @@ def local_folder(
         revision: a branch, a tag or a commit; None is "main".
         cache_dir: the cache; None is ``HF_HUB_CACHE``, the one in ``HF_HOME``, or the default.
         local_files_only: use the cache alone.
+        token: for a private repository; None is HF_TOKEN or the one stored by ``hf auth login``,
+            False is none.
+        subfolder: a folder inside of an existing one.
 
     Raises:
         FileError: neither a folder nor an id; no such repository, revision or file; no access;
             the hub can't be reached or the download breaks off, and the cache has no copy.
         ArgumentError: ``name``, ``revision``, ``cache_dir`` or ``local_files_only`` is invalid.
     """
-    path = folder_path(name)
+    path = inner_folder(name, subfolder)
+    if not isinstance(token, (str, bool, type(None))):  # its value is in no message
+        raise ArgumentError(f"token: expected a string, found {type(token).__name__}")
     revision = _check_revision(revision)
     local_files_only = flag("local_files_only", local_files_only)
     if cache_dir is not None:
         cache_dir = _check_cache(cache_dir)
     if os.path.isdir(path):
         return path
+    if path != Path(name):
+        raise FileError(
+            f"{path}: no such folder (of a repository on the hub no subfolder is read: use "
+            "huggingface_hub.snapshot_download, and name the folder that it returns)"
+        )
     endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
-    hub = Repository(_check_id(name), revision, endpoint, cache_dir or _default_cache())
+    cache = cache_dir or _default_cache()
+    hub = Repository(_check_id(name), revision, endpoint, cache, token)
     if reason := _offline_reason(local_files_only):
         return _from_cache(hub, required, optional, reason)
     try:

@@ -26,12 +26,14 @@ class HubUnreachableError(Exception):
 
 
 class Repository(NamedTuple):
-    """``name`` at ``revision``, on the hub at ``endpoint`` and in the folder ``cache``."""
+    """``name`` at ``revision``, on the hub at ``endpoint`` and in the folder ``cache``. ``token`` gives
+    access; None is the one that huggingface_hub knows, and False is none."""
 
     name: str
     revision: str
     endpoint: str
     cache: str
+    token: str | bool | None = None
 
     @property
     def location(self) -> str:
@@ -57,7 +59,7 @@ class Repository(NamedTuple):
 
         try:
             url = hf_hub_url(self.name, file, revision=revision, endpoint=self.endpoint)
-            answer = get_hf_file_metadata(url, timeout=TIMEOUT)
+            answer = get_hf_file_metadata(url, timeout=TIMEOUT, token=self.token)
         except Exception as error:
             if _no_such_file(error):
                 return None
@@ -93,6 +95,7 @@ class Repository(NamedTuple):
         from huggingface_hub import hf_hub_download
 
         options: dict[str, Any] = {"endpoint": self.endpoint, "etag_timeout": TIMEOUT}
+        options["token"] = self.token
         if "tqdm_class" in inspect.signature(hf_hub_download).parameters:
             options["tqdm_class"] = _progress_bar()
         try:

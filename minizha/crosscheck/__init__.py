@@ -2,7 +2,8 @@
 vectors, and checks of gradients, of minizha's models and of any backward function.
 
 Read table, names, recorder, trace_entries, nesting, tracing, trace_file, inputs_file; comparison,
-diagnosis, report, comparing; adapters; vectors, vectors_report; gradient_checks, pair_checks;
+diagnosis, report, comparing; adapters; vectors, vectors_report; gradient_checks; derivatives,
+relations, pair_functions, pair_report, replacements, pair_entries, pair_arguments, pair_checks;
 commands.
 
 The public names are imported on first use, as in :mod:`minizha`.
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from minizha.crosscheck.gradient_checks import GradientReport as GradientReport
     from minizha.crosscheck.gradient_checks import gradcheck as gradcheck
     from minizha.crosscheck.pair_checks import check_pair as check_pair
+    from minizha.crosscheck.pair_report import PairReport as PairReport
     from minizha.crosscheck.report.report import Report as Report
     from minizha.crosscheck.trace_file import Trace as Trace
     from minizha.crosscheck.trace_file import open_trace as open_trace
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "GradientReport": "gradient_checks",
+    "PairReport": "pair_report",
     "Report": "report.report",
     "Trace": "trace_file",
     "check_pair": "pair_checks",

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minizha.backend import is_array, to_host
-from minizha.checks import integer
+from minizha.checks import integer, number
+from minizha.crosscheck.names import FLOAT_INPUTS
 from minizha.crosscheck.nesting import flat, nested
 from minizha.errors import ArgumentError
 
@@ -72,6 +73,7 @@ def gradcheck(
         inputs: the keyword arguments of its call, with labels.
         entries: how many entries of each parameter to check, drawn with ``seed``; None: all.
         tolerance: the largest allowed ``|expected − found| / max(1, |expected|)``.
+        seed: of the draw of ``entries``, at least 0.
 
     Returns:
         A :class:`GradientReport` of the worst entry. Float inputs (``inputs_embeds``,
@@ -80,9 +82,11 @@ def gradcheck(
         although the loss depends on it.
 
     Raises:
-        ArgumentError: ``inputs`` is not a mapping, or gives no loss.
+        ArgumentError: ``inputs`` is not a mapping, or gives no loss; or an option is out of range.
     """
     entries = integer("gradcheck: entries", entries, 1, optional=True)
+    seed = integer("gradcheck: seed", seed, 0)
+    tolerance = number("gradcheck: tolerance", tolerance, "[0, inf)")
     if not isinstance(inputs, Mapping):
         found = type(inputs).__name__
         raise ArgumentError(f"gradcheck: inputs: expected keyword arguments, found {found}")
@@ -90,7 +94,8 @@ def gradcheck(
     out = _run(real, inputs)
     if "loss" not in out:
         raise ArgumentError("gradcheck: inputs: expected labels, so that there is a loss")
-    input_gradients = out.backward()
+    returned = out.backward()
+    input_gradients = {name: returned[name] for name in FLOAT_INPUTS if name in returned}
     gradients = {name: to_host(d) for name, d in (real.gradients() | flat(input_gradients)).items()}
     # complex copies, in which the steps are made, under the names of the gradients
     floats = {
@@ -139,7 +144,7 @@ def worse(worst: Worst, name: str, index: tuple[int, ...], expected: float, foun
 
 
 def _pad_row(model: Any, inputs: dict[str, Any]) -> int | None:
-    pad, ids = model.config.pad_token_id, inputs.get("input_ids")
+    pad, ids = model.config.padding_row, inputs.get("input_ids")
     return pad if pad is not None and ids is not None and (to_host(ids) == pad).any() else None
 
 

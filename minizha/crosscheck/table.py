@@ -111,7 +111,7 @@ def _lookup_backward(r: Any, f: Any, dy: Any) -> Any:
     ids, c = f.input("input_ids"), f.config
     if ids is None:
         return np.zeros((c.vocab_size, dy.shape[-1]), dy.dtype)
-    return r.lookup_backward(dy, ids, c.vocab_size, c.pad_token_id)
+    return r.lookup_backward(dy, ids, c.vocab_size, c.padding_row)
 
 
 EMBEDDING_ROWS = (

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from minizha.backend import Array, is_array, to_backend, to_host
-from minizha.crosscheck.names import GRADIENT, UPSTREAM, without_prefix
+from minizha.crosscheck.names import FLOAT_INPUTS, GRADIENT, UPSTREAM, without_prefix
 from minizha.crosscheck.nesting import flat
 from minizha.crosscheck.recorder import record_operations
 from minizha.crosscheck.trace_entries import TraceEntry, trace_entries
@@ -69,7 +69,8 @@ def trace(
             getattr(out, field, None)  # computes the logits of all tokens, which are lazy
         if gradients:
             upstream_arrays = _upstream(copy, out, upstream)
-            input_gradients = out.backward(**upstream_arrays)
+            returned = out.backward(**upstream_arrays)
+            input_gradients = {n: returned[n] for n in FLOAT_INPUTS if n in returned}
     entries = list(trace_entries(out.record, _values(copy, inputs, out), recorder))
     arrays = {entry.name: entry.value for entry in entries}
     if gradients:

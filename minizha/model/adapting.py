@@ -28,6 +28,7 @@ class Adaptable:
     parameters: Any
     state_dict: Callable[[], dict[str, Array]]
     zero_grad: Callable[[], None]
+    _copy_array: Callable[[str, Callable[[], Any]], Array]
 
     # Embeddings
 
@@ -62,16 +63,28 @@ class Adaptable:
         name = DECODER if DECODER in arrays else self._word_embeddings
         self._replace_array(name, "output embeddings", value)
 
-    def resize_token_embeddings(self, new_num_tokens: int | None = None, *, seed: int = 0) -> Array:
+    def resize_token_embeddings(
+        self,
+        new_num_tokens: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        *,
+        seed: int = 0,
+    ) -> Array:
         """Give the vocabulary ``new_num_tokens`` entries; return the new word embeddings.
 
         Rows are removed or added at the end, in the word embeddings, in the decoder, tied or not,
         and in its bias. New rows are N(0, initializer_range²), new biases 0. ``config.vocab_size``
-        becomes ``new_num_tokens``. None changes nothing.
+        becomes that number. None is the present number.
+
+        With ``pad_to_multiple_of`` the number is rounded up to its next multiple.
 
         Raises:
             ArgumentError: not an integer of at least 1, or the padding token would be removed.
         """
+        multiple = integer("pad_to_multiple_of", pad_to_multiple_of, 1, optional=True)
+        if multiple is not None:
+            number = self.config.vocab_size if new_num_tokens is None else new_num_tokens
+            new_num_tokens = -(-integer("new_num_tokens", number, 1) // multiple) * multiple
         if new_num_tokens is not None:
             config = self._changed_config("new_num_tokens", vocab_size=new_num_tokens)
             rng = np.random.default_rng(integer("seed", seed, 0))
@@ -100,7 +113,10 @@ class Adaptable:
     def _replace_array(self, name: str, label: str, value: Any) -> None:
         arrays = self.state_dict()
         checker = ArgumentChecker(self.config, self.xp, self.dtype)
+        value = checker.array(label, value)
         array = checker.floats(label, value, arrays[name].shape)
+        if not isinstance(value, np.ndarray) and value.dtype.kind != "c":
+            array = self._copy_array(label, lambda: value)  # floats checks no range on the device
         if array.dtype != self.dtype:  # complex numbers for a model of real numbers
             raise ArgumentError(f"{label}: expected real numbers, found {array.dtype}")
         arrays[name] = array

@@ -122,22 +122,29 @@ class ArgumentChecker(NamedTuple):
         return to_backend(((1.0 - visible) * -self.largest).astype(self.real_dtype), self.xp)
 
     def head_masks(self, value: Any) -> tuple[Array | None, ...]:
-        """For each layer factors (1, N, 1, 1), or None; N includes the pruned heads."""
+        """For each layer factors (1, N, 1, 1), or None; N includes the pruned heads. For a
+        complex128 model they may be complex."""
         layers, N = self.config.num_hidden_layers, self.config.num_attention_heads
         if value is None:
             return (None,) * layers
-        array = self._host_numbers("head_mask", value)
+        dtype = self.real_dtype
+        array = self._host_array("head_mask", value)
+        if array.dtype.kind == "c" and self.dtype == "complex128":  # for the complex step
+            dtype = "complex128"
+        elif array.dtype.kind not in "biuf":
+            raise ArgumentError(f"head_mask: expected numbers, found {_content(array)}")
         if array.shape not in ((N,), (layers, N)):
             raise ArgumentError(
                 f"head_mask: expected shape (N,) = {(N,)} or (layers, N) = {(layers, N)}, "
                 f"found {array.shape}"
             )
-        if not (np.abs(array.astype(np.float64)) <= self.largest).all():  # also catches NaN
+        wide = array.astype(np.result_type(dtype, np.float64))
+        if not (np.abs(wide) <= self.largest).all():  # also catches NaN
             raise ArgumentError(
                 "head_mask: expected finite numbers, 1 to keep a head and 0 to drop it, found "
                 f"{array.tolist()}"
             )
-        each = np.broadcast_to(array, (layers, N)).astype(self.real_dtype)
+        each = np.broadcast_to(array, (layers, N)).astype(dtype)
         return tuple(to_backend(row.reshape(1, N, 1, 1), self.xp) for row in each)
 
     def array(self, name: str, value: Any) -> Array:

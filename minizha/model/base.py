@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from minizha.backend import Array, get_backend, to_backend
+from minizha.backend import Array, get_backend, to_backend, to_host
 from minizha.checks import flag, integer
 from minizha.config import NezhaConfig
 from minizha.errors import ArgumentError, MinizhaError
@@ -131,11 +131,24 @@ class ParameterisedModel:
 
     def _copy_array(self, name: str, read: Callable[[], Any]) -> Array:
         """A copy of ``read()`` in the model's library and dtype, in C order."""
-        try:
-            with np.errstate(over="raise", invalid="ignore"):  # invalid: signalling NaNs
-                return self.xp.array(to_backend(read(), self.xp), dtype=self.dtype, order="C")
-        except FloatingPointError as error:
-            raise MinizhaError(f"{name}: expected numbers in the range of {self.dtype}") from error
+        source = read()
+        if self.xp is np or isinstance(source, np.ndarray):
+            # converted on the host: NumPy can say that a number became infinite
+            try:
+                with np.errstate(over="raise", invalid="ignore"):  # invalid: signalling NaNs
+                    array = np.array(to_host(source), dtype=self.dtype, order="C")
+            except FloatingPointError as error:
+                raise self._out_of_range(name) from error
+            return to_backend(array, self.xp)
+        array = self.xp.array(source, dtype=self.dtype, order="C")
+        # the device does not say so; a change of parameters may wait for its answer
+        narrower = array.dtype.itemsize < source.dtype.itemsize
+        if narrower and (self.xp.isinf(array) & self.xp.isfinite(source)).any():
+            raise self._out_of_range(name)
+        return array
+
+    def _out_of_range(self, name: str) -> MinizhaError:
+        return MinizhaError(f"{name}: expected numbers in the range of {self.dtype}")
 
     def num_parameters(self, exclude_embeddings: bool = False) -> int:
         """The number of numbers in all parameters, a tied decoder counted once."""

@@ -19,13 +19,14 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
 from minizha.backend import Array
-from minizha.checks import flag
+from minizha.checks import flag, integer
 from minizha.errors import ArgumentError, MinizhaError
 from minizha.model.arguments import ArgumentChecker
+from minizha.model.input_gradients import hidden_gradients, input_gradients
 from minizha.model.inputs import TEXT, DecoderArguments, SharedArguments, read_inputs
-from minizha.model.outputs import Deferred, ModelOutput
+from minizha.model.outputs import Deferred, ModelOutput, ReturnedGradients
 from minizha.nezha.body import Inputs, NezhaCache, nezha, nezha_backward
-from minizha.nezha.encoder import InputGradients, LayerInputs, NezhaResult, Wanted
+from minizha.nezha.encoder import NezhaResult, Wanted
 from minizha.nezha.losses import Labels, Scores
 from minizha.nezha.parameters import Tree, add
 
@@ -105,7 +106,7 @@ class ModelCache(NamedTuple):
 
 class Call(NamedTuple):
     """The checked arguments of a call. ``batch`` holds the leading axes of the caller's arrays: (B,),
-    or in multiple choice (B, C), where the body reads B·C rows."""
+    or in multiple choice (B, C), where the body reads B·C rows; ``head_mask`` is its shape."""
 
     model: Any
     checker: ArgumentChecker
@@ -114,6 +115,7 @@ class Call(NamedTuple):
     hidden_states: bool
     return_dict: bool
     batch: tuple[int, ...]
+    head_mask: tuple[int, ...] | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -161,7 +163,12 @@ def begin(
             stacklevel=4,  # the line that called the model
         )
     wanted = Wanted(attentions, decoder.use_cache and config.is_decoder, record)
-    return Call(model, checker, inputs, wanted, hidden_states, return_dict, batch or (B,))
+    head_mask = None
+    if shared.head_mask is not None:
+        head_mask = checker.array("head_mask", shared.head_mask).shape
+    return Call(
+        model, checker, inputs, wanted, hidden_states, return_dict, batch or (B,), head_mask
+    )
 
 
 def run(call: Call, output_class: type[Output], *tasks: Task) -> Output | tuple:
@@ -186,7 +193,7 @@ def run(call: Call, output_class: type[Output], *tasks: Task) -> Output | tuple:
         return _returned(call, output_class(values))
     record = ModelCache(body_cache, tuple(caches), tuple(losses))
 
-    def backward(upstream: dict[str, Any]) -> dict[str, Any]:
+    def backward(upstream: dict[str, Any]) -> ReturnedGradients:
         if model.config is not config:  # the gradients would have the old shapes
             raise MinizhaError(
                 "backward: the model was changed since it was called (its vocabulary or its "
@@ -198,14 +205,21 @@ def run(call: Call, output_class: type[Output], *tasks: Task) -> Output | tuple:
     return _returned(call, output_class(values, record, backward))
 
 
+def checked_items(value: Any) -> int | None:
+    """``num_items_in_batch``, the divisor of the sum of the loss: an integer of at least 1 or None."""
+    return integer("num_items_in_batch", value, 1, optional=True)
+
+
 def _run_backward(
     call: Call, tasks: tuple[Task, ...], record: ModelCache, upstream: dict[str, Any]
-) -> dict[str, Any]:
+) -> ReturnedGradients:
     """In the forward pass the tasks read the body's outputs, and the loss was the sum of their losses.
     So each task gets dloss and the gradient of its logits, and its dx is added to the upstream
     gradients of the body."""
     g = call.model._gradient_tree()
     dbody = NezhaResult(**{name: upstream.get(name) for name in NezhaResult._fields})
+    if call.hidden_states and dbody.hidden_states is None:  # 0 for each; their gradients are wanted
+        dbody = dbody._replace(hidden_states=(None,) * (len(call.inputs.layers) + 1))
     for task, cache, loss in zip(tasks, record.tasks, record.losses, strict=True):
         dloss = None if loss is None else upstream.get("loss")
         d = Scores(dloss, _dlogits(call, task, upstream))
@@ -214,7 +228,7 @@ def _run_backward(
             dx = dx if len(call.batch) == 1 else dx.reshape(-1, *dx.shape[len(call.batch) :])
             dbody = dbody._replace(**{task.reads: add(getattr(dbody, task.reads), dx)})
     gradients = nezha_backward(dbody, record.nezha, g.get("nezha", g))
-    return _input_gradients(call, gradients)
+    return ReturnedGradients(input_gradients(call, gradients), hidden_gradients(call, gradients))
 
 
 def _logits(task: Task, logits: Any) -> dict[str, Any]:
@@ -255,33 +269,3 @@ def _upstream(call: Call, name: str, field: Any, d: Any) -> Any:
         )
     shape = (field.value() if isinstance(field, Deferred) else field).shape
     return call.checker.floats(f"backward: {name}", d, shape)
-
-
-def _input_gradients(call: Call, gradients: InputGradients) -> dict[str, Any]:
-    """The gradients of the float inputs that were given, with zeros in place of None."""
-    layers, zeros = call.inputs.layers, call.model.xp.zeros_like
-    inputs_and_gradients = {
-        "inputs_embeds": (call.inputs.inputs_embeds, gradients.x),
-        "encoder_hidden_states": (
-            layers[0].encoder_hidden_states,
-            gradients.encoder_hidden_states,
-        ),
-    }
-    result: dict[str, Any] = {}
-    for name, (x, d) in inputs_and_gradients.items():
-        if x is not None:
-            d = zeros(x) if d is None else d
-            result[name] = d if len(call.batch) == 1 else d.reshape(*call.batch, *d.shape[1:])
-    if layers[0].attention.past is not None:
-        result["past_key_values"] = tuple(
-            tuple(d or (zeros(array) for array in _past_arrays(layer)))
-            for layer, d in zip(layers, gradients.past_key_values, strict=True)
-        )
-    return result
-
-
-def _past_arrays(layer: LayerInputs) -> list[Array]:
-    """The past keys and values that a layer was given."""
-    attentions = (layer.attention, layer.crossattention)
-    pasts = [inputs.past for inputs in attentions if inputs is not None]
-    return [array for past in pasts if past is not None for array in past]

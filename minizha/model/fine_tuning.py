@@ -10,7 +10,7 @@ import numpy as np
 from minizha.config import NezhaConfig
 from minizha.errors import ArgumentError
 from minizha.model.arguments import ArgumentChecker
-from minizha.model.call import Call, Task, begin, run, shared_arguments
+from minizha.model.call import Call, Task, begin, checked_items, run, shared_arguments
 from minizha.model.initialisation import linear_shapes
 from minizha.model.inputs import SharedArguments
 from minizha.model.outputs import (
@@ -40,7 +40,11 @@ class NezhaForSequenceClassification(NezhaPreTrainedModel):
 
     @shared_arguments
     def __call__(
-        self, shared: SharedArguments, labels: Any = None
+        self,
+        shared: SharedArguments,
+        labels: Any = None,
+        *,
+        num_items_in_batch: int | None = None,
     ) -> SequenceClassifierOutput | tuple:
         """``logits = dropout(pooled) · weightᵀ + bias``, C = num_labels columns
 
@@ -56,16 +60,19 @@ class NezhaForSequenceClassification(NezhaPreTrainedModel):
         ==============================  ==========================  ==============================
 
         If it is None: regression for C = 1, otherwise a single label for integers, several for floats.
+        ``num_items_in_batch`` divides the sum of the loss, in place of the number that the mean is over.
         The other arguments are as for :class:`~minizha.model.nezha.NezhaModel`.
 
         Convention: a call does not change the configuration (Transformers sets problem_type from
-        the first labels).
+        the first labels). num_items_in_batch counts rows for a single label, and otherwise numbers,
+        B·C of them (Transformers ignores it there).
 
         Raises:
             ArgumentError: an argument has a wrong shape, type or range.
         """
         call = begin(self, shared, labelled=labels is not None)
-        checked = None if labels is None else _sequence_labels(call, labels)
+        count = checked_items(num_items_in_batch)
+        checked = None if labels is None else _sequence_labels(call, labels, count)
         task = Task(classes, classes_backward, checked, "pooler_output")
         return run(call, SequenceClassifierOutput, task)
 
@@ -77,11 +84,18 @@ class NezhaForMultipleChoice(NezhaPreTrainedModel):
     _head_shapes = staticmethod(lambda c: linear_shapes("classifier", 1, c.hidden_size))
 
     @shared_arguments
-    def __call__(self, shared: SharedArguments, labels: Any = None) -> MultipleChoiceOutput | tuple:
+    def __call__(
+        self,
+        shared: SharedArguments,
+        labels: Any = None,
+        *,
+        num_items_in_batch: int | None = None,
+    ) -> MultipleChoiceOutput | tuple:
         """``logits[b, c] = dropout(pooled of choice c) · weightᵀ + bias``, cross-entropy over c
 
         Shapes: input_ids, attention_mask, token_type_ids (B, C, L), inputs_embeds (B, C, L, D),
         labels (B,) in [0, C) or −100. hidden_states and attentions have B·C rows.
+        ``num_items_in_batch`` divides the sum of the loss, in place of the number of labelled rows.
 
         Raises:
             ArgumentError: an argument has a wrong shape, type or range.
@@ -89,7 +103,8 @@ class NezhaForMultipleChoice(NezhaPreTrainedModel):
         checker = ArgumentChecker(self.config, self.xp, self.dtype)
         rows, batch = _rows_of_choices(checker, shared)
         call = begin(self, rows, labelled=labels is not None, batch=batch)
-        checked = call.labels("labels", labels, batch[:1], batch[1])
+        count = checked_items(num_items_in_batch)
+        checked = call.labels("labels", labels, batch[:1], batch[1], count)
         task = Task(choices, choices_backward, checked, "pooler_output")
         return run(call, MultipleChoiceOutput, task)
 
@@ -102,18 +117,24 @@ class NezhaForTokenClassification(NezhaPreTrainedModel):
 
     @shared_arguments
     def __call__(
-        self, shared: SharedArguments, labels: Any = None
+        self,
+        shared: SharedArguments,
+        labels: Any = None,
+        *,
+        num_items_in_batch: int | None = None,
     ) -> TokenClassifierOutput | tuple:
         """``logits = dropout(hidden) · weightᵀ + bias``, cross-entropy over the labelled tokens
 
         Shapes: labels (B, L) in [0, num_labels) or −100. The others as for
-        :class:`~minizha.model.nezha.NezhaModel`.
+        :class:`~minizha.model.nezha.NezhaModel`. ``num_items_in_batch`` divides the sum of the loss, in
+        place of the number of labelled tokens.
 
         Raises:
             ArgumentError: an argument has a wrong shape, type or range.
         """
         call = begin(self, shared, labelled=labels is not None)
-        checked = call.labels("labels", labels, call.shape, self.config.num_labels)
+        count = checked_items(num_items_in_batch)
+        checked = call.labels("labels", labels, call.shape, self.config.num_labels, count)
         return run(call, TokenClassifierOutput, Task(classes, classes_backward, checked))
 
 
@@ -133,13 +154,19 @@ class NezhaForQuestionAnswering(NezhaPreTrainedModel):
 
     @shared_arguments
     def __call__(
-        self, shared: SharedArguments, start_positions: Any = None, end_positions: Any = None
+        self,
+        shared: SharedArguments,
+        start_positions: Any = None,
+        end_positions: Any = None,
+        *,
+        num_items_in_batch: int | None = None,
     ) -> QuestionAnsweringOutput | tuple:
         """``start_logits, end_logits = hidden · weightᵀ + bias``; the loss is the mean of two
         cross-entropies over the L tokens
 
         Shapes: start_positions (B,), end_positions (B,) integers. The others as for
-        :class:`~minizha.model.nezha.NezhaModel`.
+        :class:`~minizha.model.nezha.NezhaModel`. ``num_items_in_batch`` divides both sums, in place of
+        the numbers of starts and of ends inside the text.
 
         Convention: positions outside of [0, L) are ignored (Transformers takes a negative one as
         0); if all are, the loss is 0. Both arguments are given or neither.
@@ -151,14 +178,15 @@ class NezhaForQuestionAnswering(NezhaPreTrainedModel):
             missing = "start_positions" if start_positions is None else "end_positions"
             raise ArgumentError(f"{missing}: expected both start and end, found None")
         call, labels = begin(self, shared, labelled=start_positions is not None), None
+        count = checked_items(num_items_in_batch)
         if start_positions is not None:
-            start = _positions(call, "start_positions", start_positions)
-            labels = start, _positions(call, "end_positions", end_positions)
+            start = _positions(call, "start_positions", start_positions, count)
+            labels = start, _positions(call, "end_positions", end_positions, count)
         task = Task(spans, spans_backward, labels, fields=("start_logits", "end_logits"))
         return run(call, QuestionAnsweringOutput, task)
 
 
-def _sequence_labels(call: Call, labels: Any) -> Labels | None:
+def _sequence_labels(call: Call, labels: Any, count: int | None) -> Labels | None:
     """The labels of texts, as ``problem_type`` or, if that is None, their dtype says."""
     checker, B, C = call.checker, call.batch[0], call.model.config.num_labels
     labels = checker.array("labels", labels)
@@ -168,7 +196,7 @@ def _sequence_labels(call: Call, labels: Any) -> Labels | None:
         problem_type = "single_label_classification" if single else "multi_label_classification"
         problem_type = "regression" if C == 1 else problem_type
     if problem_type == "single_label_classification":
-        return call.labels("labels", labels, (B,), C)
+        return call.labels("labels", labels, (B,), C, count)
     low, high = 0.0, 1.0
     if problem_type == "regression":
         if C == 1 and labels.shape == (B,):
@@ -177,7 +205,7 @@ def _sequence_labels(call: Call, labels: Any) -> Labels | None:
         high = math.sqrt(checker.largest / max(labels.size, 1))
         low = -high
     values = checker.targets("labels", labels, (B, C), low, high)
-    return Labels(values, problem_type=problem_type)
+    return Labels(values, count, problem_type)
 
 
 def _rows_of_choices(
@@ -202,8 +230,8 @@ def _rows_of_choices(
     return shared._replace(**rows), (shape or (0, 0))[:2]
 
 
-def _positions(call: Call, name: str, value: Any) -> Labels:
+def _positions(call: Call, name: str, value: Any, count: int | None) -> Labels:
     B, L = call.shape
     # any integer; the largest unsigned ones become negative, which is outside too
     positions = call.checker.host_integers(name, value, (B,), 2**64, low=-(2**63))
-    return Labels(np.where((positions >= 0) & (positions < L), positions, IGNORED))
+    return Labels(np.where((positions >= 0) & (positions < L), positions, IGNORED), count)

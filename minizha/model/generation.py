@@ -95,7 +95,7 @@ def generate(
     ids, mask = _prompt(checker, input_ids, attention_mask)
     _check_encoder_mask(checker, encoder.encoder_attention_mask)
     eos = config.eos_token_id if options.eos_token_id is None else options.eos_token_id
-    pad = eos if config.pad_token_id is None else config.pad_token_id
+    pad = eos if config.padding_row is None else config.padding_row
     rng = np.random.default_rng(options.seed)
     unfinished, past, unread = np.ones(len(ids), dtype=bool), None, ids
     for _ in range(options.max_new_tokens):

@@ -77,8 +77,8 @@ def initialise(
             values = rng.standard_normal(shape) * config.initializer_range
         else:
             values = np.full(shape, 1.0 if name.endswith("LayerNorm.weight") else 0.0)
-        if name.endswith("word_embeddings.weight") and config.pad_token_id is not None:
-            values[config.pad_token_id] = 0.0
+        if name.endswith("word_embeddings.weight") and config.padding_row is not None:
+            values[config.padding_row] = 0.0
         arrays[name] = xp.asarray(values.astype(dtype))
     return arrays
 

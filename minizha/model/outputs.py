@@ -5,8 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from minizha.backend import Array
 from minizha.errors import ArgumentError, MinizhaError
 from minizha.nezha.encoder import NezhaResult
+
+
+class ReturnedGradients(dict[str, Any]):
+    """What ``backward`` returns: the gradients of the float inputs that were given, by name.
+
+    ``hidden_states`` holds those of the hidden states, if they are fields of the output: one array
+    for each, of its shape. ``gradients["hidden_states"]`` is the same. They are no items of the
+    dictionary, since the hidden states are no inputs.
+    """
+
+    def __init__(
+        self, inputs: dict[str, Any], hidden_states: tuple[Array, ...] | None = None
+    ) -> None:
+        super().__init__(inputs)
+        self.hidden_states = hidden_states
+
+    def __missing__(self, name: str) -> Any:
+        if name == "hidden_states" and self.hidden_states is not None:
+            return self.hidden_states
+        raise KeyError(name)
 
 
 class Deferred:
@@ -38,13 +59,13 @@ class ModelOutput:
         self,
         values: dict[str, Any],
         record: Any = None,
-        backward: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+        backward: Callable[[dict[str, Any]], ReturnedGradients] | None = None,
     ) -> None:
         self._values = {name: values[name] for name in self.fields if values.get(name) is not None}
         self._backward = backward
         self.record = record
 
-    def backward(self, **upstream: Any) -> dict[str, Any]:
+    def backward(self, **upstream: Any) -> ReturnedGradients:
         """Add to the model's gradients those of ``Σ ⟨upstream[f], out[f]⟩``, or of the loss.
 
         Without arguments this starts from the loss. Each argument names a float field and is its
@@ -53,8 +74,9 @@ class ModelOutput:
         for 0.
 
         Returns:
-            The gradients of the float inputs that were given, of their shapes:
-            ``inputs_embeds``, ``encoder_hidden_states``, ``past_key_values``.
+            The gradients of the float inputs that were given, of their shapes: ``inputs_embeds``,
+            ``encoder_hidden_states``, ``past_key_values``, ``head_mask``. If the output has hidden
+            states, ``hidden_states`` holds their gradients (:class:`ReturnedGradients`).
 
         Raises:
             MinizhaError: nothing was recorded, or there is no loss to start from.

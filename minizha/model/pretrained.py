@@ -16,6 +16,14 @@ from minizha.files import folder_path
 from minizha.model.adapting import Adaptable
 from minizha.model.base import ParameterisedModel
 from minizha.model.loading import Checkpoint, LoadingInfo, read_model_folder
+from minizha.transformers_options import (
+    LOADING,
+    SAVING,
+    check_shard_size,
+    dtype_name,
+    refuse_unknown,
+    take,
+)
 
 if TYPE_CHECKING:
     from minizha.text.tokenizer import NezhaTokenizer
@@ -30,19 +38,32 @@ class NezhaPreTrainedModel(ParameterisedModel, Adaptable):
     # Saving and loading
 
     def save_pretrained(
-        self, folder: str | PathLike[str], *, tokenizer: NezhaTokenizer | None = None
+        self,
+        folder: str | PathLike[str],
+        *,
+        tokenizer: NezhaTokenizer | None = None,
+        **options: Any,
     ) -> None:
         """Write ``config.json`` and ``model.safetensors``; Transformers 4.37 loads the folder.
 
         A ``tokenizer`` adds its files, in the same step. After any error, and if the program is
-        killed, the folder holds the old model or the new one.
+        killed, the folder holds the old model or the new one. ``options`` are those of Transformers
+        (:data:`~minizha.transformers_options.SAVING`); with ``is_main_process=False`` nothing is
+        written.
 
         Raises:
             FileError: the folder or a file can't be written.
+            ArgumentError: an option asks for something else; the message says what to use.
         """
+        meant = take(SAVING, options)
+        refuse_unknown(f"{type(self).__name__}.save_pretrained", options)
+        if not flag("is_main_process", meant.get("is_main_process", True)):
+            return
         if self.dtype == "complex128":
             raise MinizhaError("save_pretrained: a complex128 model is for differentiation only")
         arrays = {name: to_host(array) for name, array in self.state_dict().items()}
+        if "max_shard_size" in meant:
+            check_shard_size(meant["max_shard_size"], sum(a.nbytes for a in arrays.values()))
         extra_keys = {"architectures": [type(self).__name__], "torch_dtype": self.dtype}
         if tokenizer is not None and not hasattr(tokenizer, "files"):
             raise ArgumentError(
@@ -80,6 +101,8 @@ class NezhaPreTrainedModel(ParameterisedModel, Adaptable):
         revision: str | None = None,
         cache_dir: str | PathLike[str] | None = None,
         local_files_only: bool = False,
+        token: str | bool | None = None,
+        subfolder: str | None = "",
         ignore_mismatched_sizes: bool = False,
         output_loading_info: bool = False,
         **options: Any,
@@ -97,10 +120,13 @@ class NezhaPreTrainedModel(ParameterisedModel, Adaptable):
             revision: a branch, tag or commit on the hub.
             cache_dir: the folder of downloads; None is the default of huggingface_hub.
             local_files_only: use the cache only, without network access.
+            token: for a private repository; None is the one that huggingface_hub knows.
+            subfolder: a folder inside of the folder ``name``.
             ignore_mismatched_sizes: initialise tensors of another shape instead of raising.
             output_loading_info: return ``(model, LoadingInfo)`` and don't warn.
-            options: values of the configuration to change, such as ``num_labels=3``, and other
-                arguments of the class's constructor.
+            options: values of the configuration to change, such as ``num_labels=3``; other
+                arguments of the class's constructor; and those of Transformers, such as
+                ``torch_dtype`` (:data:`~minizha.transformers_options.LOADING`).
 
         One CheckpointWarning names all missing and left-over tensors.
 
@@ -108,12 +134,19 @@ class NezhaPreTrainedModel(ParameterisedModel, Adaptable):
             FileError: a file is missing or damaged, or its model is of another type or shape.
             ArgumentError: a configuration value or an option is invalid.
         """
+        meant = take(LOADING, options)
+        if "dtype" in meant:
+            if dtype is not None:
+                raise ArgumentError("torch_dtype: expected None beside dtype, found both")
+            dtype = dtype_name(meant["dtype"])
         folder = local_folder(
             name,
             MODEL_FILES,
             revision=revision,
             cache_dir=cache_dir,
             local_files_only=local_files_only,
+            token=token,
+            subfolder=subfolder,
         )
         stored_config, tensors = read_model_folder(folder)
         if config is not None and not isinstance(config, NezhaConfig):

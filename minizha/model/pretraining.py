@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from minizha.backend import Array
 from minizha.checks import flag, integer
 from minizha.errors import ArgumentError
-from minizha.model.call import Task, begin, run, shared_arguments
+from minizha.model.call import Task, begin, checked_items, run, shared_arguments
 from minizha.model.generation import GenerationOptions, generate
 from minizha.model.initialisation import linear_shapes, prediction_shapes
 from minizha.model.inputs import DecoderArguments, SharedArguments
@@ -94,11 +94,13 @@ class NezhaForMaskedLM(NezhaPreTrainedModel):
         *,
         past_key_values: Any = None,
         use_cache: bool | None = None,
+        num_items_in_batch: int | None = None,
     ) -> MaskedLMOutput | tuple:
         """``loss = mean over labelled tokens``
 
         Shapes: labels (B, L) in [0, V) or −100. The others as for
-        :class:`~minizha.model.nezha.NezhaModel`.
+        :class:`~minizha.model.nezha.NezhaModel`. ``num_items_in_batch`` divides the sum of the loss, in
+        place of the number of labelled tokens: for calls on parts of a batch (docs/accumulation.md).
 
         Convention: the label of a position is the token at that position. To train a decoder on the
         next token, pass the ids shifted by one to the left as labels. ``use_cache`` None is False here
@@ -112,7 +114,8 @@ class NezhaForMaskedLM(NezhaPreTrainedModel):
             encoder_hidden_states, encoder_attention_mask, past_key_values, use_cache
         )
         call = begin(self, shared, decoder, labelled=labels is not None)
-        words = call.labels("labels", labels, call.shape, self.config.vocab_size)
+        count = checked_items(num_items_in_batch)
+        words = call.labels("labels", labels, call.shape, self.config.vocab_size, count)
         return run(call, MaskedLMOutput, Task(masked_words, masked_words_backward, words))
 
     def generate(
@@ -163,18 +166,23 @@ class NezhaForNextSentencePrediction(NezhaPreTrainedModel):
 
     @shared_arguments
     def __call__(
-        self, shared: SharedArguments, labels: Any = None
+        self,
+        shared: SharedArguments,
+        labels: Any = None,
+        *,
+        num_items_in_batch: int | None = None,
     ) -> NextSentencePredictorOutput | tuple:
         """``loss = mean over pairs``
 
         Shapes: labels (B,), 0 for "B follows A", 1 for "B is random", or −100. The others as for
-        :class:`~minizha.model.nezha.NezhaModel`.
+        :class:`~minizha.model.nezha.NezhaModel`. ``num_items_in_batch`` divides the sum of the loss, in
+        place of the number of labelled pairs.
 
         Raises:
             ArgumentError: an argument has a wrong shape, type or range.
         """
         call = begin(self, shared, labelled=labels is not None)
-        pairs = call.labels("labels", labels, call.shape[:1], 2)
+        pairs = call.labels("labels", labels, call.shape[:1], 2, checked_items(num_items_in_batch))
         task = Task(next_sentence, next_sentence_backward, pairs, "pooler_output")
         return run(call, NextSentencePredictorOutput, task)
 

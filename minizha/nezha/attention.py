@@ -19,7 +19,12 @@ from typing import NamedTuple
 from minizha.backend import Array, namespace
 from minizha.config import NezhaConfig
 from minizha.nezha.parameters import Tree, accumulate, add
-from minizha.ops.attention import AttentionCache, attention, attention_backward
+from minizha.ops.attention import (
+    AttentionCache,
+    attention,
+    attention_backward,
+    head_mask_gradient,
+)
 from minizha.ops.dropout import DropoutCache, Rng, dropout, dropout_backward
 from minizha.ops.layer_norm import LayerNormCache, layer_norm, layer_norm_backward
 from minizha.ops.linear import LinearCache, linear, linear_backward
@@ -60,12 +65,13 @@ class AttentionUpstream(NamedTuple):
 
 
 class AttentionGradients(NamedTuple):
-    """The gradients of x, source and past, separate even if the source is x; None without a source
-    or a past."""
+    """The gradients of x, source, past and head mask, separate even if the source is x; None for
+    what was not given."""
 
     x: Array
     source: Array | None
     past: KeysAndValues | None
+    head_mask: Array | None
 
 
 class MultiHeadCache(NamedTuple):
@@ -143,12 +149,12 @@ def multi_head_attention(
 def multi_head_attention_backward(
     dy: Array, cache: MultiHeadCache, g: Tree, upstream: AttentionUpstream = AttentionUpstream()
 ) -> AttentionGradients:
-    """Add the gradients of the parameters to g; return those of x, source and past
+    """Add the gradients of the parameters to g; return those of x, source, past and head mask
 
     In the forward pass, and now in mirror order:
 
     * ``y = merge(attention(query, key, value))``: the backward pass of attention, with
-      ``upstream.weights`` if the weights were an output;
+      ``upstream.weights`` if the weights were an output, and the gradient of the head mask;
     * all keys were an output too: ``upstream.present`` is added to their gradient;
     * ``key = [past.key ; split(source Wkᵀ + bk)]``: the gradient is split at P. The first part is
       dpast; the rest goes through the projection into Wk, bk and the source. Value likewise.
@@ -159,7 +165,7 @@ def multi_head_attention_backward(
     * ``query = split(x Wqᵀ + bq)``: dx comes from the query alone.
 
     Shapes: dy (B, L, N·d), upstream.weights (B, N, L, P+S), upstream.present (B, N, P+S, d)
-    → x (B, L, D), source (B, S, D) or None, past (B, N, P, d) or None.
+    → x (B, L, D), source (B, S, D) or None, past (B, N, P, d) or None, head_mask (1, N, 1, 1) or None.
     """
     d = cache.attention.key.shape[-1]
     dcontext = split_heads(dy, d)  # (B, N, L, d)
@@ -181,7 +187,9 @@ def multi_head_attention_backward(
         from_value, dweight, dbias = linear_backward(dvalue, cache.value)
         accumulate(g.value, weight=dweight, bias=dbias)
         dsource = from_key + from_value
-    return AttentionGradients(dx, dsource, dpast)
+    return AttentionGradients(
+        dx, dsource, dpast, head_mask_gradient(dcontext, cache.attention, upstream.weights)
+    )
 
 
 class AddAndNormCache(NamedTuple):
@@ -251,12 +259,13 @@ def attention_block_backward(
     g: Tree,
     upstream: AttentionUpstream = AttentionUpstream(),
 ) -> AttentionGradients:
-    """Add the gradients of the parameters to g; return those of x, source and past
+    """Add the gradients of the parameters to g; return those of x, source, past and head mask
 
     In the forward pass x was used twice, for the queries and as the residual; its gradient is the
     sum of both. In self-attention it was the source too: the layer adds that gradient.
 
-    Shapes: dy (B, L, D) → x (B, L, D), source (B, S, D) or None, past (B, N, P, d) or None.
+    Shapes: dy (B, L, D) → x (B, L, D), source (B, S, D) or None, past (B, N, P, d) or None,
+    head_mask (1, N, 1, 1) or None.
     """
     ddense, dresidual = add_and_norm_backward(dy, cache.output, g.output)
     dcontext, dweight, dbias = linear_backward(ddense, cache.dense)  # (B, L, N·d), (D, N·d), (D)

@@ -35,13 +35,13 @@ def embeddings(
     → y (B, L, D).
 
     Convention: no position embedding; positions enter in the attention layers. The lookup gives
-    the row ``pad_token_id`` no gradient.
+    the row ``padding_row`` no gradient.
 
     Source: NezhaEmbeddings of the Transformers 4.37 documentation.
     """
     words, word_cache = inputs_embeds, None
     if words is None:
-        weight, padding = p.word_embeddings.weight, config.pad_token_id  # (V, D)
+        weight, padding = p.word_embeddings.weight, config.padding_row  # (V, D)
         words, word_cache = embedding(input_ids, weight, padding)  # (B, L, D)
     types, type_cache = embedding(token_type_ids, p.token_type_embeddings.weight)
     norm = p.LayerNorm

@@ -63,6 +63,8 @@ class LayerGradients(NamedTuple):
     encoder_hidden_states: Array | None
     past: KeysAndValues | None
     cross_past: KeysAndValues | None
+    head_mask: Array | None
+    cross_head_mask: Array | None
 
 
 def layer(
@@ -98,19 +100,20 @@ def layer_backward(
     gradient is added to dx.
 
     Shapes: dy (B, L, D) → x (B, L, D), encoder_hidden_states (B, S, D) or None,
-    past (B, N, P, d) or None, cross_past (B, N, S, d) or None.
+    past (B, N, P, d) or None, cross_past (B, N, S, d) or None,
+    head_mask (1, N, 1, 1) or None, cross_head_mask (1, N, 1, 1) or None.
     """
     dfeed_forward, dh = add_and_norm_backward(dy, cache.output, g.output)
     dh = dh + feed_forward_backward(dfeed_forward, cache.feed_forward, g)
-    dencoder = dcross_past = None
+    dencoder = dcross_past = dcross_mask = None
     if cache.crossattention is not None:
-        dh, dencoder, dcross_past = attention_block_backward(
+        dh, dencoder, dcross_past, dcross_mask = attention_block_backward(
             dh, cache.crossattention, g.crossattention, upstream.crossattention
-        )  # (B, L, D), (B, S, D), (B, N, S, d)
-    dx, dsource, dpast = attention_block_backward(
+        )  # (B, L, D), (B, S, D), (B, N, S, d), (1, N, 1, 1)
+    dx, dsource, dpast, dhead_mask = attention_block_backward(
         dh, cache.attention, g.attention, upstream.attention
-    )  # (B, L, D), (B, L, D), (B, N, P, d)
-    return LayerGradients(dx + dsource, dencoder, dpast, dcross_past)
+    )  # (B, L, D), (B, L, D), (B, N, P, d), (1, N, 1, 1)
+    return LayerGradients(dx + dsource, dencoder, dpast, dcross_past, dhead_mask, dcross_mask)
 
 
 class Wanted(NamedTuple):
@@ -174,11 +177,15 @@ def keys_and_values(cache: LayerCache) -> tuple[Array, ...]:
 
 class InputGradients(NamedTuple):
     """The gradients of the inputs, None for 0 and for an input that was not given.
-    ``past_key_values`` has one entry for each layer: the gradients of the arrays given to it, or None."""
+    ``past_key_values`` has one entry for each layer: the gradients of the arrays given to it, or None.
+    So has ``head_mask``: those in self-attention and in cross-attention. ``hidden_states`` has an
+    entry for each hidden state if these were an output, and else none."""
 
     x: Array | None
     encoder_hidden_states: Array | None
     past_key_values: tuple[tuple[Array, ...] | None, ...]
+    head_mask: tuple[tuple[Array | None, Array | None], ...]
+    hidden_states: tuple[Array | None, ...]
 
 
 def encoder_backward(d: NezhaResult, caches: Sequence[LayerCache], g: Tree) -> InputGradients:
@@ -187,9 +194,11 @@ def encoder_backward(d: NezhaResult, caches: Sequence[LayerCache], g: Tree) -> I
     Each hidden state was the input of the next layer and possibly an output: its gradient is the
     sum of both. All layers read the same encoder states, so their gradients add up over the layers.
     """
-    dx, dencoder, dpast = d.last_hidden_state, None, []
+    dx, dencoder, dpast, dmasks, dhidden = d.last_hidden_state, None, [], [], []
     for i in reversed(range(len(caches))):
-        upstream, past = layer_upstream(d, i), None
+        if d.hidden_states:  # kept for these alone: they take memory
+            dhidden.append(dx)
+        upstream, past, masks = layer_upstream(d, i), None, (None, None)
         if dx is not None or upstream.attention.any_given or upstream.crossattention.any_given:
             if dx is None:
                 like_dx = caches[i].output.LayerNorm.normalised  # same shape, dtype and library
@@ -198,9 +207,14 @@ def encoder_backward(d: NezhaResult, caches: Sequence[LayerCache], g: Tree) -> I
             dx, dencoder = gradients.x, add(dencoder, gradients.encoder_hidden_states)
             pairs = (gradients.past, gradients.cross_past)
             past = tuple(array for pair in pairs if pair is not None for array in pair)
+            masks = gradients.head_mask, gradients.cross_head_mask
         dpast.append(past)
+        dmasks.append(masks)
         dx = add(dx, d.hidden_states[i] if d.hidden_states else None)
-    return InputGradients(dx, dencoder, tuple(reversed(dpast)))
+    if d.hidden_states:
+        dhidden.append(dx)
+    lists = (dpast, dmasks, dhidden)  # from the last layer to the first
+    return InputGradients(dx, dencoder, *(tuple(reversed(each)) for each in lists))
 
 
 def layer_upstream(d: NezhaResult, i: int) -> LayerUpstream:

@@ -46,7 +46,7 @@ class Scores(NamedTuple):
 
 class Labels(NamedTuple):
     """Class numbers or −100, for cross-entropy; or floats, for the loss that ``problem_type`` names.
-    ``count`` is the divisor of the cross-entropy; None stands for the number of these labels."""
+    ``count`` is the divisor of the sum; None stands for the number of these labels."""
 
     values: Any
     count: int | None = None
@@ -85,9 +85,8 @@ def task_loss(logits: Array, labels: Labels | None) -> tuple[Array | None, LossC
     rows = logits.reshape(-1, logits.shape[-1])  # (T, O)
     # class numbers have one axis less than the logits, float labels have the same
     columns = labels.values.shape[logits.ndim - 1 :]
-    count = () if labels.count is None else (labels.count,)  # for cross-entropy only
     forward = LOSSES[labels.problem_type].forward
-    loss, cache = forward(rows, labels.values.reshape(-1, *columns), *count)  # ()
+    loss, cache = forward(rows, labels.values.reshape(-1, *columns), labels.count)  # ()
     return loss, LossCache(cache, labels.problem_type, logits.shape)
 
 

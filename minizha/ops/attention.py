@@ -113,10 +113,7 @@ def attention_backward(
     Shapes: dcontext (B, N, Lq, d) → dquery (B, N, Lq, d), dkey (B, N, Lk, d), dvalue (B, N, Lk, d).
     """
     dvalue = cache.weights.swapaxes(-1, -2) @ dcontext  # (B, N, Lk, d)
-    from_context = dcontext @ cache.value.swapaxes(-1, -2)  # (B, N, Lq, Lk)
-    from_context += relative_value_backward(dcontext, cache.relative_value)
-    dweights = from_context if dweights is None else from_context + dweights
-
+    dweights = _weights_gradient(dcontext, cache, dweights)  # (B, N, Lq, Lk)
     if cache.head_mask is not None:
         dweights = dweights * cache.head_mask
     dprobs = dropout_backward(dweights, cache.dropout)
@@ -125,3 +122,39 @@ def attention_backward(
     dkey = dscores.swapaxes(-1, -2) @ cache.scaled_query
     dquery = dscores @ cache.key + relative_key_backward(dscores, cache.relative_key)
     return dquery * (1.0 / math.sqrt(dquery.shape[-1])), dkey, dvalue
+
+
+def head_mask_gradient(
+    dcontext: Array, cache: AttentionCache, dweights: Array | None = None
+) -> Array | None:
+    """``dhead_mask[n] = Σ_{b, i, j} dweights[b, n, i, j] · dropout(probs)[b, n, i, j]``
+
+    In the forward pass this was ``weights = dropout(probs) · head_mask``. One factor multiplies many
+    weights, so its gradient is the sum over all axes that it was broadcast along. dweights is the
+    gradient of the weights as in :func:`attention_backward`: that of the context, plus the upstream
+    one. (weights / head_mask would not do for dropout(probs): a factor may be 0, and its gradient
+    says what the silenced head would add.)
+
+    Shapes: dcontext (B, N, Lq, d) → dhead_mask (1, N, 1, 1) or None.
+
+    Convention: None without a head mask. The sum is over each axis on which head_mask has length 1:
+    a head_mask (B, N, 1, 1) has a gradient (B, N, 1, 1).
+    """
+    if cache.head_mask is None:
+        return None
+    dropped = cache.softmax.probs  # (B, N, Lq, Lk)
+    if cache.dropout.factor is not None:
+        dropped = dropped * cache.dropout.factor
+    products = _weights_gradient(dcontext, cache, dweights) * dropped
+    axes = tuple(axis for axis, length in enumerate(cache.head_mask.shape) if length == 1)
+    return products.sum(axis=axes, keepdims=True)
+
+
+def _weights_gradient(dcontext: Array, cache: AttentionCache, dweights: Array | None) -> Array:
+    """dweights, that of the context added to the upstream one
+
+    Shapes: dcontext (B, N, Lq, d), dweights (B, N, Lq, Lk) → from_context (B, N, Lq, Lk).
+    """
+    from_context = dcontext @ cache.value.swapaxes(-1, -2)  # (B, N, Lq, Lk)
+    from_context += relative_value_backward(dcontext, cache.relative_value)
+    return from_context if dweights is None else from_context + dweights

@@ -12,6 +12,7 @@ import numpy as np
 
 from minizha.backend import Array, is_array, to_host
 from minizha.checkpoint.hub import local_folder
+from minizha.checks import flag
 from minizha.errors import ArgumentError
 from minizha.files import folder_path, make_folder, write_together
 from minizha.text.arguments import (
@@ -42,6 +43,7 @@ from minizha.text.vocabulary import (
     read_vocabulary,
 )
 from minizha.text.wordpiece import close_gaps, normalizer, wordpiece
+from minizha.transformers_options import LOADING, SAVING, refuse_unknown, take
 
 _LOCK = Lock()
 MAX_LENGTH = 512
@@ -103,6 +105,9 @@ class NezhaTokenizer:
         revision: str | None = None,
         cache_dir: str | PathLike[str] | None = None,
         local_files_only: bool = False,
+        token: str | bool | None = None,
+        subfolder: str | None = "",
+        **options: Any,
     ) -> NezhaTokenizer:
         """Read vocab.txt, or else tokenizer.json, and tokenizer_config.json if there is one.
 
@@ -112,12 +117,17 @@ class NezhaTokenizer:
             revision: of a repository: a branch, a tag or a commit; None is "main".
             cache_dir: the folder of downloaded files; None is huggingface_hub's default.
             local_files_only: use the files in ``cache_dir`` without contacting the hub.
+            token: for a private repository; None is the one that huggingface_hub knows.
+            subfolder: a folder inside of the folder ``name``.
+            options: those of Transformers (:data:`~minizha.transformers_options.LOADING`).
 
         Raises:
             FileError: ``name`` is neither a folder nor a hub id, the repository can't be fetched,
                 or a file in it is missing or damaged.
             ArgumentError: an argument is of the wrong type.
         """
+        take(LOADING, options)
+        refuse_unknown("NezhaTokenizer.from_pretrained", options)
         folder = local_folder(
             name,
             [[VOCABULARY_NAME, TOKENIZER_NAME]],
@@ -125,18 +135,26 @@ class NezhaTokenizer:
             revision=revision,
             cache_dir=cache_dir,
             local_files_only=local_files_only,
+            token=token,
+            subfolder=subfolder,
         )
         tokens, settings = read_tokenizer_folder(folder)
         return cls(tokens, **settings)
 
-    def save_pretrained(self, folder: str | PathLike[str]) -> None:
+    def save_pretrained(self, folder: str | PathLike[str], **options: Any) -> None:
         """Write vocab.txt and tokenizer_config.json into ``folder`` (made if it is missing).
 
-        Transformers' BertTokenizerFast and AutoTokenizer load the folder.
+        Transformers' BertTokenizerFast and AutoTokenizer load the folder. ``options`` are those of
+        Transformers (:data:`~minizha.transformers_options.SAVING`).
 
         Raises:
             FileError: the folder or a file can't be written.
+            ArgumentError: an option asks for something else; the message says what to use.
         """
+        meant = take(SAVING, options)
+        refuse_unknown("NezhaTokenizer.save_pretrained", options)
+        if not flag("is_main_process", meant.get("is_main_process", True)):
+            return
         folder = folder_path(folder)
         make_folder(folder)
         write_together(self.files(folder))

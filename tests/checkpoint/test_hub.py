@@ -186,6 +186,19 @@ def test_a_repository_that_was_renamed(hub):
     assert names(model()) == ["config.json", "model.safetensors"]
 
 
+@pytest.mark.parametrize("variable", [None, "hf_other"])
+def test_a_token_that_is_passed_is_sent(variable, hub, monkeypatch):
+    """Before that of the variable; False sends none."""
+    if variable:
+        monkeypatch.setenv("HF_TOKEN", variable)
+    hub.commit(NAME, {"config.json": CONFIG, "model.safetensors": WEIGHTS})
+    model(token=False)
+    assert hub.tokens == set()
+    hub.commit(NAME, {"config.json": CONFIG + b" ", "model.safetensors": WEIGHTS + b" "})
+    model(token="hf_secret")
+    assert hub.tokens == {"hub"}
+
+
 def test_the_token_stays_with_the_hub(hub, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     hub.commit(NAME, {"config.json": CONFIG, "model.safetensors": WEIGHTS})

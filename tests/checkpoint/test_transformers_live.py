@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import minizha
-from minizha import NezhaConfig
+from minizha import NezhaConfig, NezhaTokenizer, fill_mask
 from minizha.convert import convert
 from minizha.ops.relative_position import relative_table
+from minizha.text.vocabulary import SPECIAL_TOKENS
 
 torch = pytest.importorskip("torch", reason="the peers extra is not installed")
 transformers = pytest.importorskip("transformers", reason="the peers extra is not installed")
@@ -123,6 +124,24 @@ def test_what_we_save_loads_there(name, config_name, tmp_path):
     assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert theirs.config.embedding_size == 128
     assert difference(ours.astype("float64"), with_the_float64_table(theirs)) <= 1e-11
+
+
+def test_a_pipeline_of_theirs_guesses_what_we_guess(tmp_path):
+    tokenizer = NezhaTokenizer([*SPECIAL_TOKENS, *"曹操引兵来攻玄德大惊军马将"])
+    config = NezhaConfig(**SIZES | {"vocab_size": len(tokenizer)})
+    ours = minizha.NezhaForMaskedLM(config, seed=4)
+    ours.save_pretrained(tmp_path, tokenizer=tokenizer)
+    pipeline = transformers.FillMaskPipeline(
+        model=transformers.NezhaForMaskedLM.from_pretrained(tmp_path),
+        tokenizer=transformers.BertTokenizerFast.from_pretrained(tmp_path),
+        top_k=4,
+    )
+    (expected,) = fill_mask(ours, tokenizer, "曹操引[MASK]来攻", top_k=4)
+    found = pipeline("曹操引[MASK]来攻")
+    assert [guess["token_str"] for guess in found] == [guess.token for guess in expected]
+    probabilities = [guess.probability for guess in expected]
+    np.testing.assert_allclose([guess["score"] for guess in found], probabilities, rtol=1e-4)
+    assert probabilities[0] > 1.1 * probabilities[3]  # so that another order would show
 
 
 def test_a_bare_model_of_theirs_into_one_with_heads(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from minizha.backend import get_backend, namespace, to_host
 from minizha.crosscheck import check_pair
 from minizha.crosscheck.gradient_checks import GradientReport
-from minizha.crosscheck.pair_checks import MOST_ENTRIES
+from minizha.crosscheck.pair_entries import MOST_ENTRIES
 from minizha.errors import ArgumentError
 
 
@@ -64,7 +64,8 @@ def test_the_report_names_the_entry_that_is_farthest_off(index, draw):
     assert min(abs(report.expected - c) for c in candidates) < 1e-14
     assert report.found - report.expected == pytest.approx(2.0, rel=1e-12)
     assert report.error == pytest.approx(2.0 / max(1.0, abs(report.expected)), rel=1e-12)
-    assert report.hint == "2 of 15 entries of x's gradient are wrong"
+    assert report.hint.startswith("2 of 15 entries of x's gradient are wrong: only these: ")
+    assert str(list(index)) in report.hint
     place = f"argument 0[{index[0]}, {index[1]}]: expected {report.expected:.17g}"
     assert place in str(report)
     assert report.hint in str(report)
@@ -158,14 +159,14 @@ def dw_transposed(dy, cache):
             lambda x: (abs(x) + 0j, x),
             lambda dy, x: dy,
             [(3, 5)],
-            "all should be 0 .or forward drops",
+            "entries of x's gradient are wrong",
         ),
         (product, WrongProduct(lambda d: d * d), [(3, 5)] * 2, "gradient are wrong$"),
         (
             product,
             WrongProduct(added((1, 1))),
             [(4, 4)] * 2,
-            "1 of 16 entries of x's gradient are wrong$",
+            r"1 of 16 entries of x's gradient are wrong: only these: \[1, 1\]$",
         ),
     ],
 )
@@ -211,7 +212,7 @@ def test_of_a_large_argument_some_entries_are_gone_through(draw):
     assert len(report.index) == 2
     assert f"of {MOST_ENTRIES} entries" in report.hint
     assert f"{MOST_ENTRIES} of" in report.hint
-    assert MOST_ENTRIES < forward.calls < MOST_ENTRIES + 10
+    assert MOST_ENTRIES < forward.calls < MOST_ENTRIES + 100
 
 
 def test_the_first_and_the_last_entry_are_among_them(draw):
@@ -258,7 +259,11 @@ def test_a_pair_whose_y_is_a_single_number(draw):
 
 @pytest.mark.parametrize(
     ("arguments", "trials", "words"),
-    [([3, None], 3, "found 0 and 3"), ([], 3, "found 0 and 3"), (None, 0, "found 1 and 0")],
+    [
+        ([3, None], 3, "at least one array of floats among the arguments, found int, NoneType"),
+        ([], 3, "found none"),
+        (None, 0, "trials: expected an integer of at least 1, found 0"),
+    ],
 )
 def test_nothing_to_check(arguments, trials, words, draw):
     given = [draw(3)] if arguments is None else arguments

@@ -8,7 +8,7 @@ import pytest
 from minizha.crosscheck.diagnosis import CATALOGUE
 from minizha.crosscheck.names import ATTENTION, EMBEDDINGS, FEED_FORWARD, HEADS
 from minizha.crosscheck.report.text import JSON_VERSION
-from tests.support.paths import DOCS
+from tests.support.paths import DOCS, ROOT
 
 
 def page(name):
@@ -77,3 +77,21 @@ def test_the_python_of_the_pages_runs(name, tmp_path, monkeypatch, capsys):
     else:
         assert isinstance(names["trace"]["encoder.layer.0.attention.scores"], np.ndarray)
         assert (tmp_path / "ours.safetensors").exists()
+
+
+def test_the_code_and_the_hints_of_check_pair_are_as_shown():
+    section = page("crosscheck.md").split("## Gradients of your own functions")[1]
+    (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    exec(compile(code, "crosscheck.md", "exec"), {})
+    sources = "".join(
+        (ROOT / "minizha" / "crosscheck" / f"{name}.py").read_text("utf-8")
+        for name in ("relations", "pair_entries")
+    )
+    hints = [hint for cells in rows(section)[2:] for hint in cells[0].split("; ")]
+    assert len(hints) > 10
+    for hint in hints:
+        # what a call puts in: axes, numbers, arguments, terms
+        parts = re.split(
+            r"axis \d|\b0\.2\b|\b\d\b|\[0, 1\], …|argument 1 \(\w\)|(?<=[y)]) is missing", hint
+        )
+        assert all(part.strip(" ,") in sources for part in parts), hint

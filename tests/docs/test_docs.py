@@ -167,6 +167,38 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch):
     assert names["model"].gradients().keys() == names["model"].state_dict().keys()
 
 
+RESULTS = ("passes", "refused by design", "fails", "not run")
+
+
+def counts_of_results(page):
+    """What the first table of docs/transformers-tests.md says, and what its other tables add up to."""
+    first, rest = page.split("## How it was run")
+    said = dict(re.findall(r"^\| ([a-z ]+) \| (\d+) \|$", first, re.M))
+    rows = re.findall(r"^\| test_\w+ \| ([a-z ]+) \|", rest, re.M)
+    groups = re.findall(r"^\| [^|]+ \| (\d+) \| (test_[^|]+) \|$", rest, re.M)
+    assert all(int(count) == len(set(names.split(", "))) for count, names in groups)
+    found = {name: rows.count(name) for name in RESULTS}
+    found["form does not apply"] = sum(int(count) for count, _ in groups)
+    return {name: int(count) for name, count in said.items()}, found | {"all": sum(found.values())}
+
+
+def test_the_counts_of_transformers_own_tests_are_right():
+    page = (ROOT / "docs/transformers-tests.md").read_text("utf-8")
+    said, found = counts_of_results(page)
+    assert said == found
+    altered = page.replace("| test_training | passes |", "| test_training | fails |")
+    assert counts_of_results(altered)[1] != said
+    reach = sum(said[name] for name in RESULTS) - said["not run"]
+    assert f"{reach} tests reach minizha" in page
+    readme = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    assert f"Of the {said['all']} tests" in readme
+    assert (
+        f"{reach} reach minizha: {said['passes']} pass, {said['refused by design']} expect"
+        in readme
+    )
+    assert said["fails"] == 0 or f"{said['fails']} fails ([" in readme
+
+
 def test_the_counts_of_the_readme_are_right():
     text = " ".join((ROOT / "README.md").read_text("utf-8").split())
     vectors = json.loads((ROOT / "vectors/transformers-4.37.2/manifest.json").read_text("utf-8"))

@@ -62,10 +62,20 @@ def test_every_row_links_to_the_file_of_its_test():
     assert missing_links("[`test_nothing`](tests/docs/test_readme.py)") == ["test_nothing"]
 
 
-def test_the_python_of_the_page_on_decoders_runs():
+def names_of_page(page):
+    """What the Python of a page defines."""
     names = {}
-    for block in re.findall(
-        r"```python\n(.*?)```", (DOCS / "decoders.md").read_text("utf-8"), re.S
-    ):
+    for block in re.findall(r"```python\n(.*?)```", (DOCS / page).read_text("utf-8"), re.S):
         exec(block, names)
-    assert names["rest"].last_hidden_state.shape == (1, 3, 32)
+    return names
+
+
+def test_the_python_of_the_page_on_decoders_runs():
+    assert names_of_page("decoders.md")["rest"].last_hidden_state.shape == (1, 3, 32)
+
+
+def test_the_python_of_the_page_on_parts_of_a_batch_runs():
+    names = names_of_page("accumulation.md")
+    assert names["difference"](names["exact"], names["expected"]) < 1e-12
+    assert names["difference"](names["plain"], names["expected"]) > 0.5  # the control
+    assert names["difference"](names["pretrained"], names["both"]) < 1e-12

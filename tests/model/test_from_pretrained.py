@@ -102,7 +102,7 @@ def test_a_configuration_in_place_of_the_stored_one(class_name, backend, tmp_pat
     )
 
 
-@pytest.mark.parametrize("name", ["num_label", "hidden_layers", "trust_remote_code", "foo"])
+@pytest.mark.parametrize("name", ["num_label", "hidden_layers", "custom_pipeline", "foo"])
 def test_an_unknown_keyword_is_pythons_own_error(name, class_name, backend, tmp_path):
     perturbed(class_name, backend).save_pretrained(tmp_path)
     with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):

@@ -193,8 +193,11 @@ def test_the_configurations_end_and_padding(backend):
     other = int(text[1, L + 1])
     assert np.array_equal(generated(model, eos_token_id=other), ended(text, other, 0))
     # without a padding token, eos is repeated
-    model.config = model.config.replace(pad_token_id=None)
-    assert np.array_equal(generated(model), ended(text, eos, eos))
+    for no_padding in (None, -1):
+        model.config = model.config.replace(pad_token_id=no_padding)
+        assert np.array_equal(generated(model), ended(text, eos, eos))
+    model.config = model.config.replace(eos_token_id=-1)
+    assert np.array_equal(generated(model), text)
     # 3, the default, may be beyond a small vocabulary, and is then never generated
     model.config = model.config.replace(eos_token_id=V + 5)
     assert np.array_equal(generated(model), text)

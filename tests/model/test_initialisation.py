@@ -14,10 +14,12 @@ from tests.support.eight_models import (
     assert_initialised,
     configuration,
     fresh,
+    inputs_and_labels_of,
     labels_of,
     parameters_of,
     perturbed,
 )
+from tests.support.running import run_randomly
 
 
 @pytest.mark.parametrize("class_name", CLASS_NAMES)
@@ -75,3 +77,19 @@ def test_labels_and_configuration_are_in_step():
     assert (config.vocab_size, config.hidden_size, config.num_labels) == (V, D, LABELS)
     assert config.head_size == 4
     assert labels_of("NezhaForTokenClassification")["labels"].max() < LABELS
+
+
+@pytest.mark.parametrize("class_name", CLASS_NAMES)
+def test_minus_1_is_no_padding_token(class_name, backend):
+    """The last row is drawn, and learns, as without a padding token; −1 as an index would be it."""
+    minus, none, last = (
+        fresh(class_name, backend, pad_token_id=pad, initializer_range=0.5)
+        for pad in (-1, None, V - 1)
+    )
+    assert_equal(parameters_of(minus), parameters_of(none))
+    assert differs(parameters_of(minus), parameters_of(last))
+    inputs = inputs_and_labels_of(class_name)
+    inputs["input_ids"][...] = V - 1
+    assert_equal(run_randomly(minus, inputs)[0], run_randomly(none, inputs)[0])
+    minus.load_state_dict(last.state_dict())
+    assert differs(run_randomly(minus, inputs)[0], run_randomly(last, inputs)[0])

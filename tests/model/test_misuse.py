@@ -99,12 +99,26 @@ def test_numbers_beyond_the_range_are_refused(backend, tmp_path):
             model(inputs_embeds=embeds)
     wide = NezhaModel(CONFIG, dtype="float64", backend=backend)
     changed(wide, "pooler.dense.bias", 1e300)
-    if backend == "numpy":  # on a device that check would synchronise
-        with pytest.raises(MinizhaError, match=r"pooler\.dense\.bias: .*range of float32"):
-            wide.astype("float32")
-        wide.save_pretrained(tmp_path)
-        with pytest.raises(MinizhaError, match=f"{tmp_path}: pooler.*in the range of float32"):
-            NezhaModel.from_pretrained(tmp_path, dtype="float32")
+    refused = r"pooler\.dense\.bias: .*range of float32"
+    with pytest.raises(MinizhaError, match=refused):
+        wide.astype("float32")
+    wide.save_pretrained(tmp_path)
+    with pytest.raises(MinizhaError, match=f"{tmp_path}: pooler.*in the range of float32"):
+        NezhaModel.from_pretrained(tmp_path, dtype="float32", backend=backend)
+    before = {name: to_host(array).copy() for name, array in model.state_dict().items()}
+    for arrays in (wide.state_dict(), {n: to_host(a) for n, a in wide.state_dict().items()}):
+        with pytest.raises(MinizhaError, match=refused):
+            model.load_state_dict(arrays)  # from the device, and from the host
+        assert all((to_host(a) == before[n]).all() for n, a in model.state_dict().items())
+    words = wide.get_input_embeddings() + 1e300
+    for value in (words, to_host(words)):
+        with pytest.raises(MinizhaError, match=r"input embeddings: .*range of float32"):
+            model.set_input_embeddings(value)
+    # the control: what is infinite in the file was written so, and what fits is taken
+    changed(wide, "pooler.dense.bias", np.inf)
+    assert np.isinf(to_host(wide.astype("float32").state_dict()["pooler.dense.bias"])).all()
+    changed(wide, "pooler.dense.bias", 3e38)
+    assert (to_host(wide.astype("float32").state_dict()["pooler.dense.bias"]) > 2e38).all()
     with pytest.raises(ArgumentError, match="initializer_range: expected a number in"):
         CONFIG.replace(initializer_range=1e308)
 

@@ -187,6 +187,39 @@ def test_the_padding_token_is_not_cut_off(case, backend):
     assert model.resize_token_embeddings(10).shape == (10, D)
 
 
+@pytest.mark.parametrize(
+    ("size", "multiple", "expected"),
+    [
+        (V + 1, 8, 16),
+        (16, 8, 16),
+        (None, 8, 16),
+        (None, V, V),
+        (5, 1, 5),
+        (3, 7, 7),
+        (17, None, 17),
+    ],
+)
+def test_a_size_is_rounded_up_to_a_multiple(size, multiple, expected, case, backend):
+    model, exact = model_of(case, backend), model_of(case, backend)
+    found = model.resize_token_embeddings(size, pad_to_multiple_of=multiple)
+    assert found.shape == (expected, D)
+    assert model.config.vocab_size == expected
+    exact.resize_token_embeddings(expected)
+    assert_equal(parameters_of(model), parameters_of(exact))
+
+
+@pytest.mark.parametrize("multiple", [0, -8, 2.0, "8", True, [8]])
+def test_a_multiple_that_is_none_is_refused(multiple, case, backend):
+    model = model_of(case, backend)
+    with pytest.raises(
+        ArgumentError, match=r"^pad_to_multiple_of: expected an integer of at least"
+    ):
+        model.resize_token_embeddings(V + 1, pad_to_multiple_of=multiple)
+    with pytest.raises(ArgumentError, match=r"^new_num_tokens: expected an integer of at least 1"):
+        model.resize_token_embeddings("20", pad_to_multiple_of=8)
+    assert model.config.vocab_size == V
+
+
 def test_a_seed_that_is_none_is_refused(case, backend):
     model = model_of(case, backend)
     with pytest.raises(ArgumentError, match="seed: expected an integer of at least 0, found -1"):

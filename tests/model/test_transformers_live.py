@@ -7,14 +7,15 @@ without Transformers; here the cases are random.
 import numpy as np
 import pytest
 
+import minizha
 from tests.vectors.test_transformers_vectors import TOLERANCE, Recorded, differences
 
-pytest.importorskip("torch", reason="the peers extra is not installed")
+torch = pytest.importorskip("torch", reason="the peers extra is not installed")
 transformers = pytest.importorskip("transformers", reason="the peers extra is not installed")
 if not hasattr(transformers, "NezhaModel"):
     pytest.skip("this Transformers has no Nezha (5 dropped it)", allow_module_level=True)
 
-from make_transformers_vectors import run_case
+from make_transformers_vectors import overwrite_position_buffers, run_case
 from transformers_head_cases import MULTI_LABEL, PROBLEMS, REGRESSION
 from transformers_inputs import EVERYTHING, MASKS, Case
 
@@ -173,3 +174,56 @@ def test_a_flipped_distance_is_seen_here_too(seed):
     case = recorded(random_case(seed))
     case.model.table = case.model.table[::-1]
     assert max(differences(case)) > 1e-4
+
+
+# --- gradients that no vector holds ---------------------------------------------------------------
+
+SIZES = {
+    "vocab_size": 23,
+    "hidden_size": 24,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 3,
+    "intermediate_size": 20,
+    "max_relative_position": 2,
+    "max_position_embeddings": 16,
+    "initializer_range": 0.3,
+}
+
+
+def both_gradients(seed, more):
+    """∂loss/∂head_mask and ∂loss/∂hidden_states, of Transformers and of minizha."""
+    rng, (B, L) = np.random.default_rng(seed), (2, 7)
+    torch.manual_seed(seed)
+    theirs = transformers.NezhaForMaskedLM(transformers.NezhaConfig(**SIZES, **more)).eval()
+    theirs = theirs.double()
+    overwrite_position_buffers(theirs)
+    inputs = {
+        "input_ids": rng.integers(1, SIZES["vocab_size"], (B, L)),
+        "attention_mask": np.array([[1] * L, [1] * (L - 2) + [0] * 2]),
+        "labels": rng.integers(0, SIZES["vocab_size"], (B, L)),
+        "head_mask": rng.standard_normal((3, 3)),
+    }
+    tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+    tensors["head_mask"].requires_grad_()
+    out = theirs(**tensors, output_hidden_states=True)
+    for states in out.hidden_states:
+        states.retain_grad()
+    out.loss.backward()
+    expected = [tensors["head_mask"].grad, *(states.grad for states in out.hidden_states)]
+
+    config = minizha.NezhaConfig(**SIZES, **more)
+    ours = minizha.NezhaForMaskedLM(config, dtype="float64")
+    stored = {n: p.numpy() for n, p in theirs.state_dict().items() if n in ours.state_dict()}
+    ours.load_state_dict(stored)
+    found = ours(**inputs, output_hidden_states=True).backward()
+    return [g.numpy() for g in expected], [found["head_mask"], *found.hidden_states]
+
+
+@pytest.mark.parametrize("more", [{}, {"is_decoder": True}], ids=["encoder", "decoder"])
+@pytest.mark.parametrize("seed", range(3))
+def test_gradients_of_the_head_mask_and_of_the_hidden_states(seed, more):
+    expected, found = both_gradients(seed, more)
+    assert len(expected) == len(found) == 5
+    for theirs, ours in zip(expected, found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-11 * np.abs(theirs).max())
+    assert np.abs(found[1] - expected[2]).max() > 1e-3  # another layer's would show

@@ -86,7 +86,10 @@ def call_ops(sizes: dict, xp: ModuleType) -> None:
             y, cache = plain(FORWARDS[op])(**keywords(typical_case(op, **axes).on(xp)))
             plain(BACKWARDS[op])(upstream(y), cache)
             if op == "attention":
-                plain(BACKWARDS[op])(upstream(y), cache, dweights=xp.ones_like(cache.weights))
+                dweights = xp.ones_like(cache.weights)
+                plain(BACKWARDS[op])(upstream(y), cache, dweights=dweights)
+                if cache.head_mask is not None:
+                    FUNCTIONS["head_mask_gradient"](upstream(y), cache, dweights)
     x, labels = xp.ones(sizes["lead"]), np.arange(sizes["T"])
     labels[::3] = -100
     plain(FUNCTIONS["relative_table"])(sizes["K"], sizes["d"], xp)

@@ -32,10 +32,11 @@ def test_binary_cross_entropy(backend, data):
         for z, t in zip(logits.flat, targets.flat, strict=True)
     ]
     loss, cache = case.on(get_backend(backend)).run()
-    assert_close(loss, sum(nlls) / max(1, len(nlls)))
+    count = case.constants["count"] or max(1, len(nlls))
+    assert_close(loss, sum(nlls) / count)
     dlogits = np.zeros_like(logits)
     for place in np.ndindex(logits.shape):
-        dlogits[place] = (sigmoid(logits[place]) - targets[place]) / logits.size
+        dlogits[place] = (sigmoid(logits[place]) - targets[place]) / count
     assert_close(binary_cross_entropy_backward(1.0, cache), dlogits)
     assert_close(binary_cross_entropy_backward(-2.5, cache), -2.5 * dlogits)
 

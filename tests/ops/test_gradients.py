@@ -15,7 +15,14 @@ from tests.support.wrong_backwards import WRONG
 pytestmark = pytest.mark.usefixtures("plain_ops")
 
 # not half of a pair: constants, a selection of rows, and Φ and φ, whose slopes gelu_backward has
-WITHOUT_BACKWARD = {"relative_table", "relative_rows", "labelled_rows", "normal_cdf", "normal_pdf"}
+WITHOUT_BACKWARD = {
+    "head_mask_gradient",
+    "relative_table",
+    "relative_rows",
+    "labelled_rows",
+    "normal_cdf",
+    "normal_pdf",
+}
 
 
 def test_every_op_is_a_pair_and_every_pair_has_a_case():
@@ -55,7 +62,7 @@ def test_the_typical_case_passes(op, backend):
 def test_a_wrong_backward_fails(op, mistake, backend):
     case = typical_case(op).on(get_backend(backend))
     report = check_pair(case.forward, WRONG[op][mistake], case.values)
-    assert not report.ok
+    assert report.ok is False
     assert report.error > 1e-5, "too small a difference to be sure"
     assert report.name.startswith("argument ")
     assert "DIFFER" in str(report)
@@ -99,15 +106,33 @@ def test_check_pair_accepts_what_is_right(factors):
         (lambda dy, cache: product_backward(dy, cache)[0], "found 1"),
         (lambda dy, cache: (*product_backward(dy, cache), dy), "found 3"),
         (lambda dy, cache: (), "found 0"),
-        (lambda dy, cache: (dy[0], dy), r"gradient 0: .*\(3, 5\), found \(5,\)"),
-        (lambda dy, cache: (dy, dy.T), r"gradient 1: .*\(3, 5\), found \(5, 3\)"),
-        (lambda dy, cache: (dy, dy.sum()), r"gradient 1: .*\(3, 5\), found \(\)"),
     ],
 )
-def test_a_wrong_number_or_shape_of_gradients_is_an_argument_error(backward, found, factors):
+def test_a_wrong_number_of_gradients_is_an_argument_error(backward, found, factors):
     with pytest.raises(ArgumentError, match=found) as caught:
         check_pair(product, backward, factors)
     assert isinstance(caught.value, MinizhaError)
+
+
+@pytest.mark.parametrize(
+    ("place", "change", "found"),
+    [
+        (0, lambda d: d[0], "found shape (5,)"),
+        (1, lambda d: d.T, "found shape (5, 3): it is transposed"),
+        (1, lambda d: d.sum(), "found shape (): it is summed over axes 0, 1"),
+    ],
+)
+def test_a_wrong_shape_is_a_verdict_on_that_gradient_alone(place, change, found, factors):
+    def backward(dy, cache):
+        gradients = list(product_backward(dy, cache))
+        gradients[place] = change(gradients[place])
+        return gradients
+
+    report = check_pair(product, backward, factors)
+    assert report.ok is False
+    assert report.name == f"argument {place}"
+    assert [v.ok for v in report.verdicts] == [k != place for k in range(2)]
+    assert f"expected an array of shape (3, 5), {found}" in report.hint
 
 
 @pytest.mark.parametrize("place", [0, 1])
@@ -147,12 +172,16 @@ def test_integers_and_none_get_no_gradient(factors):
     assert report.checked == 3
 
 
-def test_a_forward_that_is_blind_to_complex_numbers_is_found_out(factors):
+def test_a_forward_that_is_blind_to_complex_numbers_is_checked_by_differences(factors):
     def forward(x, weight):
         y, cache = product(x, weight)
         return y.real + 0j, cache
 
-    assert not check_pair(forward, product_backward, factors).ok
+    report = check_pair(forward, product_backward, factors)
+    assert report.ok
+    assert report.oracle == "differences"
+    assert "drops imaginary parts" in report.remarks[0]
+    assert not check_pair(forward, lambda dy, cache: (dy, dy), factors).ok
 
 
 def test_the_check_is_the_same_on_every_run(factors):

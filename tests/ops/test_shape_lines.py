@@ -66,6 +66,7 @@ def calls_of(case):
 def calls_without_backward(xp):
     """Calls of the functions of ops/ that are no pair."""
     x = xp.ones((2, 3, 4))
+    context, masked = typical_case("attention", head_masked=True).on(xp).run()
     labels = xp.asarray([5, -100, 7, 0, -100])
     return [
         (FUNCTIONS[name], *call(FUNCTIONS[name], *arguments))
@@ -73,6 +74,7 @@ def calls_without_backward(xp):
             ("relative_table", (3, 4, xp)),
             ("relative_rows", (3, 5, 2, 1, xp)),
             ("labelled_rows", (labels,)),
+            ("head_mask_gradient", (context, masked)),
             ("normal_cdf", (x,)),
             ("normal_pdf", (x,)),
         )

@@ -69,7 +69,7 @@ def test_the_shapes_are_those_of_the_documentation(case, backend):
 
 def chained(model, case, inputs, upstream):
     """Gradients by the backward passes of the calls, last call first; each passes the gradient of its
-    past to the one before. Those of the parameters and of the encoder's states add up."""
+    past to the one before. Those of the parameters, the encoder's states and the head mask add up."""
     outs, given = called_in_parts(model, case, inputs), []
     model.zero_grad()
     dpast = upstream["past_key_values"]
@@ -86,9 +86,9 @@ def chained(model, case, inputs, upstream):
     if "inputs_embeds" in inputs:
         arrays = [found["inputs_embeds"] for found in given]
         gradients["inputs_embeds"] = np.concatenate(arrays, axis=1)
-    if "encoder_hidden_states" in inputs:
-        arrays = [found.get("encoder_hidden_states", 0.0) for found in given]
-        gradients["encoder_hidden_states"] = sum(arrays)
+    for name in ("encoder_hidden_states", "head_mask"):
+        if name in inputs:
+            gradients[name] = sum(found.get(name, 0.0) for found in given)
     return gradients
 
 

@@ -159,6 +159,7 @@ def decoding_step(sizes: Sizes, backend: str, arrays: int, **changes: Any) -> No
     ]
     out = model(
         rng.integers(1, sizes.V, (B, L)),
+        head_mask=None if changes.get("pruned_heads") else rng.random(N),
         past_key_values=past,
         encoder_hidden_states=rng.standard_normal((B, S, sizes.D)),
         output_attentions=True,

@@ -189,16 +189,17 @@ def _cross_entropy(rng, T, V, ignoring, count):
     return Case("cross_entropy", {"logits": 2.0 * rng.standard_normal((T, V))}, constants)
 
 
-def _squared_error(rng, T, C):
+def _squared_error(rng, T, C, count):
     y, targets = rng.standard_normal((2, T, C))
-    return Case("squared_error", {"y": y}, {"targets": targets})
+    return Case("squared_error", {"y": y}, {"targets": targets, "count": count})
 
 
-def _binary_cross_entropy(rng, T, C):
+def _binary_cross_entropy(rng, T, C, count):
     # half of the targets are 0 or 1, as labels are
     targets = np.where(rng.random((T, C)) < 0.5, rng.integers(0, 2, (T, C)), rng.random((T, C)))
     logits = 2.0 * rng.standard_normal((T, C))
-    return Case("binary_cross_entropy", {"logits": logits}, {"targets": targets})
+    constants = {"targets": targets, "count": count}
+    return Case("binary_cross_entropy", {"logits": logits}, constants)
 
 
 def _seed(rng):

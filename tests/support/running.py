@@ -60,9 +60,13 @@ def forward(model, inputs, **options):
 
 
 def backward(model, out, upstream=None):
-    """The gradients of one backward pass, from ``upstream`` or the loss: parameters and inputs."""
+    """The gradients of one backward pass, from ``upstream`` or the loss: parameters and inputs.
+
+    Without that of head_mask, so that calls with and without a mask can be compared;
+    model/test_more_gradients.py tests it."""
     model.zero_grad()
-    of_inputs = out.backward(**(upstream or {}))
+    of_inputs = dict(out.backward(**(upstream or {})))
+    of_inputs.pop("head_mask", None)
     return {f"∂{name}": array for name, array in on_host(model.gradients() | of_inputs).items()}
 
 

@@ -137,7 +137,7 @@ def changed_gradients(monkeypatch, change):
 
 
 def changed_block(monkeypatch, change):
-    """Those of an attention block go through ``change((dx, dsource, dpast), cache)``."""
+    """Those of an attention block go through ``change(gradients, cache)``."""
     changed_result(
         monkeypatch,
         encoder,
@@ -188,7 +188,9 @@ def an_empty_past_taken_for_none(monkeypatch):
 def a_source_without_gradient(monkeypatch):
     changed_block(
         monkeypatch,
-        lambda found, cache: found if found[1] is None else (found[0], found[1] * 0.0, found[2]),
+        lambda found, cache: (
+            found if found.source is None else found._replace(source=found.source * 0.0)
+        ),
     )
 
 

@@ -58,7 +58,9 @@ def check(model: NezhaModel, path: Path) -> bool:
     """A comparison, and two checks of gradients."""
     trace = crosscheck.trace(model, {"input_ids": [[1, 2]]}, upstream={"pooler_output": 1.0})
     report = crosscheck.compare(trace, path, rtol=1e-5)
-    pair = crosscheck.check_pair(lambda x: (x * x, x), lambda dy, x: 2 * x * dy, [np.ones(3)])
+    pair: crosscheck.PairReport = crosscheck.check_pair(
+        lambda x: (x * x, x), lambda dy, x: 2 * x * dy, [np.ones(3)]
+    )
     gradients: crosscheck.GradientReport = crosscheck.gradcheck(model, {"input_ids": [[1, 2]]})
     print(report.first_divergence, report.to_html(), pair.hint)
-    return report.ok and pair.ok and gradients.ok
+    return report.ok and pair.ok is True and gradients.ok

@@ -70,7 +70,7 @@ def _sum(name: str, terms: Terms, f: Facts, r: Rules) -> Step:
         values = [t.compute(*(remaining.pop(0) for _ in t.needs)) for t in terms[name]]
         if name == WORDS and len(values) == 2:  # a mistake may replace this sum
             decoder, lookup = values
-            return r.tied_backward(lookup, decoder, f.config.pad_token_id)
+            return r.tied_backward(lookup, decoder, f.config.padding_row)
         return functools.reduce(operator.add, values)
 
     return Step(needs, compute)
