@@ -121,7 +121,7 @@ def _attention(prefix: str, cache: AttentionBlockCache, recorder: Recorder) -> I
     if heads.key is not None:  # None if the keys of the encoder come from an earlier call
         yield _result(key, heads.key, recorder, prefix)
         yield _result(value, heads.value, recorder, prefix)
-    yield _entry_of(scores, inner.scores, recorder.dx(inner.softmax), prefix)
+    yield _entry_of(scores, recorder.x(inner.softmax), recorder.dx(inner.softmax), prefix)
     yield _result(probs, inner.softmax, recorder, prefix)
     yield from _factor(prefix.removesuffix("."), inner.dropout)
     yield _entry_of(weights, inner.weights, None, prefix)

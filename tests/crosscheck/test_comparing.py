@@ -52,7 +52,10 @@ def test_equal(ours):
     assert report.first_divergence is None
     assert [d.name for d in report] == list(ours)
     assert all(d.error == d.max_abs == d.ulp == 0 for d in report)
-    assert all(d.dtype == "float64" and d.tolerance == pytest.approx(12 * d.expected) and d.tolerance > 0 for d in report)
+    assert all(
+        d.dtype == "float64" and d.tolerance == pytest.approx(12 * d.expected) and d.tolerance > 0
+        for d in report
+    )
     assert (report.missing, report.left_over, report.remarks, report.location) == (
         (),
         (),

@@ -34,8 +34,9 @@ def find_errors(
 ) -> Errors:
     """Group the arrays in ``wrong`` by the known mistakes that give them.
 
-    ``allowed`` is the largest error of each that rounding explains. Arrays without a known mistake are one error where they are the same array of several layers.
-    Remarks are those on the first array of each error.
+    ``allowed`` is the largest error of each array that rounding explains. Arrays without a known
+    mistake are one error where they are the same array of several layers. Remarks are those on the
+    first array of each error.
     """
     if not diagnose:
         groups: dict[Any, list[str]] = {}

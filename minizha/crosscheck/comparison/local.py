@@ -54,7 +54,9 @@ class OwnInputs:
         self.given = _Given(ours, theirs, frozenset())
         self.repaired, self.wrong = self.given, frozenset[str]()
         self.precisions: dict[str, str] = {}
-        self.coarsest = "float64"  # the coarsest precision of their arrays so far: that of a parameter
+        self.coarsest = (
+            "float64"  # the coarsest precision of their arrays so far: that of a parameter
+        )
         self._passes: dict[tuple[_Given, str, str], _Recomputed] = {}
 
     def judge(
@@ -181,9 +183,9 @@ class _Given:
         """The name of the array of theirs that gives ``name`` for the step ``target``, or None."""
         end = self.position.get(target, len(self.position))
         for candidate in (name, *self._equals(name)):
-            if candidate in self.theirs and candidate not in self.excluded:
-                if self.position.get(candidate, -1) < end:
-                    return candidate
+            given = candidate in self.theirs and candidate not in self.excluded
+            if given and self.position.get(candidate, -1) < end:
+                return candidate
         return None
 
     def _equals(self, name: str) -> tuple[str, ...]:
@@ -196,9 +198,7 @@ class _Given:
             module = name.removesuffix(".sum" + GRADIENT)
             return () if module + ".dropout" in self.dropped else (f"{module}.dense{GRADIENT}",)
         if name == "embeddings.sum" + GRADIENT:
-            return tuple(
-                f"embeddings.{n}_embeddings{GRADIENT}" for n in ("word", "token_type")
-            )
+            return tuple(f"embeddings.{n}_embeddings{GRADIENT}" for n in ("word", "token_type"))
         return ()
 
 

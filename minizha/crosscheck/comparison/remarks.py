@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -83,9 +84,7 @@ def _growth(first: Difference, wrong: Sequence[Difference]) -> Iterator[str]:
         yield f"the error grows from {first.error:.1e} to {worst.error:.1e} in {worst.name}"
 
 
-def _precision(
-    comparison: Comparison, widened: Sequence[tuple[str, str]]
-) -> Iterator[str]:
+def _precision(comparison: Comparison, widened: Sequence[tuple[str, str]]) -> Iterator[str]:
     if widened:
         name, dtype = widened[0]
         yield f"their {name} holds {dtype} numbers, so errors of rounding to {dtype} are allowed"
@@ -112,7 +111,7 @@ def _precision(
 
 def _coarser_in_the_middle(differences: Sequence[Difference]) -> Iterator[str]:
     """Arrays from which on a file is coarser, where it does not begin so."""
-    for before, after in zip(differences, differences[1:], strict=False):
+    for before, after in pairwise(differences):
         if before.dtype != after.dtype:
             yield f"rounded to {after.dtype} in {after.name}"
 

@@ -27,7 +27,7 @@ from minizha.crosscheck.comparison.terms import LOGITS, Terms
 from minizha.crosscheck.comparison.visible import visible_entries
 from minizha.crosscheck.diagnosis.backward import all_steps
 from minizha.crosscheck.diagnosis.backward_rules import Rules, rows
-from minizha.crosscheck.diagnosis.facts import AttentionFacts, Facts
+from minizha.crosscheck.diagnosis.facts import AttentionFacts
 from minizha.crosscheck.diagnosis.facts_in import FactsIn
 from minizha.crosscheck.diagnosis.forward import Step
 from minizha.crosscheck.diagnosis.rules import Array, Relative, distances
@@ -187,7 +187,9 @@ def model_rounding(trace: Any, precision: str) -> dict[str, float]:
         name: max(scale * value, terms.floor(name, unit), smallest_of(precision))
         for name, value in found.items()
     }
-    return {n: max(v, *(own.get(m, 0.0) for m in (n, *_no_more_exact_than(n)))) for n, v in own.items()}
+    return {
+        n: max(v, *(own.get(m, 0.0) for m in (n, *_no_more_exact_than(n)))) for n, v in own.items()
+    }
 
 
 def _no_more_exact_than(name: str) -> tuple[str, ...]:

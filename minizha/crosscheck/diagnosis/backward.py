@@ -24,7 +24,7 @@ from minizha.crosscheck.diagnosis.forward import (
     step_of,
 )
 from minizha.crosscheck.diagnosis.rules import Array
-from minizha.crosscheck.names import GRADIENT, WORDS
+from minizha.crosscheck.names import GRADIENT, UPSTREAM, WORDS
 from minizha.crosscheck.table import is_parameter
 
 Terms = dict[str, list[Step]]
@@ -79,50 +79,45 @@ def _sum(name: str, terms: Terms, f: Facts, r: Rules) -> Step:
 # --- upstream gradients ---------------------------------------------------------------------------
 
 _FIELDS = {
-    "pooler": ("pooler_output",),
-    "cls.predictions": ("prediction_logits", "logits"),
-    "cls.seq_relationship": ("seq_relationship_logits", "logits"),
-    "classifier": ("logits",),
+    "pooler": ["pooler_output"],
+    "cls.predictions": ["prediction_logits", "logits"],
+    "cls.seq_relationship": ["seq_relationship_logits", "logits"],
+    "classifier": ["logits"],
+    "qa_outputs": ["start_logits", "end_logits"],
 }
 """The output fields that hold an array, in one class or another."""
 
 
 def _upstream(f: Facts, rows: list[PlacedRow]) -> Terms:
     """The upstream gradients that the call gives, each as a term of its array's gradient."""
-    fields = {name: list(of_name) for name, of_name in _FIELDS.items()}
+    fields, terms = dict(_FIELDS), {}
     for i in range(f.config.num_hidden_layers + 1):
         hidden = f"encoder.layer.{i - 1}" if i else "embeddings"
         fields[hidden] = [f"hidden_states.{i}"]
     fields[hidden].insert(0, "last_hidden_state")
-    terms: Terms = {}
-    for name, a in ((placed.name, placed.a) for placed in rows):
-        if a is not None and name in (f"{a.prefix}keys", f"{a.prefix}values"):
-            fields[name] = [a.past_name(int(name.endswith("values")))]
-        for field in fields.get(name, ()):
-            in_rows = name == "classifier" and f.task == "MultipleChoice"
-            _add(terms, f, name, field, _as_column if in_rows else _same)
-        for column, field in enumerate(("start_logits", "end_logits")):
-            if name == "qa_outputs":
-                _add(terms, f, name, field, _in_column(column))
+    for row, name, _, a in rows:
+        if a is not None:
+            fields |= {a.prefix + n: [a.past_name(k)] for k, n in enumerate(("keys", "values"))}
+            if row.name == "context" and np.ndim(f.upstream_of_weights(a)):
+                terms[name] = [Step((name,), np.zeros_like)]  # reached by way of the weights
+        given = [field for field in fields.get(name, []) if f.was_given(UPSTREAM + field)]
+        for field in given:
+            terms.setdefault(name, []).append(Step((), _reader(f, name, field)))
     if rows[-1].name == "loss" and f.starts_from_loss():
-        terms["loss"] = [
-            Step((), lambda: 1.0 if f.upstream("loss") is None else f.upstream("loss"))
-        ]
+        given_loss = f.was_given(f"{UPSTREAM}loss")
+        terms["loss"] = [Step((), _reader(f, "loss", "loss") if given_loss else lambda: 1.0)]
     return terms
 
 
-def _add(terms: Terms, f: Facts, name: str, field: str, change: Callable[[Array], Array]) -> None:
-    if f.was_given(f"upstream.{field}"):
-        terms.setdefault(name, []).append(Step((), lambda: change(f.upstream(field))))
+def _reader(f: Facts, name: str, field: str) -> Callable[[], Array]:
+    """Reads the upstream gradient of a field, as one of the array ``name``."""
 
+    def read() -> Array:
+        d = f.upstream(field)
+        if name == "qa_outputs":  # each field is a column
+            return d[..., None] * (np.arange(2) == _FIELDS[name].index(field))
+        if name == "classifier" and f.task == "MultipleChoice":
+            return d.reshape(-1, 1)
+        return d.reshape(()) if name == "loss" else d
 
-def _same(d: Array) -> Array:
-    return d
-
-
-def _as_column(d: Array) -> Array:
-    return d.reshape(-1, 1)
-
-
-def _in_column(column: int) -> Callable[[Array], Array]:
-    return lambda d: d[..., None] * (np.arange(2) == column)
+    return read

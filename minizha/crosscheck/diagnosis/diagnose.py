@@ -115,7 +115,11 @@ def _try_all(
     right, called, steps = case.compute(name, Rules)
     their, eps = case.their(name), case.eps(name)
     right_error = distance(right, their)
-    within = RIGHT_EPS * eps * steps if allowed is None else allowed / max(np.abs(right).max(initial=0.0), smallest_of("float64"))
+    within = (
+        RIGHT_EPS * eps * steps
+        if allowed is None
+        else allowed / max(np.abs(right).max(initial=0.0), smallest_of("float64"))
+    )
     if right_error <= within:
         return Diagnosis(
             (),
@@ -126,7 +130,9 @@ def _try_all(
     # first those that other arrays show, then known ports': time may run out
     candidates.sort(key=lambda m: (m.key not in known, not m.seen_in))
     for mistake in candidates:
-        if time.monotonic() > end or (errors and mistake.key not in known and errors.keys() <= set(known)):
+        if time.monotonic() > end or (
+            errors and mistake.key not in known and errors.keys() <= set(known)
+        ):
             break
         tried += 1
         found = _error(case, name, mistake, right)
@@ -179,9 +185,7 @@ class _Case:
         facts = self.facts if dtype == "float64" else self.single
         return all_steps(facts, rules)
 
-    def compute(
-        self, name: str, rules_class: type[Rules], dtype: str = "float64"
-    ) -> Computed:
+    def compute(self, name: str, rules_class: type[Rules], dtype: str = "float64") -> Computed:
         """The array by the rules of a class."""
         rules = _recording(rules_class)
         memory: dict[str, Array] = {}

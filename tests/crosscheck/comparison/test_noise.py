@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from minizha.crosscheck.comparison.noise import LOCAL, MARGIN, Noise
 
 import minizha
 from minizha import NezhaConfig, crosscheck
-from minizha.crosscheck.comparison.noise import LOCAL, MARGIN, Noise
 from minizha.crosscheck.names import GRADIENT, made_with
 from minizha.crosscheck.tracing import trace
 from tests.support.eight_models import CLASS_NAMES, inputs_and_labels_of, perturbed

@@ -138,6 +138,18 @@ def test_so_is_what_was_asked_of_keys_and_values(config):
     assert error <= 1e-12, where
 
 
+@pytest.mark.parametrize("field", ["attentions", "hidden_states"])
+def test_so_is_a_single_upstream_gradient(field):
+    """In the last layer alone: what comes after it has gradient 0."""
+    case = Tiny(config=TWO_LAYERS, labels=())
+    model, inputs = case.model("numpy"), case.inputs() | OPTIONS
+    arrays = getattr(model(**inputs), field)
+    fields = {field: [None] * (len(arrays) - 1) + [normal(arrays[-1].shape, 3)]}
+    where, error, missing = largest_error(trace(model, inputs, upstream=fields))
+    assert error <= 1e-12, where
+    assert all(not name.startswith("encoder.layer.0") for name in missing)
+
+
 def test_nested_lists_are_read_like_arrays():
     case = TINY["past of both, the encoder given again"]
     inputs = {

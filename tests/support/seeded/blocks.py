@@ -8,7 +8,6 @@ from minizha.nezha.attention import AddAndNormCache, AttentionBlockCache
 from minizha.ops import attention as ops
 from minizha.ops.activation import (
     ACTIVATIONS,
-    Activation,
     ReluCache,
     gelu_new,
     gelu_new_backward,
@@ -20,7 +19,13 @@ from minizha.ops.activation import (
 from minizha.ops.dropout import DropoutCache, dropout
 from minizha.ops.layer_norm import LayerNormCache, layer_norm
 from minizha.ops.linear import linear
-from tests.support.patching import changed_arguments, changed_y, remembering, replaced
+from tests.support.patching import (
+    changed_arguments,
+    changed_pair,
+    changed_y,
+    remembering,
+    replaced,
+)
 from tests.support.seeded.seeding import ATTENTION, NORMS, QUERY, Seed
 
 # --- activations ----------------------------------------------------------------------------------
@@ -28,7 +33,8 @@ from tests.support.seeded.seeding import ATTENTION, NORMS, QUERY, Seed
 
 def another_activation(name, forward, backward, act="gelu"):
     def make(monkeypatch):
-        monkeypatch.setitem(ACTIVATIONS, act, Activation(forward, backward))
+        pair = changed_pair(ACTIVATIONS[act], forward=forward, backward=backward)
+        monkeypatch.setitem(ACTIVATIONS, act, pair)
 
     make.__name__ = name
     return make
@@ -167,7 +173,7 @@ def dropout_before_norm(monkeypatch):
 
     replaced(monkeypatch, body, "embeddings", wrong)
     changed_arguments(monkeypatch, embeddings, "layer_norm", dropped)
-    monkeypatch.setattr(embeddings, "dropout", lambda x, *_: (x, drawn["cache"]))
+    replaced(monkeypatch, embeddings, "dropout", lambda right: lambda x, *_: (x, drawn["cache"]))
 
 
 def dropout_unscaled(monkeypatch):

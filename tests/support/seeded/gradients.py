@@ -9,9 +9,9 @@ from minizha.nezha import body, embeddings, encoder, feed_forward, heads, losses
 from minizha.nezha.parameters import Tree
 from minizha.ops import attention as ops
 from minizha.ops.activation import ACTIVATIONS
-from minizha.ops.gelu import gelu_new, gelu_new_backward
+from minizha.ops.gelu import GeluCache, gelu_new, gelu_new_backward
 from minizha.ops.layer_norm import layer_norm_backward
-from tests.support.patching import changed_arguments, changed_gradient, remembering, replaced
+from tests.support.patching import changed_arguments, changed_gradient, changed_pair, replaced
 from tests.support.seeded.seeding import NORMS, Seed
 
 EVERYWHERE = (embeddings, blocks, feed_forward, encoder, body, heads, losses)
@@ -64,11 +64,20 @@ def mean(x):
     return x.mean(axis=-1, keepdims=True)
 
 
+def another_gelu_backward(monkeypatch, backward):
+    """The backward function finds x in the cache."""
+    right = ACTIVATIONS["gelu"]
+    pair = changed_pair(
+        right, forward=lambda x: (right.forward(x)[0], GeluCache(x, None)), backward=backward
+    )
+    monkeypatch.setitem(ACTIVATIONS, "gelu", pair)
+
+
 def gelu_slope_tanh(monkeypatch):
     def backward(dy, cache):
         return gelu_new_backward(dy, gelu_new(cache.x)[1])
 
-    monkeypatch.setitem(ACTIVATIONS, "gelu", ACTIVATIONS["gelu"]._replace(backward=backward))
+    another_gelu_backward(monkeypatch, backward)
 
 
 def gelu_slope_without_density(monkeypatch):
@@ -78,7 +87,7 @@ def gelu_slope_without_density(monkeypatch):
         x = np.where(cache.x == 0.0, 1.0, cache.x)
         return dy * ACTIVATIONS["gelu"].forward(x)[0] / x
 
-    monkeypatch.setitem(ACTIVATIONS, "gelu", ACTIVATIONS["gelu"]._replace(backward=backward))
+    another_gelu_backward(monkeypatch, backward)
 
 
 def another_linear(name, change):

@@ -8,7 +8,7 @@ from minizha.model import call, fine_tuning, pretraining
 from minizha.nezha import heads, losses
 from minizha.ops.activation import relu_backward
 from minizha.ops.cross_entropy import IGNORED
-from tests.support.patching import changed_arguments, changed_y, replaced
+from tests.support.patching import changed_arguments, changed_pair, changed_y, replaced
 from tests.support.seeded.blocks import identity
 from tests.support.seeded.seeding import Seed, at, changed_loss, grafted
 
@@ -23,7 +23,7 @@ def mlm_no_norm(monkeypatch):
 
 def mlm_no_activation(monkeypatch):
     right = heads.ACTIVATIONS["gelu"]
-    pair = right._replace(forward=identity, backward=relu_backward)
+    pair = changed_pair(right, forward=identity, backward=relu_backward)
     monkeypatch.setattr(heads, "ACTIVATIONS", {"gelu": pair})
 
 

@@ -60,9 +60,9 @@ def mask_infinite(monkeypatch):
     another_addend("", -np.inf)(monkeypatch)
 
     def wrong(right):
-        def softmax(scores):
+        def softmax(scores, mask):
             with np.errstate(invalid="ignore"):
-                return right(scores)
+                return right(scores, mask)
 
         return softmax
 
@@ -89,7 +89,7 @@ def masked_row_zero(monkeypatch):
 
 
 def no_softmax(monkeypatch):
-    replaced(monkeypatch, ops, "softmax", lambda right: lambda x: (x, SoftmaxCache(x)))
+    replaced(monkeypatch, ops, "softmax", lambda right: lambda x, _: (x, SoftmaxCache(x)))
 
 
 def softmax_temperature_2(monkeypatch):
@@ -100,8 +100,8 @@ def changed_probs(monkeypatch, change):
     """The probabilities are ``change(softmax(…))``, in the cache too."""
 
     def wrong(right):
-        def softmax(scores):
-            probs = change(right(scores)[0])
+        def softmax(scores, mask):
+            probs = change(right(scores, mask)[0])
             return probs, SoftmaxCache(probs)
 
         return softmax
@@ -112,7 +112,7 @@ def changed_probs(monkeypatch, change):
 def softmax_over(axis):
     def make(monkeypatch):
         def wrong(right):
-            def softmax(scores):
+            def softmax(scores, _):
                 probs = right(scores.swapaxes(axis, -1))[0].swapaxes(axis, -1)
                 return probs, SoftmaxCache(probs)
 
@@ -149,7 +149,9 @@ def head_mask_before_softmax(monkeypatch):
     memory = {}
     head_mask_ignored(monkeypatch)
     replaced(monkeypatch, blocks, "attention", remembering(memory, "heads", "head_mask"))
-    changed_arguments(monkeypatch, ops, "softmax", lambda scores: (scores * memory["heads"],))
+    changed_arguments(
+        monkeypatch, ops, "softmax", lambda scores, mask: (scores * memory["heads"], mask)
+    )
 
 
 def head_mask_other_layer(monkeypatch):
@@ -166,11 +168,11 @@ def dropout_on_scores(monkeypatch):
     drop = ops.dropout
 
     def wrong(right):
-        def softmax(scores):
+        def softmax(scores, mask):
             rate, rng = drawn["rate"], drawn["rng"]
             scores, cache = drop(scores, rate, rng)
             drawn["factor"] = cache.factor
-            return right(scores)
+            return right(scores, mask)
 
         return softmax
 
@@ -188,11 +190,13 @@ def dropout_on_scores(monkeypatch):
 
 def attentions_are_scores(monkeypatch):
     """The weights of the cache are wrong; those that make the context are right."""
+    memory = {}
+    replaced(monkeypatch, ops, "softmax", remembering(memory, "scores", 0))
 
     def wrong(right):
         def attention(*arguments, **options):
             context, cache = right(*arguments, **options)
-            return context, cache._replace(weights=cache.scores)
+            return context, cache._replace(weights=memory["scores"])
 
         return attention
 
