@@ -12,8 +12,8 @@ vectors that keys and values are made of, ``past_key`` and ``past_value`` those 
 not have, such as a past or a dropout factor, is None.
 
 A rule's arguments are chosen by their names: r the rules, f the facts of the call, a those of the
-attention, name the array's name; y the array itself, dy its gradient; and the needs, each by the last part of its name. A rule
-reads what it names, and nothing else.
+attention, name the array's name; y the array itself, dy its gradient; and the needs, each by the last
+part of its name. A rule reads what it names, and nothing else.
 
 Axes: B batch, L tokens of the call (queries), N heads, J keys (those of the past, then the new ones),
 S tokens whose keys are computed (L, or the encoder's), D hidden, A features of all heads side by side,

@@ -283,7 +283,10 @@ def test_hidden_scores_are_not_compared(name, end):
     ours = traced(name)
     scores = f"encoder.layer.0.attention.scores{end}"
     places = hidden(ours, scores)
-    assert places.any()
+    # the gradients of a row without a visible key count, for the mask is added to its scores
+    assert places.any() or (end and TINY[name].mask in ("row", "example"))
+    if not places.any():
+        return
     wrong = dict(ours) | {scores: np.where(places, -1e4, ours[scores])}
     assert compare(ours, wrong).ok
     # the control: a visible entry

@@ -11,7 +11,13 @@ from minizha.ops import attention as ops
 from minizha.ops.activation import ACTIVATIONS
 from minizha.ops.gelu import GeluCache, gelu_new, gelu_new_backward
 from minizha.ops.layer_norm import layer_norm_backward
-from tests.support.patching import changed_arguments, changed_gradient, changed_pair, replaced
+from tests.support.patching import (
+    changed_arguments,
+    changed_gradient,
+    changed_pair,
+    remembering,
+    replaced,
+)
 from tests.support.seeded.seeding import NORMS, Seed
 
 EVERYWHERE = (embeddings, blocks, feed_forward, encoder, body, heads, losses)
