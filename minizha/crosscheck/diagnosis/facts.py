@@ -10,7 +10,6 @@ import numpy as np
 from minizha.config import NezhaConfig
 from minizha.crosscheck.names import DROPOUT, UPSTREAM, without_prefix
 
-
 LARGE = 2**22
 """Numbers in a parameter that is large: 32 MiB of float64."""
 

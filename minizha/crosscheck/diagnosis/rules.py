@@ -201,7 +201,9 @@ class ForwardRules:
         logits = np.empty((*x.shape[:-1], len(weight)), x.dtype)
         for start in range(0, len(weight), WORDS_AT_ONCE):  # a large matrix is converted in blocks
             words = slice(start, start + WORDS_AT_ONCE)
-            logits[..., words] = linear(x, weight[words].astype(x.dtype, copy=False), bias[words])[0]
+            logits[..., words] = linear(x, weight[words].astype(x.dtype, copy=False), bias[words])[
+                0
+            ]
         return logits
 
     def masked_lm_loss(self, logits: Array, labels: Array) -> Array:
