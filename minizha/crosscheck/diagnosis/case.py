@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from minizha.crosscheck.diagnosis.facts import Facts
 from minizha.crosscheck.diagnosis.facts_in import FactsIn
 from minizha.crosscheck.diagnosis.forward import Steps, evaluate
 from minizha.crosscheck.diagnosis.rules import Array
+from minizha.crosscheck.names import is_gradient
 
 
 class Computed(NamedTuple):
@@ -36,6 +37,7 @@ class Case:
         self.trace, self.theirs, self.precision = ours, theirs, precision
         self.facts, self.names = Facts(ours), list(ours)
         self.single = FactsIn(ours, "float32")
+        self.known = _Known(self)
 
     def steps(self, rules: Rules, dtype: str = "float64") -> Steps:
         """The steps of both passes, in float64 or float32."""
@@ -46,7 +48,7 @@ class Case:
         """The array by the rules of a class."""
         rules = _recording(rules_class)
         memory: dict[str, Array] = {}
-        array = evaluate(self.steps(rules, dtype), name, self.theirs, memory, dtype)
+        array = evaluate(self.steps(rules, dtype), name, self.known, memory, dtype)
         steps = 1 + sum(1 for needed in memory if needed not in self.theirs)
         return Computed(self._without_hidden(name, array), rules.called, steps)
 
@@ -64,6 +66,35 @@ class Case:
         """The array with 0 in place of scores that a mask hides, which do not count."""
         visible = visible_entries(self.trace, name, array.shape)
         return array if visible is None else np.where(visible, array, 0.0)
+
+
+class _Known(Mapping[str, Array]):
+    """Their arrays. Scores that a mask hides are recomputed: a port may store anything there, and a
+    mask that is too small lets them through."""
+
+    def __init__(self, case: Case) -> None:
+        self.case, self.theirs = case, case.theirs
+        self._scores: dict[str, Array] = {}
+
+    def __getitem__(self, name: str) -> Array:
+        array = np.asarray(self.theirs[name])
+        visible = visible_entries(self.case.trace, name, array.shape)
+        if visible is None or is_gradient(name):
+            return array
+        if name not in self._scores:
+            right = evaluate(self.case.steps(Rules()), name, self.theirs, {})
+            fits = right.shape == array.shape
+            self._scores[name] = np.where(visible, array, right) if fits else array
+        return self._scores[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.theirs
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.theirs)
+
+    def __len__(self) -> int:
+        return len(self.theirs)
 
 
 def _recording(rules_class: type[Rules]) -> Any:
