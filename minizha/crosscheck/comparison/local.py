@@ -32,7 +32,7 @@ from minizha.crosscheck.diagnosis.forward import Step
 from minizha.crosscheck.diagnosis.rules import Array
 from minizha.crosscheck.names import GRADIENT, is_gradient
 
-MEMORY = 2**26
+MEMORY = 2**23
 """Recomputed arrays are kept for the arrays after them up to this many bytes."""
 
 _NOT_COMPUTABLE = (KeyError, ValueError, IndexError, TypeError, AttributeError)

@@ -1,7 +1,7 @@
 """Why two traces differ: their array is computed again, from their inputs, with each known mistake.
 
-Read facts, rules, backward_rules; forward, backward; catalogue, and the mistakes themselves in positions,
-attention, layers, heads, gradients; diagnose.
+Read facts, facts_in, rules, backward_rules; forward, backward; catalogue, and the mistakes themselves
+in positions, attention, layers, heads, gradients; case, diagnose.
 """
 
 from minizha.crosscheck.diagnosis import attention, gradients, heads, layers, positions

@@ -9,15 +9,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minizha.crosscheck.comparison.differences import Finding
-from minizha.crosscheck.comparison.precision import coarser, eps_of, smallest_of
+from minizha.crosscheck.comparison.precision import eps_of, smallest_of
 from minizha.crosscheck.comparison.verdict import TIMES
-from minizha.crosscheck.comparison.visible import visible_entries
-from minizha.crosscheck.diagnosis.backward import all_steps
 from minizha.crosscheck.diagnosis.backward_rules import Rules
+from minizha.crosscheck.diagnosis.case import Case, distance, mistake_error, overrides
 from minizha.crosscheck.diagnosis.catalogue import CATALOGUE, Mistake, known_mistake
-from minizha.crosscheck.diagnosis.facts import Facts
-from minizha.crosscheck.diagnosis.facts_in import FactsIn
-from minizha.crosscheck.diagnosis.forward import Steps, evaluate
+from minizha.crosscheck.diagnosis.forward import evaluate
 from minizha.crosscheck.diagnosis.rules import Array, ForwardRules
 from minizha.crosscheck.names import DROPOUT, is_gradient, layer_of
 from minizha.errors import ArgumentError
@@ -30,8 +27,6 @@ MISTAKEN_EPS = 1024.0
 CLOSER = 8.0
 """A mistake must come this many times closer to their array than the right computation does. Other
 mistakes are named beside the closest one if their error is at most this many times as large."""
-
-
 HINT_CLOSER = 1000.0
 """A simple relation must come this many times closer, or down to rounding."""
 
@@ -78,7 +73,7 @@ def diagnose(
         reason = "our side is not a minizha trace and has no configuration"
         return Diagnosis((), (f"no mistake was tried: {reason}",))
     try:
-        case = _Case(ours, theirs, precision)
+        case = Case(ours, theirs, precision)
         return _try_all(case, name, time.monotonic() + seconds, known, allowed)
     except KeyError as error:
         return Diagnosis((), (f"no mistake was tried: our side lacks {error}",))
@@ -100,7 +95,7 @@ def mistaken(ours: Any, key: str) -> dict[str, Array]:
     """
     rules = known_mistake(key).rules()
     memory: dict[str, Array] = {}
-    steps = _Case(ours, {}).steps(rules)
+    steps = Case(ours, {}).steps(rules)
     for name in ours:
         if name in steps and name not in memory:
             memory[name] = evaluate(steps, name, {}, memory)
@@ -108,34 +103,32 @@ def mistaken(ours: Any, key: str) -> dict[str, Array]:
 
 
 def _try_all(
-    case: _Case, name: str, end: float, known: Collection[str], allowed: float | None
+    case: Case, name: str, end: float, known: Collection[str], allowed: float | None
 ) -> Diagnosis:
     if name not in case.steps(Rules()):
         return Diagnosis((), (f"no mistake was tried: the diagnosis can't compute {name}",))
     right, called, steps = case.compute(name, Rules)
     their, eps = case.their(name), case.eps(name)
     right_error = distance(right, their)
-    within = (
-        RIGHT_EPS * eps * steps
-        if allowed is None
-        else allowed / max(np.abs(right).max(initial=0.0), smallest_of("float64"))
-    )
+    within = RIGHT_EPS * eps * steps
+    if allowed is not None:
+        within = allowed / max(np.abs(right).max(initial=0.0), smallest_of("float64"))
     if right_error <= within:
         return Diagnosis(
             (),
             (f"{name} is right for their own inputs: the difference arises before it",),
         )
-    errors, tried = {}, 0
-    candidates = [m for m in CATALOGUE.values() if _overrides(m.rules) & called]
+    errors: dict[str, float] = {}
+    tried = 0
+    candidates = [m for m in CATALOGUE.values() if overrides(m.rules) & called]
     # first those that other arrays show, then known ports': time may run out
     candidates.sort(key=lambda m: (m.key not in known, not m.seen_in))
     for mistake in candidates:
-        if time.monotonic() > end or (
-            errors and mistake.key not in known and errors.keys() <= set(known)
-        ):
+        explained = errors and mistake.key not in known and errors.keys() <= set(known)
+        if explained or time.monotonic() > end:
             break
         tried += 1
-        found = _error(case, name, mistake, right)
+        found = mistake_error(case, name, mistake, right)
         if found is None:
             continue
         enough = MISTAKEN_EPS * eps
@@ -162,121 +155,8 @@ def _try_all(
     return Diagnosis(tuple(findings), tuple(remarks))
 
 
-class Computed(NamedTuple):
-    """An array, the names of the rules that were used, and the number of steps to it from arrays
-    that they show."""
-
-    array: Array
-    called: set[str]
-    steps: int
-
-
-class _Case:
-    """Our facts and their arrays, which are computed again from each other."""
-
-    def __init__(
-        self, ours: Any, theirs: Mapping[str, Array], precision: str | None = None
-    ) -> None:
-        self.trace, self.theirs, self.precision = ours, theirs, precision
-        self.facts, self.names = Facts(ours), list(ours)
-        self.single = FactsIn(ours, "float32")
-
-    def steps(self, rules: Rules, dtype: str = "float64") -> Steps:
-        facts = self.facts if dtype == "float64" else self.single
-        return all_steps(facts, rules)
-
-    def compute(self, name: str, rules_class: type[Rules], dtype: str = "float64") -> Computed:
-        """The array by the rules of a class."""
-        rules = _recording(rules_class)
-        memory: dict[str, Array] = {}
-        array = evaluate(self.steps(rules, dtype), name, self.theirs, memory, dtype)
-        steps = 1 + sum(1 for needed in memory if needed not in self.theirs)
-        return Computed(self._without_hidden(name, array), rules.called, steps)
-
-    def their(self, name: str) -> Array:
-        return self._without_hidden(name, np.asarray(self.theirs[name], np.float64))
-
-    def eps(self, name: str) -> float:
-        """The eps of the dtype that they computed in."""
-        dtype = np.asarray(self.theirs[name]).dtype
-        precision = dtype.name if dtype.kind == "f" else "float64"
-        return eps_of(precision if self.precision is None else coarser(precision, self.precision))
-
-    def _without_hidden(self, name: str, array: Array) -> Array:
-        """The array with 0 in place of scores that a mask hides, which do not count."""
-        visible = visible_entries(self.trace, name, array.shape)
-        return array if visible is None else np.where(visible, array, 0.0)
-
-
-def _recording(rules_class: type[Rules]) -> Any:
-    """An instance of a class of rules that records in ``called`` which of them are used."""
-
-    class Recording(rules_class):  # type: ignore[misc, valid-type]  # its base is known at run time only
-        def __init__(self) -> None:
-            self.called: set[str] = set()
-
-        def __getattribute__(self, name: str) -> Any:
-            if not name.startswith("_") and name != "called":
-                self.called.add(name)
-            return super().__getattribute__(name)
-
-    return Recording()
-
-
-def _overrides(rules_class: type[Rules]) -> set[str]:
-    """The rules that a mistake replaces."""
-    return {
-        name
-        for cls in rules_class.__mro__
-        if issubclass(cls, Rules) and cls is not Rules
-        for name in vars(cls)
-    }
-
-
-class MistakeError(NamedTuple):
-    """The distance of their array from the mistaken one, and what float32 alone does to the latter."""
-
-    error: float
-    rounding: float
-
-
-def _error(case: _Case, name: str, mistake: Mistake, right: Array) -> MistakeError | None:
-    """How near a mistake comes to their array; None if it changes nothing or can't be made here.
-
-    If theirs is no float64 array, the rules are also evaluated in float32, where a mask of −1e9
-    swallows the scores.
-    """
-    dtypes = ("float64", "float32") if case.eps(name) > eps_of("float64") else ("float64",)
-    try:
-        with np.errstate(all="ignore"):
-            wrong = [case.compute(name, mistake.rules, dtype).array for dtype in dtypes]
-    except (ValueError, IndexError, KeyError):  # the mistake leads to shapes that don't fit
-        return None
-    changed = wrong[0].shape == right.shape and any(
-        distance(w, right) > 16 * eps_of(dtype) for w, dtype in zip(wrong, dtypes, strict=True)
-    )
-    if not changed:
-        return None
-    their = case.their(name)
-    return MistakeError(min(distance(w, their) for w in wrong), distance(wrong[0], wrong[-1]))
-
-
-def distance(a: Array, b: Array) -> float:
-    """``max |a − b| / max |a|``; NaN equals NaN, and nothing else equals NaN."""
-    if a.shape != b.shape:
-        return float("inf")
-    if a.size == 0:
-        return 0.0
-    if (np.isfinite(a) != np.isfinite(b)).any():
-        return float("inf")
-    known = np.isfinite(a)
-    scale = max(np.abs(a[known]).max(initial=0.0), np.finfo(np.float64).tiny)
-    with np.errstate(over="ignore"):
-        return float(np.abs(a[known] - b[known]).max(initial=0.0) / scale)
-
-
 def _likeliest(
-    case: _Case, name: str, candidates: list[Mistake], end: float
+    case: Case, name: str, candidates: list[Mistake], end: float
 ) -> tuple[list[Mistake], bool]:
     """The mistakes that spoil the fewest right arrays of the same layer, or head, and among these
     explain the most wrong ones; and whether they spoil any."""
@@ -295,8 +175,8 @@ def _likeliest(
         eps = case.eps(other)
         is_right = distance(right, case.their(other)) <= RIGHT_EPS * eps * steps
         for mistake in candidates:
-            if _overrides(mistake.rules) & called:
-                found = _error(case, other, mistake, right)
+            if overrides(mistake.rules) & called:
+                found = mistake_error(case, other, mistake, right)
                 if found is not None:  # else the mistake does not touch this array
                     spoilt[mistake.key] += is_right and found.error > MISTAKEN_EPS * eps
                     explained[mistake.key] += not is_right and found.error <= MISTAKEN_EPS * eps
@@ -306,10 +186,10 @@ def _likeliest(
 
 
 def _acts_forward(mistake: Mistake) -> bool:
-    return bool(_overrides(mistake.rules) & vars(ForwardRules).keys())
+    return bool(overrides(mistake.rules) & vars(ForwardRules).keys())
 
 
-def _neighbours(case: _Case, name: str) -> list[str]:
+def _neighbours(case: Case, name: str) -> list[str]:
     """The other arrays of the same layer (for an activation only its activations), and the same array
     of the layer before."""
     layer = layer_of(name)

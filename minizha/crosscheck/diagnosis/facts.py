@@ -10,6 +10,9 @@ import numpy as np
 from minizha.config import NezhaConfig
 from minizha.crosscheck.names import DROPOUT, UPSTREAM, without_prefix
 
+LARGE = 2**22
+"""Numbers in a parameter that is large: 32 MiB of float64."""
+
 
 class AttentionFacts(NamedTuple):
     """One attention of one layer, and what it reads besides queries, keys and values.
@@ -66,8 +69,16 @@ class Facts:
         return name in self._parameters
 
     def parameter(self, name: str) -> np.ndarray:
-        """A parameter by its name in a trace; KeyError if the trace does not hold it."""
-        return np.asarray(self._trace.parameters[self._parameters[name]], np.float64)
+        """A parameter by its name in a trace; KeyError if the trace does not hold it.
+
+        A large one keeps its dtype: rules read rows of it, or convert it in blocks.
+        """
+        value = self.stored_parameter(name)
+        return value if value.size > LARGE else np.asarray(value, np.float64)
+
+    def stored_parameter(self, name: str) -> np.ndarray:
+        """A parameter in its own dtype."""
+        return np.asarray(self._trace.parameters[self._parameters[name]])
 
     def input(self, name: str) -> np.ndarray | None:
         """An argument of the call, or None; in multiple choice as (B·choices, …)."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from minizha.crosscheck.comparison.measure import blocks
 from minizha.crosscheck.comparison.precision import rounded, unit_of
-from minizha.crosscheck.diagnosis.facts import AttentionFacts, Facts
+from minizha.crosscheck.diagnosis.facts import LARGE, AttentionFacts, Facts
 from minizha.crosscheck.diagnosis.rules import Array
 
 
@@ -21,8 +21,9 @@ class FactsIn(Facts):
         self.precision, self.rng = precision, rng
 
     def parameter(self, name: str) -> Array:
-        """A parameter, rounded."""
-        return moved(super().parameter(name), self.precision, self.rng)
+        """A parameter, rounded. A large one is not moved, which would take its memory again."""
+        value = self.stored_parameter(name)
+        return moved(value, self.precision, self.rng if value.size <= LARGE else None)
 
     def input(self, name: str) -> Array | None:
         """An argument of the call; floats are rounded."""
@@ -55,5 +56,5 @@ def moved(x: Array, precision: str, rng: np.random.Generator | None) -> Array:
     result = np.empty(x.shape, np.float64 if precision == "float64" else np.float32)
     for block in blocks(x.shape):
         steps = rng.integers(-1, 2, result[block].shape, dtype=np.int8)
-        result[block] = rounded(x[block] * (1 + 2 * unit_of(precision) * steps), precision)
+        result[block] = rounded(x[block] * (1.0 + 2 * unit_of(precision) * steps), precision)
     return result

@@ -32,6 +32,8 @@ from minizha.ops.relative_position import (
 from minizha.ops.squared_error import squared_error
 
 Array = np.ndarray
+WORDS_AT_ONCE = 2048
+"""Rows of the decoder's matrix that are converted at once."""
 MASKED = float(np.finfo(np.float32).min)
 
 
@@ -196,7 +198,13 @@ class ForwardRules:
 
     def decoder(self, x: Array, weight: Array, bias: Array) -> Array:
         """``x · weightᵀ + bias``, a column for each word of the vocabulary."""
-        return linear(x, weight, bias)[0]
+        logits = np.empty((*x.shape[:-1], len(weight)), x.dtype)
+        for start in range(0, len(weight), WORDS_AT_ONCE):  # a large matrix is converted in blocks
+            words = slice(start, start + WORDS_AT_ONCE)
+            logits[..., words] = linear(x, weight[words].astype(x.dtype, copy=False), bias[words])[
+                0
+            ]
+        return logits
 
     def masked_lm_loss(self, logits: Array, labels: Array) -> Array:
         """The mean negative log-likelihood over the labelled tokens."""

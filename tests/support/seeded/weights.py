@@ -93,7 +93,7 @@ def no_softmax(monkeypatch):
 
 
 def softmax_temperature_2(monkeypatch):
-    changed_arguments(monkeypatch, ops, "softmax", lambda scores: (scores / 2.0,))
+    changed_arguments(monkeypatch, ops, "softmax", lambda scores, mask: (scores / 2.0, mask))
 
 
 def changed_probs(monkeypatch, change):
