@@ -2,17 +2,33 @@
 
 import numpy as np
 import pytest
-from minizha.crosscheck.comparison.noise import LOCAL, MARGIN, Noise
 
 import minizha
 from minizha import NezhaConfig, crosscheck
-from minizha.crosscheck.names import GRADIENT, made_with
+from minizha.crosscheck.comparison.precision import rounded, unit_of
+from minizha.crosscheck.comparison.rounding import (
+    KINDS,
+    AsOneReads,
+    RulesIn,
+    largest_difference,
+    model_rounding,
+    pass_in,
+    table_made_in_float32,
+)
+from minizha.crosscheck.comparison.verdict import TIMES, UNSURE_TIMES
+from minizha.crosscheck.diagnosis.facts import Facts
+from minizha.crosscheck.diagnosis.forward import evaluate
+from minizha.crosscheck.names import DROPOUT, GRADIENT, made_with
 from minizha.crosscheck.tracing import trace
+from minizha.ops.relative_position import relative_table
 from tests.support.eight_models import CLASS_NAMES, inputs_and_labels_of, perturbed
-from tests.support.tiny_models import DECODERS, TINY
+from tests.support.tiny_heads import HEADS
+from tests.support.tiny_models import TINY
+from tests.support.traces import FLOAT32_TABLE, computed_with, model_and_inputs
 
-LEAST_MARGIN = 3.0
-"""Errors of right computations could be this many times larger and still pass."""
+LEAST_MARGIN = TIMES / UNSURE_TIMES
+"""Errors of right computations could be this many times larger and still pass; with less they are
+undecided."""
 
 
 def pair(model, inputs):
@@ -26,8 +42,12 @@ def smallest_margin(report):
 
 
 def is_zero(array):
-    """Whether an array is 0 in theory, and holds rounding noise only."""
+    """Whether an array is 0 in theory, and holds rounding errors only."""
     return np.abs(array).max() < 1e-14
+
+
+STRIDE = 9
+"""Every ninth array of a class, beginning with another one in each."""
 
 
 def random_case(seed):
@@ -57,18 +77,18 @@ def random_case(seed):
     return model, inputs | ({"labels": inputs["labels"] % 3} if "labels" in inputs else {})
 
 
-@pytest.mark.parametrize("seed", range(32))
+@pytest.mark.parametrize("seed", range(24))
 def test_float32_passes_with_room(seed):
     model, inputs = random_case(seed)
     found = crosscheck.compare(*pair(model, inputs), diagnose=False)
     assert found.ok, found.divergence
-    assert smallest_margin(found) > LEAST_MARGIN
+    assert smallest_margin(found) >= LEAST_MARGIN
 
 
-@pytest.mark.parametrize("name", [*TINY, *DECODERS])
+@pytest.mark.parametrize("name", [*TINY, *HEADS])
 def test_tiny_models_in_float32_pass(name):
-    tiny = (TINY | DECODERS)[name]
-    ours, theirs = pair(tiny.model("numpy"), tiny.inputs())
+    model, inputs = model_and_inputs((TINY | HEADS)[name])
+    ours, theirs = pair(model, inputs)
     found = crosscheck.compare(ours, theirs, diagnose=False)
     assert found.ok, found.divergence
 
@@ -103,10 +123,21 @@ def test_tolerances_are_small(model_class):
     found = crosscheck.compare(ours, theirs, diagnose=False)
     # the tanh form of GELU is 4.7e-4 off, at values of 3 or so
     assert max(d.tolerance for d in found if d.name.endswith("0.intermediate")) < 1e-4
-    for name, array in list(ours.items())[::3]:
-        wrong = ours | {name: array * (1 + 1e-11)}
-        first = crosscheck.compare(ours, wrong, diagnose=False).first_divergence
-        assert first == name or is_zero(array), name
+
+
+@pytest.mark.parametrize("model_class", CLASS_NAMES)
+def test_a_factor_next_to_one_is_found(model_class):
+    """In float64 an array that is off by 1e-11 of itself differs, except where a relative table made in
+    float32 would change it by more."""
+    ours = trace(perturbed(model_class, "numpy"), inputs_and_labels_of(model_class))
+    start = CLASS_NAMES.index(model_class) % STRIDE
+    for name, array in list(ours.items())[start::STRIDE]:
+        report = crosscheck.compare(ours, ours | {name: array * (1 + 1e-11)}, diagnose=False)
+        if name.endswith(FLOAT32_TABLE):
+            assert (name,) in [e.arrays for e in report.errors if e.benign], name
+            larger = ours | {name: array * (1 + 1e-4)}
+            report = crosscheck.compare(ours, larger, diagnose=False)
+        assert report.first_divergence == name or is_zero(array), name
     assert sum(map(is_zero, ours.values())) < len(ours) / 10
 
 
@@ -134,15 +165,75 @@ def test_each_parameter_has_an_activation_that_its_step_makes(model_class):
                 assert 0 < order.index(name) - order.index(made + GRADIENT) <= 2
 
 
-def test_errors_that_were_found_right_are_passed_on():
-    sizes = {f"encoder.layer.{k}.output.dense": 1.0 for k in range(4)}
-    names = list(sizes)
-    noise = Noise(names, sizes.__getitem__, lambda name: (1,))
-    eps = 2.0**-52
-    assert noise.expected(names[0], "float64") == LOCAL * eps
-    noise.learn(names[0], 1e-6)  # of 1
-    assert noise.expected(names[1], "float64") > 1e-6
-    assert noise.expected(names[2], "float64") == LOCAL * eps  # layer 1 was found exact
-    gaps = Noise(names, sizes.__getitem__, lambda name: (1,), missing=names[1:2])
-    assert gaps.expected(names[2], "float64") > noise.expected(names[2], "float64")
-    assert MARGIN > 1
+# --- the passes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["dropout and everything", "decoder and everything", "choice"])
+def test_no_step_of_a_float32_pass_computes_in_float64(kind, name):
+    found = trace(*model_and_inputs((TINY | HEADS)[name]))
+    steps, memory = pass_in(found, "float32", kind), {}
+    computed = [name for name in found if name in steps]
+    for array in computed:
+        assert evaluate(steps, array, {}, memory, "float32").dtype == np.float32, array
+    assert {a.dtype.name for a in memory.values() if np.ndim(a)} == {"float32"}
+    assert len(computed) == sum(not name.endswith(DROPOUT) for name in found)
+
+
+@pytest.mark.parametrize("name", ["plain", "mask 3-D", "past of both", "dropout and everything"])
+def test_as_one_reads_is_right(name, monkeypatch):
+    """In float64 and with the exact table, sums one term after another give the same arrays."""
+    monkeypatch.setattr(AsOneReads, "table", RulesIn.table)
+    found = trace(*model_and_inputs(TINY[name]))
+    for array, value in computed_with(found, AsOneReads("float64")).items():
+        assert np.abs(value - found[array]).max(initial=0) < 1e-12, array
+
+
+def test_a_table_made_in_float32():
+    """Its error is that of angles up to 2K, rounded: the larger K, the larger it is."""
+    for K, least in ((4, 1e-8), (512, 1e-6)):
+        facts = attention_facts(K)
+        exact, single = relative_table(K, 8), table_made_in_float32(facts)
+        assert single.dtype == np.float32
+        error = np.abs(exact - single).max()
+        assert least < error < (4 * K + 4) * 2.0**-24
+
+
+def attention_facts(K):
+    config = {"max_relative_position": K, "hidden_size": 16}
+    model = perturbed("NezhaModel", "numpy", **config, num_attention_heads=2)
+    found = trace(model, inputs_and_labels_of("NezhaModel"), gradients=False)
+    return Facts(found).attention(0, is_cross=False)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16", "float32", "float64"])
+def test_rounding_is_that_of_the_precision(precision):
+    """Each array is off by at least one rounding, and in a small model by no more than a few hundred."""
+    found = trace(perturbed("NezhaModel", "numpy"), inputs_and_labels_of("NezhaModel"))
+    errors = model_rounding(found, precision)
+    assert list(errors) == list(found)
+    for name, array in found.items():
+        size = np.abs(array).max()
+        assert errors[name] >= unit_of(precision) * size, name
+        if GRADIENT not in name and "scores" not in name:
+            assert errors[name] <= 300 * unit_of(precision) * max(size, 0.1), name
+
+
+def test_what_can_not_be_computed_is_left_out():
+    found = trace(perturbed("NezhaModel", "numpy"), inputs_and_labels_of("NezhaModel"))
+    everything = set(model_rounding(found, "float32"))
+    found.parameters = {n: p for n, p in found.parameters.items() if "pooler" not in n}
+    left_out = everything - set(model_rounding(found, "float32"))
+    assert {"pooler", "pooler.dense"} <= left_out
+    assert "encoder.layer.1" not in left_out
+
+
+def test_the_largest_difference():
+    a, b = np.array([[1.0, np.nan], [np.inf, 2.0]]), np.array([[1.5, np.nan], [np.inf, 9.0]])
+    assert largest_difference(a, b) == 7
+    assert largest_difference(a, b, np.array([[True, True], [True, False]])) == 0.5
+    assert largest_difference(a, np.nan_to_num(b)) == np.inf
+    assert largest_difference(a, b[:1]) == np.inf
+    assert largest_difference(np.zeros((0, 2)), np.zeros((0, 2))) == 0
+    large = rounded(np.array([6e4]), "float16")
+    assert largest_difference(large, -large) == 2 * large[0]

@@ -1,0 +1,90 @@
+"""Wrong arrays, grouped by their causes."""
+
+import types
+
+import pytest
+
+from minizha.crosscheck.comparison import errors
+from minizha.crosscheck.comparison.differences import Finding
+from minizha.crosscheck.comparison.errors import find_errors, float32_table
+from minizha.crosscheck.diagnosis.diagnose import Diagnosis
+
+FIRST, SECOND = "encoder.layer.0.intermediate", "encoder.layer.1.intermediate"
+SCORES, TENTH = "encoder.layer.2.attention.scores", "encoder.layer.10.attention.scores"
+
+
+def finding(mistake, array):
+    return Finding(mistake, f"what {mistake} is", array, 1e-15, 1e-3)
+
+
+@pytest.fixture
+def explained(monkeypatch):
+    """Replaces the diagnosis: ``causes`` {array: mistakes} are found; ``calls`` are its options."""
+    found = types.SimpleNamespace(causes={}, calls=[])
+
+    def explain(ours, theirs, name, **options):
+        found.calls.append((name, options))
+        mistakes = found.causes.get(name, ())
+        return Diagnosis(tuple(finding(m, name) for m in mistakes), (f"on {name}", "of each"))
+
+    monkeypatch.setattr(errors, "diagnose", explain)
+    return found
+
+
+def find(wrong, diagnose=True, precisions=None, allowed=None):
+    return find_errors(None, {}, wrong, precisions or {}, allowed or {}, diagnose=diagnose)
+
+
+def test_arrays_of_one_mistake_are_one_error(explained):
+    explained.causes = {FIRST: ("gelu_tanh",), SECOND: ("gelu_tanh",), SCORES: ("no_scale",)}
+    found = find([FIRST, SCORES, SECOND])
+    assert [e.arrays for e in found.found] == [(FIRST, SECOND), (SCORES,)]
+    causes = [[f.mistake for f in e.findings] for e in found.found]
+    assert causes == [["gelu_tanh"], ["no_scale"]]
+    assert found.found[0].findings[0].array == FIRST
+    assert not any(e.benign for e in found.found)
+
+
+def test_other_mistakes_of_the_same_array_are_another_error(explained):
+    explained.causes = {FIRST: ("gelu_tanh",), SECOND: ("gelu_relu",)}
+    assert [e.arrays for e in find([FIRST, SECOND]).found] == [(FIRST,), (SECOND,)]
+    explained.causes = {FIRST: ("gelu_tanh",)}  # the second is explained by nothing
+    assert [e.arrays for e in find([FIRST, SECOND]).found] == [(FIRST,), (SECOND,)]
+
+
+@pytest.mark.parametrize("diagnose", [False, True])
+def test_without_a_cause_the_same_array_of_all_layers_is_one_error(explained, diagnose):
+    found = find([FIRST, SCORES, SECOND, "pooler", TENTH], diagnose)
+    assert [e.arrays for e in found.found] == [(FIRST, SECOND), (SCORES, TENTH), ("pooler",)]
+    assert not any(e.findings for e in found.found)
+
+
+def test_without_diagnosis_none_is_asked_for(explained):
+    assert find([FIRST], diagnose=False).remarks == ()
+    assert not explained.calls
+    assert find([]) == find([], diagnose=False) == ((), ())
+
+
+def test_what_the_diagnosis_is_told(explained):
+    explained.causes = {FIRST: ("gelu_tanh", "gelu_quick")}
+    find([FIRST, SCORES], precisions={FIRST: "float32"}, allowed={SCORES: 1e-6})
+    (first, options), (second, others) = explained.calls
+    assert (first, second) == (FIRST, SCORES)
+    assert (options["precision"], options["allowed"], options["known"]) == ("float32", None, [])
+    assert (others["precision"], others["allowed"]) == (None, 1e-6)
+    assert others["known"] == ["gelu_tanh", "gelu_quick"]
+    assert 0 < others["seconds"] <= options["seconds"] <= errors.SECONDS
+
+
+def test_remarks_are_those_on_the_first_array_of_an_error(explained):
+    explained.causes = {SCORES: ("no_scale",), TENTH: ("no_scale",)}
+    expected = (f"on {FIRST}", "of each", f"on {SCORES}")  # and none twice
+    assert find([FIRST, SECOND, SCORES, TENTH]).remarks == expected
+
+
+def test_a_float32_table_is_no_mistake():
+    error = float32_table((SCORES, TENTH))
+    assert error.benign
+    assert error.arrays == (SCORES, TENTH)
+    assert "float32" in error.text
+    assert not error.findings
