@@ -58,6 +58,9 @@ def _with_causes(
     causes: dict[Any, tuple[Finding, ...]] = {}
     remarks: list[str] = []
     for name in wrong:
+        if name not in precisions:  # of another shape, or no floats
+            names[name], causes[name] = [name], ()
+            continue
         known = [f.mistake for findings in causes.values() for f in findings]
         seconds = end - time.monotonic()
         found = diagnose(
