@@ -47,14 +47,14 @@ def is_half(precision: str) -> bool:
 
 def rounded(x: np.ndarray, precision: str) -> np.ndarray:
     """Each number rounded to the nearest one of the precision, of two the even one."""
+    with np.errstate(over="ignore", invalid="ignore"):  # too large, or a signalling NaN
+        array = np.asarray(x, np.float32 if precision == "bfloat16" else precision)
     if precision == "bfloat16":
-        bits = np.array(x, np.float32, order="C", ndmin=1).view(np.uint32)
+        bits = np.array(array, order="C", ndmin=1).view(np.uint32)
         even = (bits >> np.uint32(16)) & np.uint32(1)
         bits = (bits + np.uint32(0x7FFF) + even) & np.uint32(0xFFFF0000)
-        single = bits.view(np.float32).reshape(np.shape(x))
-        return np.where(np.isnan(x), np.float32(np.nan), single)  # NaN's bits may carry over
-    with np.errstate(over="ignore"):
-        array = np.asarray(x, precision)
+        single = bits.view(np.float32).reshape(array.shape)
+        return np.where(np.isnan(array), np.float32(np.nan), single)  # NaN's bits may carry over
     return array.astype(np.float32) if precision == "float16" else array
 
 
