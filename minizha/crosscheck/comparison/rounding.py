@@ -71,23 +71,28 @@ class RulesIn(Rules):
         return super().pooled_backward(dfirst, L).astype(dfirst.dtype)
 
 
-def table_made_in_float32(a: AttentionFacts) -> Array:
-    """The relative table as most programs make it: its angles in float32, off by up to 2K·2⁻²⁴."""
-    exponents = np.arange(0, a.d, 2).astype(np.float32) * np.float32(-math.log(10000.0) / a.d)
-    positions = np.arange(2 * a.K + 1, dtype=np.float32)
-    angles = positions[:, None] * np.exp(exponents)
+def table_made_in_float32(a: AttentionFacts, by_power: bool = False) -> Array:
+    """The relative table as most programs make it: its angles in float32, off by up to 2K·2⁻²⁴.
+
+    Their frequencies come from exp, or from a power of 10000.
+    """
+    m = np.arange(0, a.d, 2).astype(np.float32)
+    exponents = m * np.float32(-math.log(10000.0) / a.d)
+    frequencies = np.float32(10000.0) ** (-m / np.float32(a.d)) if by_power else np.exp(exponents)
+    angles = np.arange(2 * a.K + 1, dtype=np.float32)[:, None] * frequencies
     return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(len(angles), -1)
 
 
 class WithFloat32Table(RulesIn):
     """The right rules in float64, but for the table."""
 
-    def __init__(self) -> None:
+    def __init__(self, by_power: bool) -> None:
         super().__init__("float64")
+        self.by_power = by_power
 
     def table(self, a: AttentionFacts) -> Array:
         """The relative table, made in float32."""
-        return table_made_in_float32(a).astype(np.float64)
+        return table_made_in_float32(a, self.by_power).astype(np.float64)
 
 
 class AsOneReads(RulesIn):
