@@ -34,6 +34,8 @@ from minizha.crosscheck.names import GRADIENT, is_gradient
 
 MEMORY = 2**23
 """Recomputed arrays are kept for the arrays after them up to this many bytes."""
+TABLES = 6
+"""So many tables made in float32 are tried: the effect of one on a single number may be 0 by chance."""
 MOST_REPAIRED = 24
 """Up to so many wrong arrays may be replaced by what they should have been."""
 
@@ -81,10 +83,8 @@ class OwnInputs:
         """Whether a relative table that is made in float32 may change the array ``name`` by as much as
         ``error``: no mistake, but far more than the rounding errors of float64."""
         try:
-            right, *others = (
-                self._pass(self.given, "float64", kind).array(name)
-                for kind in ("exact", "table by exp", "table by power")
-            )
+            kinds = ("exact", *(f"table {seed}" for seed in range(TABLES)))
+            right, *others = (self._pass(self.given, "float64", k).array(name) for k in kinds)
         except _NOT_COMPUTABLE:
             return False
         visible = visible_entries(self.ours, name, right.shape)
@@ -166,7 +166,7 @@ class OwnInputs:
         if kind == "exact":
             return self.steps
         if kind.startswith("table"):
-            return all_steps(Facts(self.ours), WithFloat32Table(kind == "table by power"))
+            return all_steps(Facts(self.ours), WithFloat32Table(int(kind.removeprefix("table "))))
         if kind == "stored":
             rng = np.random.default_rng(2)
             return all_steps(FactsIn(self.ours, self.coarsest, rng), Rules())

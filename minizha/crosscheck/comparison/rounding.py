@@ -28,7 +28,7 @@ from minizha.crosscheck.comparison.visible import visible_entries
 from minizha.crosscheck.diagnosis.backward import all_steps
 from minizha.crosscheck.diagnosis.backward_rules import Rules, rows
 from minizha.crosscheck.diagnosis.facts import AttentionFacts
-from minizha.crosscheck.diagnosis.facts_in import FactsIn
+from minizha.crosscheck.diagnosis.facts_in import FactsIn, moved
 from minizha.crosscheck.diagnosis.forward import Step
 from minizha.crosscheck.diagnosis.rules import Array, Relative, distances
 from minizha.crosscheck.names import GRADIENT, made_with
@@ -71,14 +71,14 @@ class RulesIn(Rules):
         return super().pooled_backward(dfirst, L).astype(dfirst.dtype)
 
 
-def table_made_in_float32(a: AttentionFacts, by_power: bool = False) -> Array:
+def table_made_in_float32(a: AttentionFacts, seed: int | None = None) -> Array:
     """The relative table as most programs make it: its angles in float32, off by up to 2K·2⁻²⁴.
 
-    Their frequencies come from exp, or from a power of 10000.
+    With a seed its frequencies are moved by a unit in the last place, as those of another library.
     """
-    m = np.arange(0, a.d, 2).astype(np.float32)
-    exponents = m * np.float32(-math.log(10000.0) / a.d)
-    frequencies = np.float32(10000.0) ** (-m / np.float32(a.d)) if by_power else np.exp(exponents)
+    exponents = np.arange(0, a.d, 2).astype(np.float32) * np.float32(-math.log(10000.0) / a.d)
+    rng = None if seed is None else np.random.default_rng(seed)
+    frequencies = moved(np.exp(exponents), "float32", rng)
     angles = np.arange(2 * a.K + 1, dtype=np.float32)[:, None] * frequencies
     return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(len(angles), -1)
 
@@ -86,13 +86,13 @@ def table_made_in_float32(a: AttentionFacts, by_power: bool = False) -> Array:
 class WithFloat32Table(RulesIn):
     """The right rules in float64, but for the table."""
 
-    def __init__(self, by_power: bool) -> None:
+    def __init__(self, seed: int) -> None:
         super().__init__("float64")
-        self.by_power = by_power
+        self.seed = seed
 
     def table(self, a: AttentionFacts) -> Array:
         """The relative table, made in float32."""
-        return table_made_in_float32(a, self.by_power).astype(np.float64)
+        return table_made_in_float32(a, self.seed).astype(np.float64)
 
 
 class AsOneReads(RulesIn):
