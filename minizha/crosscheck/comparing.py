@@ -15,7 +15,7 @@ from minizha.crosscheck.comparison.errors import find_errors, float32_table
 from minizha.crosscheck.comparison.judging import GRADIENT_SECONDS, Judge
 from minizha.crosscheck.comparison.matching import Matched, match, shape_of
 from minizha.crosscheck.comparison.remarks import remarks
-from minizha.crosscheck.comparison.verdict import Verdict
+from minizha.crosscheck.comparison.verdict import Verdict, Why
 from minizha.crosscheck.comparison.visible import visible_entries
 from minizha.crosscheck.names import is_gradient
 from minizha.crosscheck.report.report import Report
@@ -175,12 +175,13 @@ class _Comparing:
             seen_wrong |= found is Verdict.WRONG
             if found is Verdict.FOLLOWS and not seen_wrong:
                 self.judge.verdicts[d.name] = Verdict.EQUAL if excused else Verdict.UNDECIDED
+                self.judge.why |= {} if excused else {d.name: Why.GROWN}
             different = self.judge.verdicts[d.name] in (Verdict.WRONG, Verdict.FOLLOWS)
             self.differences[k] = replace(d, ok=not different)
 
     def _remarks(self, plain: Comparison) -> list[str]:
         parameters = getattr(self.ours, "parameters", {})
-        sentences = remarks(plain, self.matches, self.judge.widened, parameters)
+        sentences = remarks(plain, self.matches, self.judge.widened, self.judge.why, parameters)
         if self.judge.config is None and getattr(self.theirs, "config", None):
             sentences.insert(0, "theirs is a minizha trace and ours is not: are the two exchanged?")
         if self.judge.not_computed:
