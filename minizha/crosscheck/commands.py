@@ -59,7 +59,7 @@ def _add_trace(commands: argparse._SubParsersAction) -> None:
     tracing.add_argument(
         "--no-parameters",
         action="store_true",
-        help="leave the parameters out: smaller, but a comparison can't say why two sides differ",
+        help="leave the parameters out: smaller, but a comparison judges fewer steps by themselves",
     )
     tracing.add_argument(
         "--no-rounding",

@@ -15,7 +15,7 @@ from minizha.crosscheck.comparison.errors import find_errors, float32_table
 from minizha.crosscheck.comparison.judging import GRADIENT_SECONDS, Judge
 from minizha.crosscheck.comparison.matching import Matched, match, shape_of
 from minizha.crosscheck.comparison.remarks import remarks
-from minizha.crosscheck.comparison.verdict import Verdict
+from minizha.crosscheck.comparison.verdict import Verdict, Why
 from minizha.crosscheck.comparison.visible import visible_entries
 from minizha.crosscheck.names import is_gradient
 from minizha.crosscheck.report.report import Report
@@ -40,13 +40,15 @@ def compare(
     ``error = max |ours − theirs| / scale`` with ``scale = max |ours|``. Each array is judged twice:
     against ours, and against what follows from their own inputs by the right rule. The second test
     decides (:mod:`~minizha.crosscheck.comparison.verdict`); what rounding explains is measured
-    (:mod:`~minizha.crosscheck.comparison.rounding`). Where rounding may change an activation by more
-    than a tenth it is undecided, and ``report.ok`` is False.
+    (:mod:`~minizha.crosscheck.comparison.rounding`) and kept in ``trace.rounding``. Where rounding may
+    change an activation by more than a tenth it is undecided, and ``report.ok`` is False.
 
     Args:
         trace: ours: a :class:`~minizha.crosscheck.trace_file.Trace`, the path of one, or any mapping
             from names to float arrays. The masks of its ``inputs`` say which scores are hidden and
-            not compared; the diagnosis needs its ``config`` and ``parameters``.
+            not compared. The second test, the measurement of rounding and the diagnosis need its
+            ``config`` and ``parameters``; without them each array is compared with ours only, and
+            rounding is guessed.
         other: theirs: a mapping as well, or the path of any safetensors file. Unknown names are
             matched without their prefix (``nezha.``, ``bert.``, ``module.``, ``model.``), or by
             shape and value.
@@ -54,15 +56,16 @@ def compare(
             the other one is 0 by default.
         mapping: ``{our name: their name}`` or ``{our name: {"name": …, "transpose": true}}``, or the
             path of a JSON file with one.
-        diagnose: look for known mistakes that explain the first difference.
+        diagnose: look for known mistakes that explain the errors.
         progress: called with the number of arrays done and the number of all.
 
     Returns:
         A :class:`~minizha.crosscheck.report.report.Report`. Arrays that theirs lacks are listed; they do
         not make the two sides different.
 
-    Convention: arrays may differ in layout (:mod:`~minizha.crosscheck.comparison.layouts`). At most
-    one array of each side is in memory at a time.
+    Convention: arrays may differ in layout (:mod:`~minizha.crosscheck.comparison.layouts`). An array is
+    read when its turn comes, recomputed ones are kept up to a limit. Where rounding is not in the
+    trace, its measurement needs the activations of three passes in memory.
 
     Raises:
         ArgumentError: one side is not a mapping, or the two have no float array in common; or rtol,
@@ -172,12 +175,13 @@ class _Comparing:
             seen_wrong |= found is Verdict.WRONG
             if found is Verdict.FOLLOWS and not seen_wrong:
                 self.judge.verdicts[d.name] = Verdict.EQUAL if excused else Verdict.UNDECIDED
+                self.judge.why |= {} if excused else {d.name: Why.GROWN}
             different = self.judge.verdicts[d.name] in (Verdict.WRONG, Verdict.FOLLOWS)
             self.differences[k] = replace(d, ok=not different)
 
     def _remarks(self, plain: Comparison) -> list[str]:
         parameters = getattr(self.ours, "parameters", {})
-        sentences = remarks(plain, self.matches, self.judge.widened, parameters)
+        sentences = remarks(plain, self.matches, self.judge.widened, self.judge.why, parameters)
         if self.judge.config is None and getattr(self.theirs, "config", None):
             sentences.insert(0, "theirs is a minizha trace and ours is not: are the two exchanged?")
         if self.judge.not_computed:

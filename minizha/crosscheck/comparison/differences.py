@@ -94,9 +94,10 @@ class Comparison:
     are names of ours that theirs lacks, ``left_over`` names of theirs that match none of ours.
     ``location`` says where the first diverging array differs, ``findings`` are the known mistakes that
     reproduce it, the likeliest first. ``remarks`` are further sentences. ``undecided`` are names of
-    ours that can't be judged: rounding alone may change them by more than a tenth, or they may be
-    among the left-over arrays. ``errors`` are all independent causes of
-    differences, in execution order; ``findings`` are those of the first.
+    ours that can't be judged: rounding explains them only just, or only if they were computed in half
+    precision, or may change them by more than a tenth, or they may be among the left-over arrays.
+    ``errors`` are all independent causes of differences, in execution order; ``findings`` are those of
+    the first.
     """
 
     differences: tuple[Difference, ...]

@@ -15,6 +15,9 @@ from minizha.crosscheck.diagnosis import diagnose
 SECONDS = 15.0
 """The time for the search of causes. After it no further mistake is tried, and a remark says so."""
 
+MOST_UNEXPLAINED = 6
+"""After so many errors without a known mistake, others are only held against mistakes found so far."""
+
 
 class Errors(NamedTuple):
     """The errors, in execution order, and remarks on the search for their causes."""
@@ -36,7 +39,7 @@ def find_errors(
 
     ``allowed`` is the largest error of each array that rounding explains. Arrays without a known
     mistake are one error where they are the same array of several layers. Remarks are those on the
-    first array of each error.
+    first.
     """
     if not diagnose:
         groups: dict[Any, list[str]] = {}
@@ -58,21 +61,28 @@ def _with_causes(
     causes: dict[Any, tuple[Finding, ...]] = {}
     remarks: list[str] = []
     for name in wrong:
+        if name not in precisions:  # of another shape, or no floats
+            names[name], causes[name] = [name], ()
+            continue
         known = [f.mistake for findings in causes.values() for f in findings]
-        seconds = end - time.monotonic()
+        unexplained = sum(not findings for findings in causes.values())
+        if unexplained >= MOST_UNEXPLAINED and not known:
+            names.setdefault(_in_any_layer(name), []).append(name)
+            causes.setdefault(_in_any_layer(name), ())
+            continue
         found = diagnose(
             ours,
             theirs,
             name,
             precision=precisions.get(name),
-            seconds=seconds,
+            seconds=end - time.monotonic() if unexplained < MOST_UNEXPLAINED else 0.0,
             known=known,
             allowed=allowed.get(name),
         )
         key = tuple(f.mistake for f in found.findings) or _in_any_layer(name)
-        if key not in names:
-            remarks += [r for r in found.remarks if r not in remarks]
-            causes[key] = found.findings
+        if not names:
+            remarks += found.remarks
+        causes.setdefault(key, found.findings)
         names.setdefault(key, []).append(name)
     errors = (Error(tuple(arrays), causes[key]) for key, arrays in names.items())
     return Errors(tuple(errors), tuple(remarks))

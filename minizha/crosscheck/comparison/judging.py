@@ -18,7 +18,15 @@ from minizha.crosscheck.comparison.measure import Measured, measure
 from minizha.crosscheck.comparison.overall import Overall
 from minizha.crosscheck.comparison.precision import PRECISIONS, coarser, precision
 from minizha.crosscheck.comparison.terms import Terms
-from minizha.crosscheck.comparison.verdict import MOST, Evidence, Fit, Verdict, verdict
+from minizha.crosscheck.comparison.verdict import (
+    MOST,
+    Evidence,
+    Fit,
+    Verdict,
+    Why,
+    verdict,
+    why_undecided,
+)
 from minizha.crosscheck.comparison.visible import beside_kinks, visible_entries
 from minizha.crosscheck.names import GRADIENT, is_gradient
 
@@ -29,7 +37,8 @@ GRADIENT_SECONDS = 10.0
 class Judge:
     """Judges one pair of arrays after the other, in execution order.
 
-    ``verdicts`` holds the verdict on each array so far, ``independent`` the wrong ones that do not
+    ``verdicts`` holds the verdict on each array so far, ``why`` the reason where it is undecided,
+    ``independent`` the wrong ones that do not
     follow from others, ``float32_table`` those that a relative table made in float32 explains.
     ``judged_in`` is the coarsest precision up to each array, ``local_allowed`` the largest error of each
     against what follows from their own inputs that rounding explains.
@@ -48,6 +57,7 @@ class Judge:
         )
         self.only_gradients = all(is_gradient(name) for name in self.matches)
         self.verdicts: dict[str, Verdict] = {}
+        self.why: dict[str, Why] = {}
         self.independent: list[str] = []
         self.float32_table: list[str] = []
         self.precisions: dict[str, str] = {}
@@ -153,12 +163,14 @@ class Judge:
         if local is not None:
             self.local_allowed[name] = local.allowed
         found = verdict(overall, local)
-        scale = self.terms.scale(name)
+        why = why_undecided(overall, local)
         if is_gradient(name):
             if found is not Verdict.EQUAL and getattr(self.config, "hidden_size", 0) == 2:
-                found = Verdict.UNDECIDED  # a LayerNorm of two numbers has no slope
-        elif found is Verdict.EQUAL and overall.allowed > MOST * scale and error:
-            found = Verdict.UNDECIDED
+                found, why = Verdict.UNDECIDED, Why.NO_SLOPE
+        elif found is Verdict.EQUAL and overall.allowed > MOST * self.terms.scale(name) and error:
+            found, why = Verdict.UNDECIDED, Why.LARGE
+        if found is Verdict.UNDECIDED:
+            self.why[name] = why
         if found is Verdict.EQUAL:
             self.overall.learn(name, measured.max_abs)
         if found is Verdict.WRONG and self._is_float32_table(name, local):

@@ -11,8 +11,7 @@ import numpy as np
 from minizha.checkpoint.stored import shown
 from minizha.crosscheck.comparison.differences import Comparison, Difference
 from minizha.crosscheck.comparison.matching import Match
-from minizha.crosscheck.comparison.precision import is_half
-from minizha.crosscheck.comparison.verdict import MOST
+from minizha.crosscheck.comparison.verdict import MOST, Why
 from minizha.crosscheck.names import is_gradient
 from minizha.errors import listed
 
@@ -23,17 +22,18 @@ def remarks(
     comparison: Comparison,
     matches: Mapping[str, Match],
     widened: Sequence[tuple[str, str]],
+    why: Mapping[str, Why],
     parameters: Mapping[str, np.ndarray],
 ) -> list[str]:
     """All remarks on a comparison.
 
     ``widened`` lists arrays of theirs that hold numbers of a coarser dtype than their own, with that
-    dtype. ``parameters`` are ours.
+    dtype; ``why`` says why arrays are undecided. ``parameters`` are ours.
     """
     return [
         *_other_inputs(comparison.divergence),
         *_spread(comparison.differences),
-        *_precision(comparison, widened),
+        *_precision(comparison, widened, why),
         *_matched(matches),
         *_unmatched(comparison, matches),
         *_blind_to_biases(parameters),
@@ -84,29 +84,28 @@ def _growth(first: Difference, wrong: Sequence[Difference]) -> Iterator[str]:
         yield f"the error grows from {first.error:.1e} to {worst.error:.1e} in {worst.name}"
 
 
-def _precision(comparison: Comparison, widened: Sequence[tuple[str, str]]) -> Iterator[str]:
+def _precision(
+    comparison: Comparison, widened: Sequence[tuple[str, str]], why: Mapping[str, Why]
+) -> Iterator[str]:
     if widened:
         name, dtype = widened[0]
         yield f"their {name} holds {dtype} numbers, so errors of rounding to {dtype} are allowed"
     yield from _coarser_in_the_middle(comparison.differences)
-    unclear = [d for d in comparison if d.name in comparison.undecided]
-    # without gradients: those of a nearly one-hot softmax are always noise
-    noisy = [d for d in comparison if d.ok and d.tolerance > MOST and not is_gradient(d.name)]
-    if noisy:
-        yield (
-            f"from {noisy[0].name} on, rounding to {noisy[0].dtype} alone explains errors of "
-            f"{noisy[0].tolerance:.1g}: a finer dtype would show more"
-        )
-    grown = [d for d in unclear if d.tolerance <= MOST and d.error > d.tolerance]
-    if grown and not noisy:
-        name = grown[0].name
-        if is_half(grown[0].dtype) and not grown[0].local_error <= grown[0].local_tolerance:
-            yield f"{name} is right only if it was computed in {grown[0].dtype}: float32 would tell"
-        else:
-            yield (
-                f"every array follows from its inputs, but {name} is off by {grown[0].error:.1g}: "
-                "rounding has grown to so much, or the inputs differ"
+    reasons = {name: why[name] for name in comparison.undecided if name in why}
+    for d in comparison:  # those that are equal to the last bit are not undecided
+        # without gradients: those of a nearly one-hot softmax are always noise
+        if d.ok and d.tolerance > MOST and not is_gradient(d.name):
+            reasons.setdefault(d.name, Why.LARGE)
+    found = {d.name: d for d in comparison}
+    for reason in Why:
+        names = [d.name for d in comparison if reasons.get(d.name) is reason]
+        if names:
+            d = found[names[0]]
+            more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+            text = reason.value.format(
+                dtype=d.dtype, error=f"{d.error:.1g}", allowed=f"{d.tolerance:.1g}"
             )
+            yield f"{d.name}{more} {text}"
 
 
 def _coarser_in_the_middle(differences: Sequence[Difference]) -> Iterator[str]:

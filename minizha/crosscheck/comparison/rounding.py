@@ -28,7 +28,7 @@ from minizha.crosscheck.comparison.visible import visible_entries
 from minizha.crosscheck.diagnosis.backward import all_steps
 from minizha.crosscheck.diagnosis.backward_rules import Rules, rows
 from minizha.crosscheck.diagnosis.facts import AttentionFacts
-from minizha.crosscheck.diagnosis.facts_in import FactsIn
+from minizha.crosscheck.diagnosis.facts_in import FactsIn, moved
 from minizha.crosscheck.diagnosis.forward import Step
 from minizha.crosscheck.diagnosis.rules import Array, Relative, distances
 from minizha.crosscheck.names import GRADIENT, made_with
@@ -71,23 +71,28 @@ class RulesIn(Rules):
         return super().pooled_backward(dfirst, L).astype(dfirst.dtype)
 
 
-def table_made_in_float32(a: AttentionFacts) -> Array:
-    """The relative table as most programs make it: its angles in float32, off by up to 2K·2⁻²⁴."""
+def table_made_in_float32(a: AttentionFacts, seed: int | None = None) -> Array:
+    """The relative table as most programs make it: its angles in float32, off by up to 2K·2⁻²⁴.
+
+    With a seed its frequencies are moved by a unit in the last place, as those of another library.
+    """
     exponents = np.arange(0, a.d, 2).astype(np.float32) * np.float32(-math.log(10000.0) / a.d)
-    positions = np.arange(2 * a.K + 1, dtype=np.float32)
-    angles = positions[:, None] * np.exp(exponents)
+    rng = None if seed is None else np.random.default_rng(seed)
+    frequencies = moved(np.exp(exponents), "float32", rng)
+    angles = np.arange(2 * a.K + 1, dtype=np.float32)[:, None] * frequencies
     return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(len(angles), -1)
 
 
 class WithFloat32Table(RulesIn):
     """The right rules in float64, but for the table."""
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int) -> None:
         super().__init__("float64")
+        self.seed = seed
 
     def table(self, a: AttentionFacts) -> Array:
         """The relative table, made in float32."""
-        return table_made_in_float32(a).astype(np.float64)
+        return table_made_in_float32(a, self.seed).astype(np.float64)
 
 
 class AsOneReads(RulesIn):

@@ -91,3 +91,22 @@ def verdict(overall: Evidence, local: Evidence | None) -> Verdict:
     if local.fit in (Fit.UNSURE, Fit.ONLY_IN_HALF):
         return Verdict.UNDECIDED
     return Verdict.EQUAL if overall.error <= overall.allowed else Verdict.FOLLOWS
+
+
+class Why(Enum):
+    """Why an array is undecided, in words; {dtype}, {error} and {allowed} are filled in."""
+
+    UNSURE = "is off by 7 to 12 times what rounding to {dtype} explains: a finer dtype would tell"
+    HALF = "is right only if it was computed in {dtype}, not just stored: float32 would tell"
+    LARGE = "may be off by {allowed} by rounding to {dtype} alone: a finer dtype would show more"
+    NO_SLOPE = "is the gradient of LayerNorms of two numbers, which have no slope: a wider model would tell"
+    GROWN = (
+        "is off by {error}, and follows from its inputs, as every array before it: rounding has grown "
+        "to so much, or the inputs or weights differ"
+    )
+
+
+def why_undecided(overall: Evidence, local: Evidence | None) -> Why:
+    """Why :func:`verdict` is undecided."""
+    deciding = overall if local is None else local
+    return Why.HALF if deciding.fit is Fit.ONLY_IN_HALF else Why.UNSURE

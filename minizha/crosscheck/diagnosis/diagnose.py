@@ -56,7 +56,7 @@ def diagnose(
         name: the array to explain.
         precision: the dtype that they computed in, if their arrays are stored in a finer one
             ("float32" for numbers of float32 in arrays of float64).
-        seconds: the time limit. After it no further mistake is tried, and a remark says so.
+        seconds: the time limit. After it only ``known`` mistakes are tried, and a remark says so.
         known: keys of mistakes that were found in other arrays; if one of them gives this array, too,
             no other is tried.
         allowed: the largest error that rounding explains, as a comparison measures it.
@@ -125,7 +125,7 @@ def _try_all(
     candidates.sort(key=lambda m: (m.key not in known, not m.seen_in))
     for mistake in candidates:
         explained = errors and mistake.key not in known and errors.keys() <= set(known)
-        if explained or time.monotonic() > end:
+        if explained or (time.monotonic() > end and mistake.key not in known):
             break
         tried += 1
         found = mistake_error(case, name, mistake, right)

@@ -30,6 +30,7 @@ JSON_VERSION = 2
 """Raised when a key of the JSON report changes; docs/crosscheck.md lists the versions."""
 NARROWEST = 48
 NAMES_SHOWN = 8
+ERRORS_SHOWN = 12
 BAR = 24  # cells of a full bar, where there is room
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 
@@ -146,9 +147,11 @@ def _errors(page: Page, report: Comparison) -> None:
         return
     if report.errors:
         page.heading("arrays that do not follow from their own inputs")
-    for error in report.errors:
+    for error in report.errors[:ERRORS_SHOWN]:
         arrays, cause = error_text(error)
         page.say(f"{arrays}: {cause}", YELLOW if error.benign else RED, indent=2)
+    if len(report.errors) > ERRORS_SHOWN:
+        page.say(f"and {len(report.errors) - ERRORS_SHOWN} more", RED, indent=2)
 
 
 def _spread(page: Page, report: Comparison) -> None:
