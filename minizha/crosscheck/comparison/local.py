@@ -56,7 +56,8 @@ class OwnInputs:
         self.ours, self.theirs, self.terms = ours, theirs, terms
         self.steps = all_steps(Facts(ours), Rules())
         self.given = _Given(ours, theirs, frozenset())
-        self.repaired, self.wrong = self.given, frozenset[str]()
+        self.wrong = frozenset[str]()
+        self._repaired: dict[frozenset[str], _Given] = {}  # by the names of the excluded arrays
         self.precisions: dict[str, str] = {}
         self.coarsest = (
             "float64"  # the coarsest precision of their arrays so far: that of a parameter
@@ -71,13 +72,21 @@ class OwnInputs:
         computed. ``counted`` says which entries count, where a mask does not.
 
         If it does not follow from arrays that are wrong themselves, these are replaced by what they
-        should have been: an array that was recorded wrongly, but not used, spoils no other.
+        should have been: an array that was recorded wrongly, but not used, spoils no other. Wrong arrays
+        before these may have been used or not: both are tried.
         """
         found = self._judge(name, theirs, precision, self.given, counted)
-        if found is None or found.fit is not Fit.BAD or not self._reads_wrong(name):
+        if found is None or found.fit is not Fit.BAD:
             return found
-        again = self._judge(name, theirs, precision, self.repaired, counted)
-        return again if again is not None and again.fit is Fit.GOOD else found
+        wrong = self.wrong.intersection(self._sources(name))
+        if not wrong or len(self.wrong) > MOST_REPAIRED:
+            return found
+        for excluded in dict.fromkeys((wrong, self.wrong)):
+            repaired = self._repaired.setdefault(excluded, _Given(self.ours, self.theirs, excluded))
+            again = self._judge(name, theirs, precision, repaired, counted)
+            if again is not None and again.fit is Fit.GOOD:
+                return again
+        return found
 
     def float32_table_explains(self, name: str, error: float) -> bool:
         """Whether a relative table that is made in float32 may change the array ``name`` by as much as
@@ -94,11 +103,7 @@ class OwnInputs:
         """Note that an array does not follow from its inputs."""
         self.wrong |= {name}
         self._passes = {key: p for key, p in self._passes.items() if key[0] is self.given}
-        self.repaired = _Given(self.ours, self.theirs, self.wrong)
-
-    def _reads_wrong(self, name: str) -> bool:
-        few = 0 < len(self.wrong) <= MOST_REPAIRED
-        return few and bool(self.wrong & set(self._sources(name)))
+        self._repaired.clear()
 
     def _sources(self, name: str) -> list[str]:
         """The arrays of theirs that the step of ``name`` reads, itself or through recomputed ones."""
