@@ -179,8 +179,8 @@ def test_a_part_of_a_wrong_trace_is_never_called_equal(key):
 @pytest.mark.heavy
 @pytest.mark.parametrize("change", [single, np.asarray], ids=["float32", "float64"])
 @pytest.mark.parametrize("key", [key for key in CATALOGUE if key not in WITHOUT_EFFECT])
-def test_so_it_is_in_every_model(key, change):
-    equal, tried = called_equal(key, len(ORDER), change)
+def test_so_it_is_in_five_models(key, change):
+    equal, tried = called_equal(key, 5, change)
     assert not equal
     assert tried
 
@@ -231,7 +231,7 @@ def test_tanh_gelu_in_float64_with_logits_in_float16_is_named():
     assert [f.mistake for f in report.findings] == ["gelu_tanh"]
     assert len(report.errors) == 1
     assert has_remark(report, "rounded to float16 in cls.predictions")
-    for untrue in ("float16 numbers", "a finer dtype", "follows from its inputs", "right only if"):
+    for untrue in ("float16 numbers", "a finer dtype", "follows from its inputs", "would tell"):
         assert not has_remark(report, untrue)
 
 

@@ -4,7 +4,14 @@ import math
 
 import pytest
 
-from minizha.crosscheck.comparison.verdict import Evidence, Fit, Verdict, verdict
+from minizha.crosscheck.comparison.verdict import (
+    Evidence,
+    Fit,
+    Verdict,
+    Why,
+    verdict,
+    why_undecided,
+)
 
 
 def single(error, precision="float32", is_gradient=False):
@@ -111,3 +118,23 @@ STORED, PERHAPS, IN_HALF, NEVER = half(10.0), half(60.0), half(300.0), half(1e6)
 )
 def test_the_verdict_of_two_tests(overall, local, expected):
     assert verdict(overall, local) is expected
+
+
+@pytest.mark.parametrize(
+    ("overall", "local", "expected"),
+    [
+        (UNSURE, None, Why.UNSURE),
+        (IN_HALF, None, Why.HALF),
+        (BAD, UNSURE, Why.UNSURE),
+        (IN_HALF, PERHAPS, Why.UNSURE),
+        (PERHAPS, IN_HALF, Why.HALF),
+    ],
+)
+def test_why_it_is_undecided(overall, local, expected):
+    assert why_undecided(overall, local) is expected
+
+
+def test_reasons_are_sentences():
+    texts = [why.value.format(dtype="float16", error="0.2", allowed="0.3") for why in Why]
+    assert len(set(texts)) == len(Why)
+    assert not any(c in text for text in texts for c in "{}")
