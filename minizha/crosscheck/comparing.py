@@ -12,7 +12,7 @@ from typing import Any
 from minizha.checks import number
 from minizha.crosscheck.comparison.differences import Comparison, Difference
 from minizha.crosscheck.comparison.errors import find_errors, float32_table
-from minizha.crosscheck.comparison.judging import GRADIENT_SECONDS, Judge
+from minizha.crosscheck.comparison.judging import Judge
 from minizha.crosscheck.comparison.matching import Matched, match, shape_of
 from minizha.crosscheck.comparison.remarks import remarks
 from minizha.crosscheck.comparison.verdict import Verdict, Why
@@ -174,8 +174,9 @@ class _Comparing:
             )
             seen_wrong |= found is Verdict.WRONG
             if found is Verdict.FOLLOWS and not seen_wrong:
-                self.judge.verdicts[d.name] = Verdict.EQUAL if excused else Verdict.UNDECIDED
-                self.judge.why |= {} if excused else {d.name: Why.GROWN}
+                known = excused and d.name not in self.judge.why
+                self.judge.verdicts[d.name] = Verdict.EQUAL if known else Verdict.UNDECIDED
+                self.judge.why.setdefault(d.name, Why.GROWN)
             different = self.judge.verdicts[d.name] in (Verdict.WRONG, Verdict.FOLLOWS)
             self.differences[k] = replace(d, ok=not different)
 
@@ -184,11 +185,6 @@ class _Comparing:
         sentences = remarks(plain, self.matches, self.judge.widened, self.judge.why, parameters)
         if self.judge.config is None and getattr(self.theirs, "config", None):
             sentences.insert(0, "theirs is a minizha trace and ours is not: are the two exchanged?")
-        if self.judge.not_computed:
-            sentences.append(
-                f"{self.judge.not_computed} gradients were not computed again from their own inputs in "
-                f"{GRADIENT_SECONDS:.0f} s"
-            )
         if self.judge.not_finite:
             what = f"ours has NaN or infinity in {listed(self.judge.not_finite, most=3)}"
             sentences.append(f"{what}: equal entries there prove nothing")

@@ -65,7 +65,7 @@ class Judge:
         self.not_finite: list[str] = []
         self.widened: list[tuple[str, str]] = []
         self.precision, self.kinked = "float64", False
-        self.gradient_seconds, self.not_computed = GRADIENT_SECONDS, 0
+        self.gradient_seconds = GRADIENT_SECONDS
         self.allowed: dict[str, float] = {}
         self.local_allowed: dict[str, float] = {}
         self._names = frozenset(ours)
@@ -163,6 +163,9 @@ class Judge:
         if local is not None:
             self.local_allowed[name] = local.allowed
         found = verdict(overall, local)
+        if found is Verdict.WRONG and is_gradient(name) and self._ran_out_of_time(local):
+            found = Verdict.FOLLOWS
+            self.why[name] = Why.TIME
         why = why_undecided(overall, local)
         if is_gradient(name):
             if found is not Verdict.EQUAL and getattr(self.config, "hidden_size", 0) == 2:
@@ -185,10 +188,10 @@ class Judge:
     def _judges_gradient(self, overall: Evidence) -> bool:
         """Gradients are computed again only where they differ, and for some time: for a large model it
         takes longer than all the rest."""
-        if overall.fit is Fit.GOOD:
-            return False
-        self.not_computed += self.gradient_seconds <= 0
-        return self.gradient_seconds > 0
+        return overall.fit is not Fit.GOOD and self.gradient_seconds > 0
+
+    def _ran_out_of_time(self, local: Evidence | None) -> bool:
+        return local is None and self.own is not None and self.gradient_seconds <= 0
 
     def _is_float32_table(self, name: str, local: Evidence | None) -> bool:
         if local is None or self.own is None or local.precision != "float64":

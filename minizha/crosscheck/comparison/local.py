@@ -32,7 +32,7 @@ from minizha.crosscheck.diagnosis.forward import Step
 from minizha.crosscheck.diagnosis.rules import Array
 from minizha.crosscheck.names import GRADIENT, is_gradient
 
-MEMORY = 2**23
+MEMORY = 2**24
 """Recomputed arrays are kept for the arrays after them up to this many bytes."""
 TABLES = 6
 """So many tables made in float32 are tried: the effect of one on a single number may be 0 by chance."""

@@ -32,6 +32,7 @@ from minizha.crosscheck.diagnosis.facts_in import FactsIn, moved
 from minizha.crosscheck.diagnosis.forward import Step
 from minizha.crosscheck.diagnosis.rules import Array, Relative, distances
 from minizha.crosscheck.names import GRADIENT, made_with
+from minizha.ops.gelu import GeluNewCache, gelu_new, gelu_new_backward
 from minizha.ops.relative_position import relative_table
 
 
@@ -101,6 +102,14 @@ class AsOneReads(RulesIn):
     def table(self, a: AttentionFacts) -> Array:
         """The relative table, made in float32."""
         return rounded(table_made_in_float32(a), self.precision)
+
+    def activation_backward(self, dy: Array, x: Array, name: str) -> Array:
+        """The slope of tanh GELU takes ``1 − t²`` of a t that another library rounds differently."""
+        if name != "gelu_new":
+            return super().activation_backward(dy, x, name)
+        _, (x, t) = gelu_new(x)
+        t = np.clip(moved(t, self.precision, np.random.default_rng(3)), -1, 1)
+        return gelu_new_backward(dy, GeluNewCache(x, t))
 
     def bias_backward(self, dy: Array) -> Array:
         """``Σ dy``, one row after another."""

@@ -104,6 +104,7 @@ class Why(Enum):
         "is off by {error}, and follows from its inputs, as every array before it: rounding has grown "
         "to so much, or the inputs or weights differ"
     )
+    TIME = "is off by {error} and was not computed again from its own inputs in the time allowed"
 
 
 def why_undecided(overall: Evidence, local: Evidence | None) -> Why:
