@@ -14,6 +14,7 @@ from minizha.crosscheck.comparison.differences import Comparison, Difference
 from minizha.crosscheck.comparison.errors import find_errors, float32_table
 from minizha.crosscheck.comparison.judging import Judge
 from minizha.crosscheck.comparison.matching import Matched, match, shape_of
+from minizha.crosscheck.comparison.precision import is_half
 from minizha.crosscheck.comparison.remarks import remarks
 from minizha.crosscheck.comparison.verdict import Verdict, Why
 from minizha.crosscheck.comparison.visible import visible_entries
@@ -176,7 +177,7 @@ class _Comparing:
             if found is Verdict.FOLLOWS and not seen_wrong:
                 known = excused and d.name not in self.judge.why
                 self.judge.verdicts[d.name] = Verdict.EQUAL if known else Verdict.UNDECIDED
-                self.judge.why.setdefault(d.name, Why.GROWN)
+                self.judge.why.setdefault(d.name, Why.HALF if is_half(d.dtype) else Why.GROWN)
             different = self.judge.verdicts[d.name] in (Verdict.WRONG, Verdict.FOLLOWS)
             self.differences[k] = replace(d, ok=not different)
 

@@ -16,7 +16,7 @@ from minizha.crosscheck.comparison.location import locate
 from minizha.crosscheck.comparison.matching import Matched, read_array, shape_of
 from minizha.crosscheck.comparison.measure import Measured, measure
 from minizha.crosscheck.comparison.overall import Overall
-from minizha.crosscheck.comparison.precision import PRECISIONS, coarser, precision
+from minizha.crosscheck.comparison.precision import PRECISIONS, coarser, is_half, may_be, precision
 from minizha.crosscheck.comparison.terms import Terms
 from minizha.crosscheck.comparison.verdict import (
     MOST,
@@ -176,7 +176,7 @@ class Judge:
             self.why[name] = why
         if found is Verdict.EQUAL:
             self.overall.learn(name, measured.max_abs)
-        if found is Verdict.WRONG and self._is_float32_table(name, local):
+        if found is Verdict.WRONG and self._is_float32_table(name, theirs, local):
             found = Verdict.EQUAL
             self.float32_table.append(name)
         if found is Verdict.WRONG:
@@ -193,10 +193,10 @@ class Judge:
     def _ran_out_of_time(self, local: Evidence | None) -> bool:
         return local is None and self.own is not None and self.gradient_seconds <= 0
 
-    def _is_float32_table(self, name: str, local: Evidence | None) -> bool:
+    def _is_float32_table(self, name: str, theirs: np.ndarray, local: Evidence | None) -> bool:
         if local is None or self.own is None or local.precision != "float64":
             return False
-        return self.own.float32_table_explains(name, local.error)
+        return self.own.float32_table_explains(name, theirs, local)
 
     def _note_wrong(self, name: str, is_independent: bool) -> None:
         """Note a wrong array; of those that may be consequences, the first alone is an error."""
@@ -241,6 +241,8 @@ class Judge:
         if is_gradient(name) and not (self.only_gradients and "self.key" not in name):
             # terms may cancel, and the remainders are round numbers in any dtype
             found = max(found, coarser(self.precision, stored), key=PRECISIONS.index)
+        if is_half(self.precision) and may_be(theirs, self.precision):
+            found = self.precision  # as the arrays before it
         if found != stored:
             self.widened.append((name, found))
         self.precisions[name] = found

@@ -7,11 +7,12 @@ hides no more than its own step.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from minizha.crosscheck.comparison.float32_table import has_table_form
 from minizha.crosscheck.comparison.precision import coarser, is_half, smallest_of, unit_of
 from minizha.crosscheck.comparison.rounding import (
     KINDS,
@@ -22,7 +23,7 @@ from minizha.crosscheck.comparison.rounding import (
     pass_in,
 )
 from minizha.crosscheck.comparison.terms import Terms
-from minizha.crosscheck.comparison.verdict import TIMES, Evidence, Fit
+from minizha.crosscheck.comparison.verdict import Evidence, Fit
 from minizha.crosscheck.comparison.visible import visible_entries
 from minizha.crosscheck.diagnosis.backward import all_steps
 from minizha.crosscheck.diagnosis.backward_rules import Rules
@@ -36,6 +37,8 @@ MEMORY = 2**24
 """Recomputed arrays are kept for the arrays after them up to this many bytes."""
 TABLES = 6
 """So many tables made in float32 are tried: the effect of one on a single number may be 0 by chance."""
+TABLE_TIMES = 4.0
+"""A table made in float32 may change an array by so many times what the largest of these does."""
 MOST_REPAIRED = 24
 """Up to so many wrong arrays may be replaced by what they should have been."""
 
@@ -88,16 +91,28 @@ class OwnInputs:
                 return again
         return found
 
-    def float32_table_explains(self, name: str, error: float) -> bool:
-        """Whether a relative table that is made in float32 may change the array ``name`` by as much as
-        ``error``: no mistake, but far more than the rounding errors of float64."""
+    def float32_table_explains(self, name: str, theirs: Array, local: Evidence) -> bool:
+        """Whether a relative table that is made in float32 explains how far their array is off."""
         try:
             kinds = ("exact", *(f"table {seed}" for seed in range(TABLES)))
             right, *others = (self._pass(self.given, "float64", k).array(name) for k in kinds)
         except _NOT_COMPUTABLE:
             return False
         visible = visible_entries(self.ours, name, right.shape)
-        return error <= TIMES * max(largest_difference(right, o, visible) for o in others)
+        if local.error > TABLE_TIMES * max(largest_difference(right, o, visible) for o in others):
+            return False
+        residual = theirs - right if visible is None else np.where(visible, theirs - right, 0.0)
+        fits = has_table_form(Facts(self.ours), name, residual, self._given_to(name), local.allowed)
+        return fits is not False
+
+    def _given_to(self, target: str) -> Callable[[str], Array | None]:
+        """Gives an array of theirs that the step of ``target`` may read, or None."""
+
+        def given(name: str) -> Array | None:
+            source = self.given.source(name, target)
+            return None if source is None else self.theirs[source]
+
+        return given
 
     def mark_wrong(self, name: str) -> None:
         """Note that an array does not follow from its inputs."""
@@ -142,7 +157,7 @@ class OwnInputs:
                 stored = self._pass(given, "float64", "stored").array(name)
                 storing = 2 * largest_difference(right, stored, visible)
             if is_half(precision):
-                storing += unit_of(precision) * size
+                storing += max(unit_of(precision) * size, smallest_of(precision) / 2)
         except _NOT_COMPUTABLE:
             return None
         error = largest_difference(right, theirs, visible)

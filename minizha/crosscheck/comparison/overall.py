@@ -55,7 +55,8 @@ class Overall:
         single, storing = rounding, 0.0
         if is_half(precision):
             single = self._rounding_in("float32", name)
-            storing = unit_of(precision) * self.terms.scale(name)
+            # of the smallest numbers of float16 the rounding is absolute
+            storing = max(unit_of(precision) * self.terms.scale(name), smallest_of(precision) / 2)
         return Evidence(error, rounding, single, storing, precision, is_gradient(name))
 
     def learn(self, name: str, error: float) -> None:

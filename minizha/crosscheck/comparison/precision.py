@@ -79,6 +79,12 @@ def precision(ours: np.ndarray, theirs: np.ndarray) -> str:
     return stored
 
 
+def may_be(x: np.ndarray, candidate: str) -> bool:
+    """Whether too few numbers to conclude a half precision, a loss for example, may be of it."""
+    few = sample(x, _SAMPLE)
+    return np.count_nonzero(few) < _TOO_FEW and _fits(few, candidate)
+
+
 def sample(x: np.ndarray, count: int, dtype: Any = np.float64) -> np.ndarray:
     """Evenly spaced entries in C order: ``count`` to twice as many, or all if there are fewer."""
     return np.asarray(x.flat[:: max(1, x.size // count)], dtype=dtype)
