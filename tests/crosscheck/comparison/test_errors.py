@@ -32,7 +32,8 @@ def explained(monkeypatch):
 
 
 def find(wrong, diagnose=True, precisions=None, allowed=None):
-    return find_errors(None, {}, wrong, precisions or {}, allowed or {}, diagnose=diagnose)
+    precisions = dict.fromkeys(wrong, "float64") if precisions is None else precisions
+    return find_errors(None, {}, wrong, precisions, allowed or {}, diagnose=diagnose)
 
 
 def test_arrays_of_one_mistake_are_one_error(explained):
@@ -67,19 +68,32 @@ def test_without_diagnosis_none_is_asked_for(explained):
 
 def test_what_the_diagnosis_is_told(explained):
     explained.causes = {FIRST: ("gelu_tanh", "gelu_quick")}
-    find([FIRST, SCORES], precisions={FIRST: "float32"}, allowed={SCORES: 1e-6})
+    precisions = {FIRST: "float32", SCORES: "float16"}
+    find([FIRST, SCORES], precisions=precisions, allowed={SCORES: 1e-6})
     (first, options), (second, others) = explained.calls
     assert (first, second) == (FIRST, SCORES)
     assert (options["precision"], options["allowed"], options["known"]) == ("float32", None, [])
-    assert (others["precision"], others["allowed"]) == (None, 1e-6)
+    assert (others["precision"], others["allowed"]) == ("float16", 1e-6)
     assert others["known"] == ["gelu_tanh", "gelu_quick"]
     assert 0 < others["seconds"] <= options["seconds"] <= errors.SECONDS
 
 
-def test_remarks_are_those_on_the_first_array_of_an_error(explained):
+def test_remarks_are_those_on_the_first_array(explained):
     explained.causes = {SCORES: ("no_scale",), TENTH: ("no_scale",)}
-    expected = (f"on {FIRST}", "of each", f"on {SCORES}")  # and none twice
-    assert find([FIRST, SECOND, SCORES, TENTH]).remarks == expected
+    assert find([FIRST, SECOND, SCORES, TENTH]).remarks == (f"on {FIRST}", "of each")
+
+
+def test_an_array_of_another_shape_is_not_explained(explained):
+    """It has no precision, since it was not measured."""
+    found = find([FIRST, SECOND], precisions={SECOND: "float64"})
+    assert [e.arrays for e in found.found] == [(FIRST,), (SECOND,)]
+    assert [name for name, _ in explained.calls] == [SECOND]
+
+
+def test_of_many_errors_without_a_cause_not_all_are_searched(explained):
+    names = [f"array {k}" for k in range(errors.MOST_UNEXPLAINED + 3)]
+    assert [e.arrays for e in find(names).found] == [(name,) for name in names]
+    assert [name for name, _ in explained.calls] == names[: errors.MOST_UNEXPLAINED]
 
 
 def test_a_float32_table_is_no_mistake():
