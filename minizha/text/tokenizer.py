@@ -15,6 +15,7 @@ from minizha.checkpoint.hub import local_folder
 from minizha.checks import flag
 from minizha.errors import ArgumentError
 from minizha.files import folder_path, make_folder, write_together
+from minizha.text.added_tokens import AddedToken, check_added
 from minizha.text.arguments import (
     check_ids,
     check_max_length,
@@ -25,7 +26,7 @@ from minizha.text.arguments import (
 )
 from minizha.text.batch import Batch
 from minizha.text.tokenizer_files import (
-    SETTINGS_NAME,
+    OPTIONAL_NAMES,
     TOKENIZER_NAME,
     VOCABULARY_NAME,
     check_settings,
@@ -37,7 +38,6 @@ from minizha.text.vocabulary import (
     MASK,
     PAD,
     SEP,
-    SPECIAL_TOKENS,
     UNK,
     check_vocabulary,
     read_vocabulary,
@@ -62,9 +62,12 @@ class NezhaTokenizer:
         do_lower_case: lower-case the text.
         strip_accents: drop accents; None: as ``do_lower_case``.
         tokenize_chinese_chars: make every Chinese character a word of its own.
+        added_tokens: whole tokens, found before the text is split; those that are not in ``vocab``
+            have the next ids. ``vocab_size`` counts them.
 
     Raises:
-        ArgumentError: ``vocab`` is a list but not a vocabulary, or a setting is not a bool.
+        ArgumentError: ``vocab`` is a list but not a vocabulary, an added token has another id, or a
+            setting is not a bool.
         FileError: ``vocab`` is a path, and the file is missing or damaged.
     """
 
@@ -74,11 +77,15 @@ class NezhaTokenizer:
         do_lower_case: bool = True,
         strip_accents: bool | None = None,
         tokenize_chinese_chars: bool = True,
+        added_tokens: Sequence[AddedToken] = (),
     ):
         if isinstance(vocab, (str, PathLike)):
-            self._tokens = read_vocabulary(vocab)
+            self._base = read_vocabulary(vocab)
         else:
-            self._tokens = check_vocabulary(vocab)
+            self._base = check_vocabulary(vocab)
+        self._added = check_added(self._base, added_tokens)
+        own = [token.content for token in self._added if token.id >= len(self._base)]
+        self._tokens = [*self._base, *own]
         self._ids = {token: i for i, token in enumerate(self._tokens)}
         self._settings: dict[str, Any] = {
             "do_lower_case": do_lower_case,
@@ -91,8 +98,9 @@ class NezhaTokenizer:
         self.pad_token_id, self.unk_token_id = self._ids[PAD], self._ids[UNK]
         self.cls_token_id, self.sep_token_id = self._ids[CLS], self._ids[SEP]
         self.mask_token_id = self._ids[MASK]
-        self.special_ids = frozenset(self._ids[token] for token in SPECIAL_TOKENS)
-        self._tokenizer = wordpiece(self._ids, normalizer(**self._settings))
+        self.special_ids = frozenset(token.id for token in self._added if token.special)
+        text_normalizer = normalizer(**self._settings)
+        self._tokenizer = wordpiece(self._base, self._added, text_normalizer)
 
     def __len__(self) -> int:
         return self.vocab_size
@@ -109,7 +117,8 @@ class NezhaTokenizer:
         subfolder: str | None = "",
         **options: Any,
     ) -> NezhaTokenizer:
-        """Read vocab.txt, or else tokenizer.json, and tokenizer_config.json if there is one.
+        """Read vocab.txt, or else tokenizer.json, tokenizer_config.json if there is one, and the added
+        and special tokens of these and of added_tokens.json and special_tokens_map.json.
 
         Args:
             name: a folder, or a hub id such as "sijunhe/nezha-cn-base", which is fetched by
@@ -123,7 +132,7 @@ class NezhaTokenizer:
 
         Raises:
             FileError: ``name`` is neither a folder nor a hub id, the repository can't be fetched,
-                or a file in it is missing or damaged.
+                a file in it is missing or damaged, or its added tokens can't be used.
             ArgumentError: an argument is of the wrong type.
         """
         take(LOADING, options)
@@ -131,18 +140,19 @@ class NezhaTokenizer:
         folder = local_folder(
             name,
             [[VOCABULARY_NAME, TOKENIZER_NAME]],
-            [SETTINGS_NAME],
+            OPTIONAL_NAMES,
             revision=revision,
             cache_dir=cache_dir,
             local_files_only=local_files_only,
             token=token,
             subfolder=subfolder,
         )
-        tokens, settings = read_tokenizer_folder(folder)
-        return cls(tokens, **settings)
+        tokens, added, settings = read_tokenizer_folder(folder)
+        return cls(tokens, added_tokens=added, **settings)
 
     def save_pretrained(self, folder: str | PathLike[str], **options: Any) -> None:
-        """Write vocab.txt and tokenizer_config.json into ``folder`` (made if it is missing).
+        """Write vocab.txt, tokenizer_config.json and, if there are tokens beyond vocab.txt,
+        added_tokens.json into ``folder`` (made if it is missing).
 
         Transformers' BertTokenizerFast and AutoTokenizer load the folder. ``options`` are those of
         Transformers (:data:`~minizha.transformers_options.SAVING`).
@@ -164,7 +174,7 @@ class NezhaTokenizer:
         with _LOCK:
             self._tokenizer.no_truncation()
             tokenizer_json = self._tokenizer.to_str(pretty=True)
-        return contents(folder, self._tokens, self._settings, tokenizer_json, MAX_LENGTH)
+        return contents(folder, self._base, self._added, self._settings, tokenizer_json, MAX_LENGTH)
 
     def __call__(
         self,

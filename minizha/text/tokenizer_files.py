@@ -1,4 +1,5 @@
-"""The files of a tokenizer's folder: vocab.txt or tokenizer.json, and tokenizer_config.json."""
+"""The files of a tokenizer's folder: vocab.txt or tokenizer.json, tokenizer_config.json, and the two
+that list added and special tokens."""
 
 from __future__ import annotations
 
@@ -12,20 +13,32 @@ from typing import Any
 
 from minizha.errors import FileError, MinizhaError
 from minizha.files import current_path, read_json_object
+from minizha.text.added_tokens import (
+    ADDED_NAME,
+    SPECIAL_NAME,
+    AddedToken,
+    added_contents,
+    read_added_tokens,
+)
 from minizha.text.vocabulary import SPECIAL_TOKENS, UNK, check_tokens, read_vocabulary
 
 VOCABULARY_NAME = "vocab.txt"
 TOKENIZER_NAME = "tokenizer.json"
 SETTINGS_NAME = "tokenizer_config.json"
+OPTIONAL_NAMES = (SETTINGS_NAME, ADDED_NAME, SPECIAL_NAME, TOKENIZER_NAME)
 SETTINGS = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
 _TYPES = {"model": "WordPiece", "normalizer": "BertNormalizer", "pre_tokenizer": "BertPreTokenizer"}
 
 
-def read_tokenizer_folder(folder: Path) -> tuple[list[str], dict[str, Any]]:
-    """The tokens and the ``SETTINGS`` in ``folder``; vocab.txt is preferred to tokenizer.json.
+def read_tokenizer_folder(
+    folder: Path,
+) -> tuple[list[str], list[AddedToken], dict[str, Any]]:
+    """The vocabulary, the added tokens and the ``SETTINGS`` in ``folder``; vocab.txt is preferred to
+    the vocabulary of a tokenizer.json.
 
     Raises:
-        FileError: both files are missing, or a file is damaged.
+        FileError: both files are missing, a file is damaged, or its tokens can't be used (see
+            :func:`~minizha.text.added_tokens.read_added_tokens`).
     """
     names = (VOCABULARY_NAME, TOKENIZER_NAME, SETTINGS_NAME)
     vocab, tokenizer_json, config = (os.path.join(folder, name) for name in names)
@@ -38,24 +51,32 @@ def read_tokenizer_folder(folder: Path) -> tuple[list[str], dict[str, Any]]:
         raise FileError(f"{folder}: expected vocab.txt or tokenizer.json in it, found neither")
     if os.path.lexists(current_path(config)):
         settings |= check_settings(read_json_object(config), config)
-    return tokens, settings
+    return tokens, read_added_tokens(folder, tokens, SETTINGS_NAME, TOKENIZER_NAME), settings
 
 
 def contents(
     folder: Path,
     tokens: Sequence[str],
+    added: Sequence[AddedToken],
     settings: dict[str, Any],
     tokenizer_json: str,
     max_length: int,
 ) -> dict[Path, bytes]:
-    """The contents of vocab.txt and tokenizer_config.json in ``folder``, in the format of
-    Transformers' BertTokenizerFast."""
+    """The contents of the files in ``folder``, in the format of Transformers' BertTokenizerFast:
+    vocab.txt with ``tokens``, tokenizer_config.json, and added_tokens.json if it says something."""
+    about_added = added_contents(added, len(tokens))
     config = {"tokenizer_class": "BertTokenizer", "model_max_length": max_length, **settings}
     config |= {f"{token[1:-1].lower()}_token": token for token in SPECIAL_TOKENS}
+    config |= about_added[""]
     files = {
         VOCABULARY_NAME: "".join(f"{token}\n" for token in tokens),
         SETTINGS_NAME: json.dumps(config, indent=2, sort_keys=True) + "\n",
     }
+    # replace what an earlier tokenizer left: its tokens would be taken for those of this one
+    for name in (ADDED_NAME, SPECIAL_NAME):
+        wanted = name == ADDED_NAME and about_added[name]
+        if wanted or os.path.lexists(current_path(folder / name)):
+            files[name] = json.dumps(about_added[name], indent=2, ensure_ascii=False) + "\n"
     # replace a tokenizer.json, because Transformers reads it rather than vocab.txt
     if os.path.lexists(current_path(folder / TOKENIZER_NAME)):
         files[TOKENIZER_NAME] = tokenizer_json
@@ -66,8 +87,7 @@ def read_tokenizer_json(path: str | PathLike[str]) -> tuple[list[str], dict[str,
     """The tokens and the ``SETTINGS`` of a tokenizer.json, which must describe BERT's WordPiece.
 
     Raises:
-        FileError: unreadable, a tokenizer of another type, ids that are not 0 … V − 1, or added
-            tokens besides ``SPECIAL_TOKENS``.
+        FileError: unreadable, a tokenizer of another type, or ids that are not 0 … V − 1.
     """
     path = os.fspath(path)
     content = read_json_object(path)
@@ -85,11 +105,6 @@ def read_tokenizer_json(path: str | PathLike[str]) -> tuple[list[str], dict[str,
         raise FileError(
             f"{path}: model: expected the prefix '##' and the unknown token '{UNK}', found {found}"
         )
-    added = content.get("added_tokens") or []
-    if not isinstance(added, list) or any(
-        not isinstance(token, dict) or token.get("content") not in SPECIAL_TOKENS for token in added
-    ):
-        raise FileError(f"{path}: added_tokens: only {', '.join(SPECIAL_TOKENS)} are supported")
     settings = {
         "do_lower_case": normalizer.get("lowercase", True),
         "strip_accents": normalizer.get("strip_accents"),
