@@ -166,7 +166,7 @@ def _model(options: argparse.Namespace) -> str:
 
 
 def _add_pretrain_options(parser: argparse.ArgumentParser) -> None:
-    from minizha.training.options import PretrainOptions, option_type
+    from minizha.training.options import PretrainOptions, parser_keywords
 
     parser.add_argument(
         "--corpus",
@@ -184,8 +184,7 @@ def _add_pretrain_options(parser: argparse.ArgumentParser) -> None:
         help="processes that share each batch (one a core, at most 8)",
     )
     for f in fields(PretrainOptions):
-        name, text = "--" + f.name.replace("_", "-"), f"{f.metadata['help']} ({f.default:g})"
-        parser.add_argument(name, type=option_type(f), default=f.default, metavar="N", help=text)
+        parser.add_argument("--" + f.name.replace("_", "-"), **parser_keywords(f))
 
 
 def _pretrain(options: argparse.Namespace) -> int:

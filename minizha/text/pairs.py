@@ -22,10 +22,15 @@ from minizha.text.corpus import Document, split_sentences
 def tokenize_documents(documents: Sequence[Document], tokenizer: Any) -> list[list[np.ndarray]]:
     """Each document as its sentences, each sentence as its ids, (n,) int64, without [CLS], [SEP].
 
+    Convention: "[MASK]" and the like in a document are text, not special tokens.
+
     ``tokenizer`` is a :class:`~minizha.text.tokenizer.NezhaTokenizer`.
     """
     split = [[s for p in document.paragraphs for s in split_sentences(p)] for document in documents]
-    return [tokenizer.plain_ids(sentences) if sentences else [] for sentences in split]
+    return [
+        tokenizer.plain_ids(sentences, special_tokens=False) if sentences else []
+        for sentences in split
+    ]
 
 
 class PairSampler:

@@ -101,6 +101,7 @@ class NezhaTokenizer:
         self.special_ids = frozenset(token.id for token in self._added if token.special)
         text_normalizer = normalizer(**self._settings)
         self._tokenizer = wordpiece(self._base, self._added, text_normalizer)
+        self._corpus_tokenizer: Any = None
 
     def __len__(self) -> int:
         return self.vocab_size
@@ -224,10 +225,19 @@ class NezhaTokenizer:
             out["attention_mask"][i, : len(row.ids)] = 1
         return Batch({name: convert(array) for name, array in out.items()})
 
-    def plain_ids(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The ids of each text, (n,) int64, without special tokens and without truncation."""
-        rows = self._encode(check_texts(texts), None, special=False)
+    def plain_ids(self, texts: Sequence[str], *, special_tokens: bool = True) -> list[np.ndarray]:
+        """The ids of each text, (n,) int64, without [CLS] and [SEP] around them and without truncation.
+
+        With ``special_tokens=False``, as for a corpus, "[MASK]" in a text is six characters.
+        """
+        rows = self._encode(check_texts(texts), None, around=False, special=special_tokens)
         return [np.array(row.ids, dtype=np.int64) for row in rows]
+
+    def pieces(self, text: str) -> list[tuple[int, int, int]]:
+        """The tokens of ``text`` as plain_ids(special_tokens=False) has them: the id, and the start
+        and the end of the characters that it stands for."""
+        (row,) = self._encode(check_texts([text]), None, around=False, special=False)
+        return [(i, *span) for i, span in zip(row.ids, row.offsets, strict=True)]
 
     def tokenize(self, text: str) -> list[str]:
         """The tokens of ``text``, without [CLS] and [SEP]."""
@@ -281,10 +291,22 @@ class NezhaTokenizer:
             raise ArgumentError("tokens: expected a string or a list of strings")
         return [self._ids.get(token, self.unk_token_id) for token in tokens]
 
-    def _encode(self, batch: list, max_length: int | None, special: bool = True) -> list:
+    def _encode(
+        self, batch: list, max_length: int | None, *, around: bool = True, special: bool = True
+    ) -> list:
+        """Encode with special tokens ``around`` the texts, and with ``special`` ones inside them."""
         with _LOCK:  # threads share the library's object, and truncation is part of its state
+            tokenizer = self._tokenizer if special else self._for_corpora()
             if max_length is None:
-                self._tokenizer.no_truncation()
+                tokenizer.no_truncation()
             else:
-                self._tokenizer.enable_truncation(max_length, strategy="longest_first")
-            return self._tokenizer.encode_batch(batch, add_special_tokens=special)
+                tokenizer.enable_truncation(max_length, strategy="longest_first")
+            return tokenizer.encode_batch(batch, add_special_tokens=around)
+
+    def _for_corpora(self) -> Any:
+        """The library's object that finds no special token in a text, made at the first use."""
+        if self._corpus_tokenizer is None:
+            added = [token for token in self._added if not token.special]
+            text_normalizer = normalizer(**self._settings)
+            self._corpus_tokenizer = wordpiece(self._tokens, added, text_normalizer)
+        return self._corpus_tokenizer

@@ -36,7 +36,7 @@ WHOLE = {
     "vocab.txt and tokenizer.json": {"tokenizer": FAST | {"added_tokens": [E1 | {"id": 27}]}},
     "a role of its own": {
         "added_tokens": {"[E1]": 27},
-        "special_tokens_map": {"bos_token": E1},
+        "special_tokens_map": {"bos_token": "[E1]"},
     },
 }
 REFUSED = {

@@ -198,6 +198,24 @@ def test_truncation(tokenizer):
     assert len(tokenizer.plain_ids(["中" * 600])[0]) == 600
 
 
+def test_special_tokens_of_a_corpus_are_text(tokenizer):
+    assert tokenizer.plain_ids(["中[MASK]国"])[0].tolist() == [11, 5, 12]  # of a query they are not
+    for text in ("中[MASK]国", "中[SEP]国"):
+        (ids,) = tokenizer.plain_ids([text], special_tokens=False)
+        assert ids.tolist() == [11, 2, 2, 2, 12]  # a bracket, a word, a bracket
+    for text in ("天下大势", "NBA Café"):
+        plain = [ids.tolist() for ids in tokenizer.plain_ids([text])]
+        assert plain == [ids.tolist() for ids in tokenizer.plain_ids([text], special_tokens=False)]
+
+
+def test_pieces_are_the_characters_of_the_text(tokenizer):
+    text = "ab 天É下"
+    pieces = tokenizer.pieces(text)
+    assert [(tokenizer.convert_ids_to_tokens(i), text[a:b]) for i, a, b in pieces] == [
+        *(("a", "a"), ("##b", "b"), ("天", "天"), ("[UNK]", "É"), ("下", "下"))
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
