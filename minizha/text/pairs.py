@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from minizha.backend import refuse_masked
 from minizha.checks import integer
 from minizha.errors import ArgumentError
 from minizha.text.arguments import check_generator
@@ -186,5 +187,6 @@ class PairSampler:
 
 
 def _of_two_sentences(documents: Sequence[Sequence[Any]]) -> list[list[np.ndarray]]:
+    refuse_masked(documents, "documents")
     nonempty = [[np.asarray(s) for s in document if len(s)] for document in documents]
     return [document for document in nonempty if len(document) > 1]

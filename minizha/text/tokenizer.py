@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
@@ -10,10 +11,10 @@ from typing import Any, overload
 
 import numpy as np
 
-from minizha.backend import Array, is_array, to_host
+from minizha.backend import Array, is_array, refuse_masked, to_host
 from minizha.checkpoint.hub import local_folder
 from minizha.checks import flag
-from minizha.errors import ArgumentError
+from minizha.errors import ArgumentError, TextWarning
 from minizha.files import folder_path, make_folder, write_together
 from minizha.text.added_tokens import AddedToken, check_added
 from minizha.text.arguments import (
@@ -102,6 +103,7 @@ class NezhaTokenizer:
         text_normalizer = normalizer(**self._settings)
         self._tokenizer = wordpiece(self._base, self._added, text_normalizer)
         self._corpus_tokenizer: Any = None
+        self._warned = False
 
     def __len__(self) -> int:
         return self.vocab_size
@@ -195,7 +197,8 @@ class NezhaTokenizer:
                 False pads nothing (the rows must be equally long).
             truncation: True or "longest_first" shortens to ``max_length``, a pair by removing tokens
                 from the longer segment; False shortens nothing.
-            max_length: tokens a row, special ones included; None is 512.
+            max_length: tokens a row, special ones included; None is 512, and the first time that a
+                text is cut there, a TextWarning says so.
             return_tensors: None and "np" give NumPy arrays; a function such as ``torch.from_numpy``
                 or ``cupy.asarray`` is applied to each array.
 
@@ -209,11 +212,11 @@ class NezhaTokenizer:
         convert = check_return_tensors(return_tensors)
         batch = check_texts(text, pair)
         # [CLS], and for each segment a [SEP] and at least one token
-        max_length = check_max_length(
-            max_length, default=MAX_LENGTH, least=3 if pair is None else 5
-        )
-        rows = self._encode(batch, max_length if check_truncation(truncation) else None)
-        length = row_length([len(row.ids) for row in rows], padding, max_length)
+        longest = check_max_length(max_length, default=MAX_LENGTH, least=3 if pair is None else 5)
+        rows = self._encode(batch, longest if check_truncation(truncation) else None)
+        length = row_length([len(row.ids) for row in rows], padding, longest)
+        if max_length is None:
+            self._warn_of_truncation(rows)
         out = {
             "input_ids": np.full((len(rows), length), self.pad_token_id, dtype=np.int64),
             "token_type_ids": np.zeros((len(rows), length), dtype=np.int64),
@@ -260,6 +263,7 @@ class NezhaTokenizer:
 
     def batch_decode(self, ids: Any, skip_special_tokens: bool = False) -> list[str]:
         """Ids (B, L), or a list of B rows or single ids, as B texts; see :meth:`decode`."""
+        refuse_masked(ids, "ids")
         rows = to_host(ids) if is_array(ids) else ids
         scalar = isinstance(rows, np.ndarray) and rows.ndim == 0
         if scalar or not isinstance(rows, (list, tuple, np.ndarray)):
@@ -290,6 +294,18 @@ class NezhaTokenizer:
         if not isinstance(tokens, (list, tuple)) or not all(isinstance(t, str) for t in tokens):
             raise ArgumentError("tokens: expected a string or a list of strings")
         return [self._ids.get(token, self.unk_token_id) for token in tokens]
+
+    def _warn_of_truncation(self, rows: list) -> None:
+        cut = sum(len(row.overflowing) > 0 for row in rows)
+        if cut and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{cut} of {len(rows)} texts are longer than {MAX_LENGTH} tokens and are cut there "
+                "(max_length=… chooses another length, truncation=False cuts nothing); this is said "
+                "once",
+                TextWarning,
+                stacklevel=3,
+            )
 
     def _encode(
         self, batch: list, max_length: int | None, *, around: bool = True, special: bool = True

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minizha.backend import get_backend
-from minizha.errors import ArgumentError
+from minizha.errors import ArgumentError, TextWarning
 from minizha.text.batch import Batch
 from minizha.text.tokenizer import NezhaTokenizer
 
@@ -191,7 +191,11 @@ def test_tensors_of_torch(tokenizer):
 
 
 def test_truncation(tokenizer):
-    assert tokenizer("中" * 600)["input_ids"].shape == (1, 512)
+    with pytest.warns(TextWarning, match="1 of 2 texts are longer than 512 tokens and are cut"):
+        assert tokenizer(["中" * 600, "中"])["input_ids"].shape == (2, 512)
+    assert tokenizer("中" * 600)["input_ids"].shape == (1, 512)  # said once
+    assert NezhaTokenizer(VOCAB)("中" * 510)["input_ids"].shape == (1, 512)  # nothing is cut
+    assert NezhaTokenizer(VOCAB)("中" * 600, max_length=512)["input_ids"].shape == (1, 512)
     assert tokenizer("中" * 600, truncation=False)["input_ids"].shape == (1, 602)
     assert tokenizer("中" * 600, max_length=600)["input_ids"].shape == (1, 600)
     # truncation and padding of one call do not affect the next
