@@ -27,9 +27,7 @@ from minizha.text.arguments import (
 )
 from minizha.text.batch import Batch
 from minizha.text.tokenizer_files import (
-    OPTIONAL_NAMES,
-    TOKENIZER_NAME,
-    VOCABULARY_NAME,
+    TOKENIZER_FILES,
     check_settings,
     contents,
     read_tokenizer_folder,
@@ -142,8 +140,8 @@ class NezhaTokenizer:
         refuse_unknown("NezhaTokenizer.from_pretrained", options)
         folder = local_folder(
             name,
-            [[VOCABULARY_NAME, TOKENIZER_NAME]],
-            OPTIONAL_NAMES,
+            [TOKENIZER_FILES[:2]],
+            TOKENIZER_FILES[1:],
             revision=revision,
             cache_dir=cache_dir,
             local_files_only=local_files_only,

@@ -25,7 +25,8 @@ from minizha.text.vocabulary import SPECIAL_TOKENS, UNK, check_tokens, read_voca
 VOCABULARY_NAME = "vocab.txt"
 TOKENIZER_NAME = "tokenizer.json"
 SETTINGS_NAME = "tokenizer_config.json"
-OPTIONAL_NAMES = (SETTINGS_NAME, ADDED_NAME, SPECIAL_NAME, TOKENIZER_NAME)
+TOKENIZER_FILES = (VOCABULARY_NAME, TOKENIZER_NAME, SETTINGS_NAME, ADDED_NAME, SPECIAL_NAME)
+"""What is read of a folder; one of the first two must be there."""
 SETTINGS = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
 _TYPES = {"model": "WordPiece", "normalizer": "BertNormalizer", "pre_tokenizer": "BertPreTokenizer"}
 
@@ -45,6 +46,8 @@ def read_tokenizer_folder(
     settings: dict[str, Any] = {}
     if os.path.lexists(current_path(vocab)):
         tokens = read_vocabulary(vocab)
+        if os.path.lexists(current_path(tokenizer_json)):
+            _check_same_vocabulary(tokens, tokenizer_json)
     elif os.path.lexists(current_path(tokenizer_json)):
         tokens, settings = read_tokenizer_json(tokenizer_json)
     else:
@@ -105,6 +108,13 @@ def read_tokenizer_json(path: str | PathLike[str]) -> tuple[list[str], dict[str,
         raise FileError(
             f"{path}: model: expected the prefix '##' and the unknown token '{UNK}', found {found}"
         )
+    fixed = {
+        "model.max_input_chars_per_word": (model.get("max_input_chars_per_word", 100), 100),
+        "normalizer.clean_text": (normalizer.get("clean_text", True), True),
+    }
+    for key, (value, expected) in fixed.items():
+        if type(value) is not type(expected) or value != expected:
+            raise FileError(f"{path}: {key}: expected {expected}, found {reprlib.repr(value)}")
     settings = {
         "do_lower_case": normalizer.get("lowercase", True),
         "strip_accents": normalizer.get("strip_accents"),
@@ -123,6 +133,19 @@ def check_settings(
             found = reprlib.repr(value)
             raise error(f"{where}: {name}: expected true or false, found {found}")
     return settings
+
+
+def _check_same_vocabulary(tokens: list[str], tokenizer_json: str) -> None:
+    """Refuse a tokenizer.json whose ids differ from those of the vocab.txt beside it."""
+    model = read_json_object(tokenizer_json).get("model")
+    vocab = model.get("vocab") if isinstance(model, dict) else None
+    if isinstance(vocab, dict) and vocab != {token: i for i, token in enumerate(tokens)}:
+        other = next((t for i, t in enumerate(tokens) if vocab.get(t) != i), None)
+        found = f"{len(vocab)} tokens" if other is None else f"{reprlib.repr(other)} elsewhere"
+        raise FileError(
+            f"{tokenizer_json}: model.vocab: expected the ids of the {len(tokens)} tokens in the "
+            f"vocab.txt beside it, found {found}; remove the file that is out of date"
+        )
 
 
 def _tokens_by_id(vocab: Any, path: str) -> list[str]:

@@ -87,6 +87,31 @@ REFUSED = {
         "additional_special_tokens: expected a list",
     ),
 }
+OTHER = {token: i for i, token in enumerate([*VOCAB[:-2], *VOCAB[:-3:-1]])}
+REFUSED |= {
+    "another vocabulary": (
+        {"tokenizer": FAST | {"model": FAST["model"] | {"vocab": OTHER}}},
+        r"tokenizer\.json: model\.vocab: expected the ids of the 27 tokens .* found 'mask' elsewhere",
+    ),
+    "a longer vocabulary": (
+        {"vocab": VOCAB[:-1], "tokenizer": FAST},
+        r"expected the ids of the 26 tokens in the vocab\.txt beside it, found 27 tokens",
+    ),
+    "no cleaning": (
+        {
+            "vocab": None,
+            "tokenizer": FAST | {"normalizer": FAST["normalizer"] | {"clean_text": False}},
+        },
+        r"normalizer\.clean_text: expected True, found False",
+    ),
+    "longer words": (
+        {
+            "vocab": None,
+            "tokenizer": FAST | {"model": FAST["model"] | {"max_input_chars_per_word": 200}},
+        },
+        r"model\.max_input_chars_per_word: expected 100, found 200",
+    ),
+}
 TEXTS = ("曹[E1]操", "曹  [E1] 操", "[e1]曹hello[MASK]操 [mask]", "[E1][E1]1", "曹操")
 
 
