@@ -63,9 +63,9 @@ def read_corpus(
 
     Convention: a first line looks like a title if it is short (at most 40 characters) and does not
     end like a sentence (in 。！？；…, Latin .!?;: or a comma or colon, closing quotes aside), while
-    most of the lines after it do. Where this is so in most documents of two or more lines, these
-    lines are titles, not paragraphs, and a TextWarning says how many. Nothing else in a plain text
-    file tells a title from a paragraph.
+    most of the lines after it do. Where this is so in most documents of two or more lines, the
+    short first lines that do not end like a sentence are titles, not paragraphs, and a TextWarning
+    says how many. Nothing else in a plain text file tells a title from a paragraph.
 
     Args:
         path: the file.
@@ -170,10 +170,16 @@ def _document(lines: list[str], has_title: bool) -> Document:
 
 
 def _with_guessed_titles(blocks: list[list[str]], path: str) -> list[Document]:
-    likely = [_begins_with_title(lines) for lines in blocks]
-    if 2 * sum(likely) <= sum(len(lines) > 1 for lines in blocks):
+    longer = [lines for lines in blocks if len(lines) > 1]
+    titled = [
+        lines
+        for lines in longer
+        if _may_be_title(lines[0]) and 2 * sum(map(_ends_like_a_sentence, lines)) > len(lines) - 1
+    ]
+    if 2 * len(titled) <= len(longer):
         return [_document(lines, False) for lines in blocks]
-    titles = [lines[0] for lines, yes in zip(blocks, likely, strict=True) if yes]
+    documents = [_document(lines, _may_be_title(lines[0])) for lines in blocks]
+    titles = [document.title for document in documents if document.title]
     warnings.warn(
         f"{path}: {len(titles)} first lines ({sum(map(len, titles)):,} characters) are taken for "
         f"titles and left out of the text, such as {titles[0]!r} (titles=False or --titles no keeps "
@@ -181,12 +187,11 @@ def _with_guessed_titles(blocks: list[list[str]], path: str) -> list[Document]:
         TextWarning,
         stacklevel=3,
     )
-    return [_document(lines, yes) for lines, yes in zip(blocks, likely, strict=True)]
+    return documents
 
 
-def _begins_with_title(lines: list[str]) -> bool:
-    title, *rest = map(_ends_like_a_sentence, lines)
-    return bool(rest) and len(lines[0]) <= LONGEST_TITLE and not title and 2 * sum(rest) > len(rest)
+def _may_be_title(line: str) -> bool:
+    return len(line) <= LONGEST_TITLE and not _ends_like_a_sentence(line)
 
 
 def _ends_like_a_sentence(line: str) -> bool:

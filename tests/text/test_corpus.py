@@ -2,6 +2,7 @@
 
 import codecs
 import os
+from importlib import resources
 
 import pytest
 from hypothesis import given
@@ -68,6 +69,12 @@ def test_titles_are_the_habit_of_most_documents(tmp_path):
         Document("", ("一。", "二。")),
         Document("", ("只有一行",)),
     ]
+
+
+def test_the_titles_of_the_novel_are_found(tmp_path):
+    novel = (resources.files("minizha") / "data" / "sanguo.txt").read_text("utf-8")
+    with pytest.warns(TextWarning, match="120 first lines"):
+        assert read_corpus(write(tmp_path / "f", novel)) == embedded_corpus()
 
 
 @pytest.mark.parametrize(
