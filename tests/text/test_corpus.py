@@ -93,6 +93,21 @@ def test_what_does_not_look_like_titles_stays(tmp_path, text):
     assert kept == text.replace("\n", "")
 
 
+@pytest.mark.filterwarnings("ignore:.*first lines")
+@given(
+    st.lists(st.sampled_from(["题目", "a b", "一。", "二，", "长" * 41, "", " \t"]), max_size=12),
+    st.sampled_from([None, True, False]),
+    st.booleans(),
+)
+def test_every_character_is_in_a_document(tmp_path_factory, lines, titles, per_line):
+    path = write(tmp_path_factory.mktemp("corpus") / "f", "\n".join([*lines, "末"]))
+    options = {"document_per_line": per_line, "titles": None if per_line else titles}
+    documents = read_corpus(path, 1, **options)
+    found = "".join(d.title + "".join(d.paragraphs) for d in documents)
+    assert found == "".join(map(str.strip, lines)) + "末"
+    assert all(document.paragraphs for document in documents)
+
+
 def test_titles_on_request(tmp_path):
     path = write(tmp_path / "f", VERSES)
     first, *_ = read_corpus(path, titles=True)
