@@ -16,7 +16,7 @@ def _option(default: float, low: float, text: str, high: float = math.inf) -> An
 
 @dataclass(frozen=True)
 class PretrainOptions:
-    """Sizes and rates of a run; the defaults fit two cores and a few minutes.
+    """Sizes, rates and the reading of the corpus; the defaults fit two cores and a few minutes.
 
     Lengths are in tokens; each field's meaning and range are in its metadata.
 
