@@ -19,12 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from minizha.errors import BackendError
+from minizha.errors import ArgumentError, BackendError
 
 Array = Any
 """A ``numpy.ndarray`` or a ``cupy.ndarray``; docstrings give the shape and the dtype."""
 
 BACKENDS = ("numpy", "cupy")
+MASKED = "expected a plain array, found a masked one (np.ma): fill it first, such as x.filled(0)"
 
 
 def get_backend(name: str) -> ModuleType:
@@ -59,8 +60,35 @@ def get_backend(name: str) -> ModuleType:
 
 
 def is_array(x: Any) -> bool:
-    """Whether ``x`` is an array of one of the libraries (a list, a float, None are not)."""
-    return isinstance(x, np.ndarray) or _is_cupy(x)
+    """Whether ``x`` is an array of one of the libraries (a list, a float, None are not).
+
+    Raises:
+        ArgumentError: a masked array; see :func:`refuse_masked`.
+    """
+    if isinstance(x, np.ndarray):
+        refuse_masked(x)
+        return True
+    return _is_cupy(x)
+
+
+def refuse_masked(x: Any, name: str = "") -> None:
+    """Refuse an array of ``numpy.ma``, also inside of lists: as a plain array it would lose its mask
+    and show the values under it.
+
+    Raises:
+        ArgumentError: ``x`` is or has one; names the argument ``name`` if there is one.
+    """
+    if holds_masked(x):
+        raise ArgumentError((f"{name}: " if name else "") + MASKED)
+
+
+def holds_masked(x: Any) -> bool:
+    """Whether ``x`` is an array of ``numpy.ma``, or nested lists with one."""
+    if type(x) is np.ndarray or x is None:
+        return False
+    if isinstance(x, (list, tuple)):
+        return any(holds_masked(item) for item in x if not isinstance(item, (int, float)))
+    return isinstance(x, np.ma.MaskedArray)
 
 
 def namespace(*arrays: Array) -> ModuleType:
@@ -82,14 +110,24 @@ def namespace(*arrays: Array) -> ModuleType:
 
 
 def to_backend(x: Any, xp: ModuleType, dtype: Any = None) -> Array:
-    """``x`` (array of either library, or nested lists) as an array of ``xp``, copied if necessary."""
+    """``x`` (array of either library, or nested lists) as an array of ``xp``, copied if necessary.
+
+    Raises:
+        ArgumentError: a masked array.
+    """
+    refuse_masked(x)
     if xp is np:
         x = to_host(x)
     return xp.asarray(x, dtype=dtype)
 
 
 def to_host(x: Array) -> np.ndarray:
-    """``x`` as a NumPy array; from CuPy this copies and waits for the device."""
+    """``x`` as a NumPy array; from CuPy this copies and waits for the device.
+
+    Raises:
+        ArgumentError: a masked array.
+    """
+    refuse_masked(x)
     return x.get() if _is_cupy(x) else np.asarray(x)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         return status
     except MinizhaError as error:
-        print(f"minizha: error: {error}", file=sys.stderr)
+        print(f"minizha: error: {error}{_about_bytes(str(error))}", file=sys.stderr)
         return 2
     except MemoryError as error:
         print(f"minizha: error: not enough memory for these sizes: {error}", file=sys.stderr)
@@ -71,12 +72,29 @@ class _Parser(argparse.ArgumentParser):
     """Reports an error in one line, without the usage; ``--help`` ends with an example."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options, formatter_class=argparse.RawDescriptionHelpFormatter)
+        # an abbreviation would change its meaning, or end a script, when an option is added
+        options |= {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+        super().__init__(**options)
         if self.prog in EXAMPLES:
             self.epilog = f"example:\n  {EXAMPLES[self.prog]}\n\n{self.epilog or ''}"
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"minizha: error: {message} (see {self.prog} --help)\n")
+        if message.startswith("unrecognized arguments: ") and message[24] != "-":
+            message += " (a text with spaces needs quotes)"
+        message = message if len(message) <= 500 else message[:400] + " …"
+        self.exit(2, f"minizha: error: {message} (see {self.prog} --help){_about_bytes(message)}\n")
+
+
+def _about_bytes(message: str) -> str:
+    """What a message has to add if it shows an argument that is not UTF-8.
+
+    Python puts a character of U+DC80 … U+DCFF in the place of each byte that it can't decode.
+    """
+    found = re.search(r"[\udc80-\udcff]|\\udc[89a-f][0-9a-f]", message)
+    if found is None:
+        return ""
+    byte = ascii(found[0]).strip("'")[-2:]
+    return f" (\\udc{byte} stands for the byte 0x{byte}: expected UTF-8 in the arguments)"
 
 
 class _ShowVersions(argparse.Action):
@@ -166,7 +184,7 @@ def _model(options: argparse.Namespace) -> str:
 
 
 def _add_pretrain_options(parser: argparse.ArgumentParser) -> None:
-    from minizha.training.options import PretrainOptions, option_type
+    from minizha.training.options import PretrainOptions, parser_keywords
 
     parser.add_argument(
         "--corpus",
@@ -184,8 +202,7 @@ def _add_pretrain_options(parser: argparse.ArgumentParser) -> None:
         help="processes that share each batch (one a core, at most 8)",
     )
     for f in fields(PretrainOptions):
-        name, text = "--" + f.name.replace("_", "-"), f"{f.metadata['help']} ({f.default:g})"
-        parser.add_argument(name, type=option_type(f), default=f.default, metavar="N", help=text)
+        parser.add_argument("--" + f.name.replace("_", "-"), **parser_keywords(f))
 
 
 def _pretrain(options: argparse.Namespace) -> int:
@@ -226,6 +243,10 @@ def _next_sentence(options: argparse.Namespace) -> int:
         NezhaForNextSentencePrediction, _model(options), options.backend
     )
     probability = next_sentence_probability(model, tokenizer, options.first, options.second)
+    texts = {"A": options.first, "B": options.second}
+    empty = [name for name, text in texts.items() if not tokenizer.tokenize(text)]
+    if empty:
+        _show_warning(f"there is no token in {' and in '.join(empty)}: the result means little")
     print(f"B continues A\t{probability:.4f}\nB is random\t{1 - probability:.4f}")
     return 0
 

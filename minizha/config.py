@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import operator
 import reprlib
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from os import PathLike
 from typing import Any, ClassVar
 
 from minizha.checks import flag
-from minizha.config_checks import CHECKS, index
+from minizha.config_checks import CHECKS, KEYS_ELSEWHERE, index
 from minizha.errors import ArgumentError, FileError
 from minizha.files import folder_path, inner_folder, make_folder, read_json_object, write_atomic
 from minizha.transformers_options import LOADING, SAVING, refuse_unknown, take
@@ -27,7 +29,9 @@ class NezhaConfig:
 
     Sizes are counts (of tokens, features, heads, layers); dropouts are probabilities in [0, 1);
     ``layer_norm_eps`` is added to a variance. Keys that are not fields, such as those that old
-    exports carry, are kept, read as attributes, and written again by :meth:`to_json`.
+    exports carry, are kept, read as attributes, and written again by :meth:`to_json`. A UserWarning
+    names those that neither Transformers nor published NEZHA configurations have: a typing error
+    would change nothing, in silence. Files and :meth:`from_dict` may have any key.
 
     Raises:
         ArgumentError: any value is of the wrong type or out of range. All faults are named.
@@ -69,6 +73,10 @@ class NezhaConfig:
     extra: dict = field(default_factory=dict)
 
     def __init__(self, /, **values: Any) -> None:
+        self._warn_of_unknown(values)
+        self._set(values)
+
+    def _set(self, values: dict[str, Any]) -> None:
         faults: list[str] = []
         model_type = values.pop("model_type", None)
         if model_type not in (None, MODEL_TYPE):
@@ -122,12 +130,16 @@ class NezhaConfig:
         return tuple(head for head in range(self.num_attention_heads) if head not in pruned)
 
     def replace(self, **changes: Any) -> NezhaConfig:
-        """A copy with some values changed; it is checked anew."""
+        """A copy with some values changed; it is checked anew.
+
+        A UserWarning names changes of unknown keys, as for a new configuration.
+        """
+        self._warn_of_unknown({n: v for n, v in changes.items() if n not in self.extra})
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extra"}
         if "num_labels" in changes or "id2label" in changes:  # each determines the other
             for name in ("num_labels", "id2label", "label2id"):
                 del values[name]
-        return NezhaConfig(**(values | self.extra | changes))
+        return NezhaConfig.from_dict(values | self.extra | changes)
 
     def to_dict(self) -> dict[str, Any]:
         """Every field and every unknown key, ready for JSON."""
@@ -136,7 +148,7 @@ class NezhaConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> NezhaConfig:
-        """The configuration with these ``values``.
+        """The configuration with these ``values``; unknown keys are kept without a warning.
 
         Raises:
             ArgumentError: a value is bad, or ``model_type`` names another architecture.
@@ -145,7 +157,9 @@ class NezhaConfig:
             raise ArgumentError(
                 f"NezhaConfig: expected a mapping with names as keys, found {reprlib.repr(values)}"
             )
-        return cls(**values)
+        config = cls.__new__(cls)
+        config._set(dict(values))
+        return config
 
     @classmethod
     def from_pretrained(
@@ -223,6 +237,20 @@ class NezhaConfig:
         folder = folder_path(folder)
         make_folder(folder)
         write_atomic(folder / CONFIG_NAME, self.to_json().encode("utf-8"))
+
+    @classmethod
+    def _warn_of_unknown(cls, values: dict[str, Any]) -> None:
+        known = [f.name for f in fields(cls) if f.name != "extra"]
+        for name in values:
+            if name in known or name in KEYS_ELSEWHERE:
+                continue
+            near = difflib.get_close_matches(name, known, 1, cutoff=0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            warnings.warn(
+                f"NezhaConfig: {reprlib.repr(name)} is no field and changes nothing; it is kept"
+                f"{hint}",
+                stacklevel=3,
+            )
 
     def _resolve_labels(self, faults: list[str], num_labels: int | None) -> None:
         if self.id2label is None:

@@ -61,3 +61,29 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "pruned_heads": mapping,
     **dict.fromkeys(("id2label", "label2id"), partial(mapping, optional=True)),
 }
+
+
+# one a line would hide the rest of this file
+# fmt: off
+KEYS_ELSEWHERE = {
+    # of every configuration of Transformers (PretrainedConfig)
+    "model_type", "torch_dtype", "torchscript", "use_bfloat16", "tf_legacy_loss",
+    "is_encoder_decoder", "cross_attention_hidden_size", "tie_encoder_decoder", "max_length",
+    "min_length", "do_sample", "early_stopping", "num_beams", "num_beam_groups",
+    "diversity_penalty", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty",
+    "length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids",
+    "num_return_sequences", "output_scores", "return_dict_in_generate", "forced_bos_token_id",
+    "forced_eos_token_id", "remove_invalid_values", "exponential_decay_length_penalty",
+    "suppress_tokens", "begin_suppress_tokens", "architectures", "finetuning_task",
+    "tokenizer_class", "prefix", "sep_token_id", "decoder_start_token_id", "task_specific_params",
+    "name_or_path", "_name_or_path", "_commit_hash", "attn_implementation", "_attn_implementation",
+    "_attn_implementation_internal", "transformers_version", "dtype", "gradient_checkpointing",
+    "auto_map", "xla_device", "output_past",
+    # of published NEZHA and BERT configurations
+    "use_relative_position", "relative_position_embedding_type", "position_embedding_type",
+    "embedding_size", "directionality", "pooler_fc_size", "pooler_num_attention_heads",
+    "pooler_num_fc_layers", "pooler_size_per_head", "pooler_type", "layer_norm_type", "pre_trained",
+    "fit_size", "pool_act", "init_class", "num_classes", "type",
+}
+# fmt: on
+"""Keys of configurations that mean nothing here, and are no typing errors."""

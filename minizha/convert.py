@@ -18,9 +18,9 @@ from minizha.files import folder_path, path_exists
 from minizha.model.auto import CLASSES, class_of
 from minizha.model.loading import listed_faults, match, read_model_folder
 from minizha.text.tokenizer import NezhaTokenizer
-from minizha.text.tokenizer_files import SETTINGS_NAME, TOKENIZER_NAME, VOCABULARY_NAME
+from minizha.text.tokenizer_files import TOKENIZER_FILES
 
-_VOCABULARIES = (VOCABULARY_NAME, TOKENIZER_NAME)
+_VOCABULARIES = TOKENIZER_FILES[:2]
 
 
 class Conversion(NamedTuple):
@@ -55,7 +55,7 @@ def convert(source: str | PathLike[str], target: str | PathLike[str]) -> Convers
             fit its configuration; or the target can't be written.
     """
     target = folder_path(target)
-    folder = local_folder(source, MODEL_FILES, (*_VOCABULARIES, SETTINGS_NAME))
+    folder = local_folder(source, MODEL_FILES, TOKENIZER_FILES)
     config, tensors = read_model_folder(folder)
     try:
         model_class = class_of(config, tensors)

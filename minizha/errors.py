@@ -24,6 +24,10 @@ class CheckpointWarning(UserWarning):
     initialised) or left over, or an older copy that is used because the hub can't be reached."""
 
 
+class TextWarning(UserWarning):
+    """A part of a text that is left out, such as titles, or what is beyond the longest row."""
+
+
 def listed(items: Sequence[str], between: str = ", ", most: int = 20) -> str:
     """``items`` in one line: the first ``most`` of them, then how many more there are."""
     rest = f"{between}and {len(items) - most} more" if len(items) > most else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import os
@@ -243,21 +244,47 @@ def read_json_object(path: str | PathLike[str]) -> dict[str, Any]:
     return content
 
 
+def decode_text(data: bytes, path: str | PathLike[str]) -> str:
+    """:func:`decode_utf8` for a text of ordinary characters, which NUL is not.
+
+    Raises:
+        FileError: the bytes are not UTF-8, or there are NUL bytes among them.
+    """
+    if b"\0" in data and _unicode_mark(data) is None:
+        kind = "a binary file, or UTF-16 without a byte-order mark?"
+        raise FileError(f"{os.fspath(path)}: expected a text file, found NUL bytes ({kind})")
+    return decode_utf8(data, path)
+
+
 def decode_utf8(data: bytes, path: str | PathLike[str]) -> str:
     """``data`` as text; ``path``, the file that it is from, appears in the error message.
 
     Raises:
-        FileError: the bytes are not UTF-8; names the line and the byte.
+        FileError: the bytes are not UTF-8; names the encoding that the first bytes tell, or else
+            the line and the byte.
     """
+    if encoding := _unicode_mark(data):
+        raise FileError(
+            f"{os.fspath(path)}, line 1: expected UTF-8 text, found {encoding}, which the first bytes "
+            f"tell (convert the file first, for example with iconv -f {encoding} -t UTF-8)"
+        )
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise FileError(
             f"{os.fspath(path)}, line {line}: expected UTF-8 text, found the byte "
-            f"0x{data[error.start]:02x} (convert the file first, for example with "
-            "iconv -f GB18030 -t UTF-8)"
+            f"0x{data[error.start]:02x} (convert the file first, for example with iconv -f GB18030 "
+            "-t UTF-8, or with -f BIG5 for most texts in traditional characters)"
         ) from error
+
+
+def _unicode_mark(data: bytes) -> str | None:
+    """The encoding that a byte-order mark tells; None for UTF-8 and where there is none."""
+    # the mark of UTF-16 begins that of UTF-32
+    marks = {codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF32_BE: "UTF-32"}
+    marks |= {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
+    return next((encoding for mark, encoding in marks.items() if data.startswith(mark)), None)
 
 
 def _content(path: str) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import reprlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,8 +49,23 @@ def fill_mask(
     positions = np.flatnonzero(batch["input_ids"][0] == tokenizer.mask_token_id)
     if not len(positions):
         raise ArgumentError(
-            f"text: expected [MASK] where a token is to be predicted, found {text!r}"
+            f"text: expected [MASK] where a token is to be predicted, found {reprlib.repr(text)}"
         )
+    return guess_tokens(model, tokenizer, batch, positions, top_k)
+
+
+def guess_tokens(
+    model: NezhaForMaskedLM | NezhaForPreTraining,
+    tokenizer: NezhaTokenizer,
+    batch: Mapping[str, Any],
+    positions: np.ndarray,
+    top_k: int,
+) -> list[list[Guess]]:
+    """The ``top_k`` likeliest tokens at the ``positions`` (n,) of a batch of one row.
+
+    Raises:
+        MinizhaError: the logits are not finite.
+    """
     out = model(**batch, return_dict=True)
     logits = out["prediction_logits" if "prediction_logits" in out else "logits"]
     probs = to_host(softmax(logits[0])[0])[positions]

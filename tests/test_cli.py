@@ -65,7 +65,10 @@ def test_next_sentences(trained, capsys):
     first, second = (line.split("\t") for line in capsys.readouterr().out.splitlines())
     assert (first[0], second[0]) == ("B continues A", "B is random")
     assert abs(float(first[1]) + float(second[1]) - 1) < 1e-3
-    assert main(["next-sentence", "", "", "--model", str(trained)]) == 0  # [CLS] [SEP] [SEP]
+    for a, b, empty in (("", "", "A and in B"), ("一", " \t\x00", "B"), ("", "一", "A")):
+        assert main(["next-sentence", a, b, "--model", str(trained)]) == 0  # [CLS] [SEP] [SEP]
+        note = f"minizha: note: there is no token in {empty}: the result means little\n"
+        assert capsys.readouterr().err == note
 
 
 def test_what_is_in_a_folder(trained, capsys):
@@ -193,6 +196,21 @@ def test_commands_in_error_messages_can_be_pasted_too(failed, monkeypatch, tmp_p
         ("fill-mask [MASK] --model corpus.txt", "corpus.txt: expected a folder, found something"),
         ("fill-mask [MASK]", "minizha-sanguo: no such folder"),
         ("fill-mask \udcff[MASK] --model M", "text[0]: not valid Unicode"),
+        ("fill-mask \udcb2[MASK] --model M", "stands for the byte 0xb2: expected UTF-8 in the arg"),
+        (
+            "next-sentence 一 \udcff --model M",
+            "stands for the byte 0xff: expected UTF-8 in the arg",
+        ),
+        ("info \udcff", "stands for the byte 0xff: expected UTF-8"),
+        ("fill-mask [MASK] --model M --top-k \udcff", "stands for the byte 0xff: expected UTF-8"),
+        (
+            "fill-mask [MASK] 一 --model M",
+            "unrecognized arguments: 一 (a text with spaces needs quotes)",
+        ),
+        ("fill-mask [MASK] --mod M", "unrecognized arguments: --mod"),
+        ("pretrain --ste 1 --out m", "unrecognized arguments: --ste 1"),
+        ("pretrain --titles maybe", "argument --titles: invalid choice: 'maybe'"),
+        ("--vers", "the following arguments are required: COMMAND|unrecognized arguments: --vers"),
         ("next-sentence 一 --model M", "the following arguments are required: B"),
         ("next-sentence 一 二 --model nowhere", "nowhere: no such folder"),
         ("info", "the following arguments are required: DIR"),
@@ -205,6 +223,34 @@ def test_errors(arguments, message, failed, trained):
     line = failed(*(str(trained) if word == "M" else word for word in arguments.split()))
     assert any(part in line for part in message.split("|"))
     assert sorted(os.listdir()) == ["corpus.txt"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("fill-mask", ""), "text: expected [MASK] where a token is to be predicted, found ''"),
+        (("fill-mask", " \t"), "found ' \\t'"),
+        (("fill-mask", "一\n二"), "found '一\\n二'"),
+        (("fill-mask", "一" * 10_000), "found '一一一"),
+        (("fill-mask", "[MASK]", "一" * 10_000), "unrecognized arguments: 一一一"),
+    ],
+)
+def test_errors_about_texts_are_short(arguments, message, failed, trained):
+    line = failed(*arguments, "--model", str(trained))
+    assert message in line
+    assert len(line) < 600
+
+
+@pytest.mark.filterwarnings("always")
+def test_a_long_text_is_read_whole(trained, capsys):
+    text = "一" * 2_000 + "[MASK]"
+    assert main(["fill-mask", text, "--model", str(trained), "--top-k", "1"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.startswith("[MASK] 1\n")
+    assert printed.err.startswith(
+        "minizha: note: 2003 tokens are more than max_position_embeddings"
+    )
+    assert printed.err.count("\n") == 1
 
 
 def test_what_is_not_written_over(failed):

@@ -155,7 +155,7 @@ def test_names_of_labels_and_their_number_follow_from_each_other():
 def test_unknown_keys_are_kept(tmp_path):
     """Also those with the name of a method, or of the dictionary that stores them."""
     unknown = {"embedding_size": 128, "use_relative_position": True, "extra": 1, "replace": [None]}
-    config = NezhaConfig(**unknown)
+    config = NezhaConfig.from_dict(unknown)
     assert config.embedding_size == 128
     assert config.extra == unknown
     assert {name: config.to_dict()[name] for name in unknown} == unknown
@@ -165,6 +165,38 @@ def test_unknown_keys_are_kept(tmp_path):
         _ = config.inner_group_num
     with pytest.raises(TypeError):
         NezhaConfig(21128)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("num_atention_heads", "num_attention_heads"),
+        ("hiden_size", "hidden_size"),
+        ("n_layer", None),
+        ("hidden_dropout", "hidden_dropout_prob"),
+        ("max_relative_positions", "max_relative_position"),
+        ("inner_group_num", None),
+    ],
+)
+def test_an_unknown_keyword_is_named_and_kept(name, near):
+    message = f"NezhaConfig: '{name}' is no field and changes nothing; it is kept"
+    message += f"; did you mean '{near}'?$" if near else ""
+    with pytest.warns(UserWarning, match=message.replace("?", "[?]")):
+        config = NezhaConfig(**{name: 8})
+    with pytest.warns(UserWarning, match=message.replace("?", "[?]")):
+        assert NezhaConfig().replace(**{name: 8}) == config
+    assert config.extra == {name: 8}
+
+
+def test_keys_of_files_and_of_others_are_kept_without_a_word():
+    """The control: warnings are errors in this suite."""
+    others = {"torchscript": True, "pooler_type": "x", "use_relative_position": True}
+    assert NezhaConfig(**others).replace(output_scores=True).extra == others | {
+        "output_scores": True
+    }
+    config = NezhaConfig.from_dict({"hiden_size": 8})
+    assert config.extra == {"hiden_size": 8}
+    assert config.replace(vocab_size=30, hiden_size=9).extra == {"hiden_size": 9}
 
 
 def test_the_model_type_is_an_attribute_of_class_and_config():

@@ -100,6 +100,18 @@ def test_shards_with_a_vocabulary(tmp_path):
     assert written["torch_dtype"] == "float32"
 
 
+def test_added_tokens_are_converted_too(tmp_path):
+    source = folder_of(tmp_path / "source", parameters())
+    NezhaTokenizer([*SPECIAL_TOKENS, *"一二三四五六七"]).save_pretrained(source)
+    (source / "added_tokens.json").write_text('{"[E1]": 12}')
+    convert(source, tmp_path / "target")
+    tokenizer = NezhaTokenizer.from_pretrained(tmp_path / "target")
+    assert tokenizer("一[E1]")["input_ids"].tolist() == [[2, 5, 12, 3]]
+    (source / "added_tokens.json").write_text('{"[E1]": 12, "[E2]": 13}')
+    with pytest.raises(FileError, match=r"expected a vocabulary of 13 tokens, .* found 14 tokens"):
+        convert(source, tmp_path / "other")
+
+
 def test_half_precision_becomes_float32(tmp_path):
     arrays = {name: a.astype("float16") for name, a in parameters().items()}
     convert(folder_of(tmp_path / "source", arrays), tmp_path / "target")

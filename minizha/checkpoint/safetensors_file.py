@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from minizha.backend import refuse_masked
 from minizha.checkpoint.stored import (
     StoredTensor,
     check_shape,
@@ -60,9 +61,14 @@ def to_safetensors(
     """The content of a safetensors file with ``arrays``.
 
     Convention: the metadata is one key and its value; several keys would be in random order.
+
+    Raises:
+        ArgumentError: a masked array; names it.
     """
     from safetensors.numpy import save
 
+    for name, array in arrays.items():
+        refuse_masked(array, name)
     arrays = {name: c_contiguous(array) for name, array in arrays.items()}
     return save(arrays, metadata=dict([metadata]))
 

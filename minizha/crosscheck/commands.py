@@ -214,7 +214,8 @@ def _status(ok: bool) -> int:
 
 
 def _print_json(content: Any) -> None:
-    print(json.dumps(content, allow_nan=False, ensure_ascii=False, indent=1))
+    # ASCII is valid JSON on any stdout; there, other characters would become \\xNN or \\UXXXXXXXX
+    print(json.dumps(content, allow_nan=False, indent=1))
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from minizha.backend import Array, is_array, to_backend, to_host
+from minizha.backend import Array, is_array, refuse_masked, to_backend, to_host
 from minizha.config import NezhaConfig
 from minizha.errors import ArgumentError, BackendError
 from minizha.ops.cross_entropy import IGNORED
@@ -149,6 +149,7 @@ class ArgumentChecker(NamedTuple):
 
     def array(self, name: str, value: Any) -> Array:
         """``value`` as an array, on the host or on the device as it was passed."""
+        refuse_masked(value, name)
         if not isinstance(value, (list, tuple, np.ndarray)) and is_array(value):
             if self.xp is np:
                 raise BackendError(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from minizha.backend import is_array
+from minizha.backend import MASKED, holds_masked, is_array
 from minizha.checkpoint.folder import WEIGHTS_NAMES, stored_weights
 from minizha.checkpoint.model_type import refuse_other_models
 from minizha.checkpoint.names import canonical_names
@@ -68,6 +68,8 @@ def listed_faults(faults: Mapping[str, str]) -> str:
 
 def _fault(value: Any, shape: tuple[int, ...], allow_complex: bool) -> str | None:
     stored = isinstance(value, StoredTensor)
+    if holds_masked(value):
+        return MASKED
     if not (stored or is_array(value)):
         return f"expected an array, found {type(value).__name__}"
     if value.shape != shape:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from minizha.backend import is_array, to_host
+from minizha.backend import is_array, refuse_masked, to_host
 from minizha.checks import integer
 from minizha.errors import ArgumentError
 
@@ -74,6 +74,7 @@ def row_length(lengths: list[int], padding: Any, max_length: int) -> int:
 def check_ids(ids: Any, vocab_size: int) -> int | list[int]:
     """One token id as an int, a row of them as a list, each in 0 … V − 1. A CuPy array is copied to
     the host."""
+    refuse_masked(ids, "ids")
     array = as_integers("ids", to_host(ids) if is_array(ids) else ids)
     if array.ndim > 1:
         hint = "; batch_decode takes rows" if array.ndim == 2 else ""
@@ -108,6 +109,7 @@ def check_range(name: str, ids: np.ndarray, vocab_size: int) -> None:
 
 def as_integers(name: str, values: Any) -> np.ndarray:
     """``values`` (nested lists or an array) as an array of integers."""
+    refuse_masked(values, name)
     try:
         array = np.asarray(values)
     except (ValueError, TypeError) as error:

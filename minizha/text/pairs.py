@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from minizha.backend import refuse_masked
 from minizha.checks import integer
 from minizha.errors import ArgumentError
 from minizha.text.arguments import check_generator
@@ -22,10 +23,15 @@ from minizha.text.corpus import Document, split_sentences
 def tokenize_documents(documents: Sequence[Document], tokenizer: Any) -> list[list[np.ndarray]]:
     """Each document as its sentences, each sentence as its ids, (n,) int64, without [CLS], [SEP].
 
+    Convention: "[MASK]" and the like in a document are text, not special tokens.
+
     ``tokenizer`` is a :class:`~minizha.text.tokenizer.NezhaTokenizer`.
     """
     split = [[s for p in document.paragraphs for s in split_sentences(p)] for document in documents]
-    return [tokenizer.plain_ids(sentences) if sentences else [] for sentences in split]
+    return [
+        tokenizer.plain_ids(sentences, special_tokens=False) if sentences else []
+        for sentences in split
+    ]
 
 
 class PairSampler:
@@ -181,5 +187,6 @@ class PairSampler:
 
 
 def _of_two_sentences(documents: Sequence[Sequence[Any]]) -> list[list[np.ndarray]]:
+    refuse_masked(documents, "documents")
     nonempty = [[np.asarray(s) for s in document if len(s)] for document in documents]
     return [document for document in nonempty if len(document) > 1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from os import PathLike
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any, overload
 
 import numpy as np
 
-from minizha.backend import Array, is_array, to_host
+from minizha.backend import Array, is_array, refuse_masked, to_host
 from minizha.checkpoint.hub import local_folder
 from minizha.checks import flag
-from minizha.errors import ArgumentError
+from minizha.errors import ArgumentError, TextWarning
 from minizha.files import folder_path, make_folder, write_together
+from minizha.text.added_tokens import AddedToken, check_added
 from minizha.text.arguments import (
     check_ids,
     check_max_length,
@@ -25,9 +27,7 @@ from minizha.text.arguments import (
 )
 from minizha.text.batch import Batch
 from minizha.text.tokenizer_files import (
-    SETTINGS_NAME,
-    TOKENIZER_NAME,
-    VOCABULARY_NAME,
+    TOKENIZER_FILES,
     check_settings,
     contents,
     read_tokenizer_folder,
@@ -37,7 +37,6 @@ from minizha.text.vocabulary import (
     MASK,
     PAD,
     SEP,
-    SPECIAL_TOKENS,
     UNK,
     check_vocabulary,
     read_vocabulary,
@@ -62,9 +61,12 @@ class NezhaTokenizer:
         do_lower_case: lower-case the text.
         strip_accents: drop accents; None: as ``do_lower_case``.
         tokenize_chinese_chars: make every Chinese character a word of its own.
+        added_tokens: whole tokens, found before the text is split; those that are not in ``vocab``
+            have the next ids. ``vocab_size`` counts them.
 
     Raises:
-        ArgumentError: ``vocab`` is a list but not a vocabulary, or a setting is not a bool.
+        ArgumentError: ``vocab`` is a list but not a vocabulary, an added token has another id, or a
+            setting is not a bool.
         FileError: ``vocab`` is a path, and the file is missing or damaged.
     """
 
@@ -74,11 +76,15 @@ class NezhaTokenizer:
         do_lower_case: bool = True,
         strip_accents: bool | None = None,
         tokenize_chinese_chars: bool = True,
+        added_tokens: Sequence[AddedToken] = (),
     ):
         if isinstance(vocab, (str, PathLike)):
-            self._tokens = read_vocabulary(vocab)
+            self._base = read_vocabulary(vocab)
         else:
-            self._tokens = check_vocabulary(vocab)
+            self._base = check_vocabulary(vocab)
+        self._added = check_added(self._base, added_tokens)
+        own = [token.content for token in self._added if token.id >= len(self._base)]
+        self._tokens = [*self._base, *own]
         self._ids = {token: i for i, token in enumerate(self._tokens)}
         self._settings: dict[str, Any] = {
             "do_lower_case": do_lower_case,
@@ -91,8 +97,11 @@ class NezhaTokenizer:
         self.pad_token_id, self.unk_token_id = self._ids[PAD], self._ids[UNK]
         self.cls_token_id, self.sep_token_id = self._ids[CLS], self._ids[SEP]
         self.mask_token_id = self._ids[MASK]
-        self.special_ids = frozenset(self._ids[token] for token in SPECIAL_TOKENS)
-        self._tokenizer = wordpiece(self._ids, normalizer(**self._settings))
+        self.special_ids = frozenset(token.id for token in self._added if token.special)
+        text_normalizer = normalizer(**self._settings)
+        self._tokenizer = wordpiece(self._base, self._added, text_normalizer)
+        self._corpus_tokenizer: Any = None
+        self._warned = False
 
     def __len__(self) -> int:
         return self.vocab_size
@@ -109,7 +118,8 @@ class NezhaTokenizer:
         subfolder: str | None = "",
         **options: Any,
     ) -> NezhaTokenizer:
-        """Read vocab.txt, or else tokenizer.json, and tokenizer_config.json if there is one.
+        """Read vocab.txt, or else tokenizer.json, tokenizer_config.json if there is one, and the added
+        and special tokens of these and of added_tokens.json and special_tokens_map.json.
 
         Args:
             name: a folder, or a hub id such as "sijunhe/nezha-cn-base", which is fetched by
@@ -123,26 +133,27 @@ class NezhaTokenizer:
 
         Raises:
             FileError: ``name`` is neither a folder nor a hub id, the repository can't be fetched,
-                or a file in it is missing or damaged.
+                a file in it is missing or damaged, or its added tokens can't be used.
             ArgumentError: an argument is of the wrong type.
         """
         take(LOADING, options)
         refuse_unknown("NezhaTokenizer.from_pretrained", options)
         folder = local_folder(
             name,
-            [[VOCABULARY_NAME, TOKENIZER_NAME]],
-            [SETTINGS_NAME],
+            [TOKENIZER_FILES[:2]],
+            TOKENIZER_FILES[1:],
             revision=revision,
             cache_dir=cache_dir,
             local_files_only=local_files_only,
             token=token,
             subfolder=subfolder,
         )
-        tokens, settings = read_tokenizer_folder(folder)
-        return cls(tokens, **settings)
+        tokens, added, settings = read_tokenizer_folder(folder)
+        return cls(tokens, added_tokens=added, **settings)
 
     def save_pretrained(self, folder: str | PathLike[str], **options: Any) -> None:
-        """Write vocab.txt and tokenizer_config.json into ``folder`` (made if it is missing).
+        """Write vocab.txt, tokenizer_config.json and, if there are tokens beyond vocab.txt,
+        added_tokens.json into ``folder`` (made if it is missing).
 
         Transformers' BertTokenizerFast and AutoTokenizer load the folder. ``options`` are those of
         Transformers (:data:`~minizha.transformers_options.SAVING`).
@@ -164,7 +175,7 @@ class NezhaTokenizer:
         with _LOCK:
             self._tokenizer.no_truncation()
             tokenizer_json = self._tokenizer.to_str(pretty=True)
-        return contents(folder, self._tokens, self._settings, tokenizer_json, MAX_LENGTH)
+        return contents(folder, self._base, self._added, self._settings, tokenizer_json, MAX_LENGTH)
 
     def __call__(
         self,
@@ -184,7 +195,8 @@ class NezhaTokenizer:
                 False pads nothing (the rows must be equally long).
             truncation: True or "longest_first" shortens to ``max_length``, a pair by removing tokens
                 from the longer segment; False shortens nothing.
-            max_length: tokens a row, special ones included; None is 512.
+            max_length: tokens a row, special ones included; None is 512, and the first time that a
+                text is cut there, a TextWarning says so.
             return_tensors: None and "np" give NumPy arrays; a function such as ``torch.from_numpy``
                 or ``cupy.asarray`` is applied to each array.
 
@@ -198,11 +210,11 @@ class NezhaTokenizer:
         convert = check_return_tensors(return_tensors)
         batch = check_texts(text, pair)
         # [CLS], and for each segment a [SEP] and at least one token
-        max_length = check_max_length(
-            max_length, default=MAX_LENGTH, least=3 if pair is None else 5
-        )
-        rows = self._encode(batch, max_length if check_truncation(truncation) else None)
-        length = row_length([len(row.ids) for row in rows], padding, max_length)
+        longest = check_max_length(max_length, default=MAX_LENGTH, least=3 if pair is None else 5)
+        rows = self._encode(batch, longest if check_truncation(truncation) else None)
+        length = row_length([len(row.ids) for row in rows], padding, longest)
+        if max_length is None:
+            self._warn_of_truncation(rows)
         out = {
             "input_ids": np.full((len(rows), length), self.pad_token_id, dtype=np.int64),
             "token_type_ids": np.zeros((len(rows), length), dtype=np.int64),
@@ -214,10 +226,19 @@ class NezhaTokenizer:
             out["attention_mask"][i, : len(row.ids)] = 1
         return Batch({name: convert(array) for name, array in out.items()})
 
-    def plain_ids(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The ids of each text, (n,) int64, without special tokens and without truncation."""
-        rows = self._encode(check_texts(texts), None, special=False)
+    def plain_ids(self, texts: Sequence[str], *, special_tokens: bool = True) -> list[np.ndarray]:
+        """The ids of each text, (n,) int64, without [CLS] and [SEP] around them and without truncation.
+
+        With ``special_tokens=False``, as for a corpus, "[MASK]" in a text is six characters.
+        """
+        rows = self._encode(check_texts(texts), None, around=False, special=special_tokens)
         return [np.array(row.ids, dtype=np.int64) for row in rows]
+
+    def pieces(self, text: str) -> list[tuple[int, int, int]]:
+        """The tokens of ``text`` as plain_ids(special_tokens=False) has them: the id, and the start
+        and the end of the characters that it stands for."""
+        (row,) = self._encode(check_texts([text]), None, around=False, special=False)
+        return [(i, *span) for i, span in zip(row.ids, row.offsets, strict=True)]
 
     def tokenize(self, text: str) -> list[str]:
         """The tokens of ``text``, without [CLS] and [SEP]."""
@@ -240,6 +261,7 @@ class NezhaTokenizer:
 
     def batch_decode(self, ids: Any, skip_special_tokens: bool = False) -> list[str]:
         """Ids (B, L), or a list of B rows or single ids, as B texts; see :meth:`decode`."""
+        refuse_masked(ids, "ids")
         rows = to_host(ids) if is_array(ids) else ids
         scalar = isinstance(rows, np.ndarray) and rows.ndim == 0
         if scalar or not isinstance(rows, (list, tuple, np.ndarray)):
@@ -271,10 +293,34 @@ class NezhaTokenizer:
             raise ArgumentError("tokens: expected a string or a list of strings")
         return [self._ids.get(token, self.unk_token_id) for token in tokens]
 
-    def _encode(self, batch: list, max_length: int | None, special: bool = True) -> list:
+    def _warn_of_truncation(self, rows: list) -> None:
+        cut = sum(len(row.overflowing) > 0 for row in rows)
+        if cut and not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"{cut} of {len(rows)} texts are longer than {MAX_LENGTH} tokens and are cut there "
+                "(max_length=… chooses another length, truncation=False cuts nothing); this is said "
+                "once",
+                TextWarning,
+                stacklevel=3,
+            )
+
+    def _encode(
+        self, batch: list, max_length: int | None, *, around: bool = True, special: bool = True
+    ) -> list:
+        """Encode with special tokens ``around`` the texts, and with ``special`` ones inside them."""
         with _LOCK:  # threads share the library's object, and truncation is part of its state
+            tokenizer = self._tokenizer if special else self._for_corpora()
             if max_length is None:
-                self._tokenizer.no_truncation()
+                tokenizer.no_truncation()
             else:
-                self._tokenizer.enable_truncation(max_length, strategy="longest_first")
-            return self._tokenizer.encode_batch(batch, add_special_tokens=special)
+                tokenizer.enable_truncation(max_length, strategy="longest_first")
+            return tokenizer.encode_batch(batch, add_special_tokens=around)
+
+    def _for_corpora(self) -> Any:
+        """The library's object that finds no special token in a text, made at the first use."""
+        if self._corpus_tokenizer is None:
+            added = [token for token in self._added if not token.special]
+            text_normalizer = normalizer(**self._settings)
+            self._corpus_tokenizer = wordpiece(self._tokens, added, text_normalizer)
+        return self._corpus_tokenizer

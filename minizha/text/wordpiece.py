@@ -6,10 +6,11 @@ not need it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from minizha.text.vocabulary import CLS, SEP, SPECIAL_TOKENS, UNK
+from minizha.text.added_tokens import AddedToken
+from minizha.text.vocabulary import CLS, SEP, UNK
 
 
 def normalizer(
@@ -28,17 +29,13 @@ def normalizer(
     )
 
 
-def wordpiece(ids: dict[str, int], text_normalizer: Any) -> Any:
-    """The pipeline as a ``tokenizers.Tokenizer`` with the vocabulary ``{token: id}``."""
-    from tokenizers import (
-        AddedToken,
-        Tokenizer,
-        decoders,
-        models,
-        pre_tokenizers,
-        processors,
-    )
+def wordpiece(tokens: Sequence[str], added: Iterable[AddedToken], text_normalizer: Any) -> Any:
+    """The pipeline as a ``tokenizers.Tokenizer`` with the vocabulary ``tokens`` and the whole tokens
+    ``added``, in the order of their ids."""
+    import tokenizers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
+    ids = {token: i for i, token in enumerate(tokens)}
     tokenizer = Tokenizer(models.WordPiece(ids, unk_token=UNK, max_input_chars_per_word=100))
     tokenizer.normalizer = text_normalizer
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -48,8 +45,18 @@ def wordpiece(ids: dict[str, int], text_normalizer: Any) -> Any:
         special_tokens=[(CLS, ids[CLS]), (SEP, ids[SEP])],
     )
     tokenizer.decoder = decoders.WordPiece(prefix="##")
-    # matched before normalisation: lower case and the split at brackets would destroy "[MASK]"
-    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in SPECIAL_TOKENS])
+    for token in added:
+        # matched before normalisation, unless ``normalized``: lower case and the split at brackets
+        # would destroy "[MASK]"
+        library_token = tokenizers.AddedToken(
+            token.content,
+            single_word=token.single_word,
+            lstrip=token.lstrip,
+            rstrip=token.rstrip,
+            normalized=token.normalized,
+        )
+        add = tokenizer.add_special_tokens if token.special else tokenizer.add_tokens
+        add([library_token])
     return tokenizer
 
 

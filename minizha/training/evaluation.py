@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minizha.model.pretraining import NezhaForPreTraining
-from minizha.predict import Guess, fill_mask
+from minizha.predict import Guess, guess_tokens
 from minizha.text.corpus import Document, split_sentences
 from minizha.text.tokenizer import NezhaTokenizer
 from minizha.training.step import Batch, BatchMetrics, batch_metrics
@@ -51,7 +51,7 @@ def evaluate(model: NezhaForPreTraining, examples: Batch, batch_size: int = 64) 
 
 
 class Example(NamedTuple):
-    """A held-out sentence with one character masked, that character, and the model's guesses."""
+    """A held-out sentence with one token hidden, that token, and the model's guesses."""
 
     text: str
     answer: str
@@ -65,7 +65,11 @@ def examples_from(
     count: int = 5,
     seed: int = 0,
 ) -> list[Example]:
-    """``count`` random sentences of the documents, with one character of the vocabulary masked."""
+    """``count`` random sentences of the documents, with one token of letters hidden in each.
+
+    Convention: the sentence is tokenized first, so that a continuation such as ``##n`` can be hidden
+    and guessed.
+    """
     rng = np.random.default_rng(seed)
     sentences = [
         s for d in documents for p in d.paragraphs for s in split_sentences(p) if 12 <= len(s) <= 40
@@ -75,15 +79,27 @@ def examples_from(
         if len(examples) == count:
             break
         sentence = sentences[i]
-        positions = [
-            k for k, c in enumerate(sentence) if c.isalpha() and _in_vocabulary(c, tokenizer)
+        pieces = tokenizer.pieces(sentence)
+        tokens = tokenizer.convert_ids_to_tokens([i for i, *_ in pieces])
+        hidden = [
+            k
+            for k, token in enumerate(tokens)
+            if token.removeprefix("##").isalpha() and pieces[k][0] != tokenizer.unk_token_id
         ]
-        if positions:
-            k = positions[int(rng.integers(len(positions)))]
-            text = sentence[:k] + "[MASK]" + sentence[k + 1 :]
-            examples.append(Example(text, sentence[k], fill_mask(model, tokenizer, text)[0]))
+        if hidden:
+            k = hidden[int(rng.integers(len(hidden)))]
+            _, start, end = pieces[k]
+            text = sentence[:start] + "[MASK]" + sentence[end:]
+            guesses = _guess_hidden(model, tokenizer, [i for i, *_ in pieces], k)
+            examples.append(Example(text, tokens[k], guesses))
     return examples
 
 
-def _in_vocabulary(character: str, tokenizer: NezhaTokenizer) -> bool:
-    return tokenizer.convert_tokens_to_ids(character) != tokenizer.unk_token_id
+def _guess_hidden(
+    model: NezhaForPreTraining, tokenizer: NezhaTokenizer, ids: list[int], k: int
+) -> list[Guess]:
+    """The guesses for the k-th of the tokens ``ids``."""
+    row = np.array([[tokenizer.cls_token_id, *ids, tokenizer.sep_token_id]])
+    row[0, 1 + k] = tokenizer.mask_token_id
+    (guesses,) = guess_tokens(model, tokenizer, {"input_ids": row}, np.array([1 + k]), 5)
+    return guesses

@@ -6,7 +6,7 @@ import math
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
-from minizha.checks import integer, number
+from minizha.checks import choice, flag, integer, number
 from minizha.errors import ArgumentError
 
 
@@ -16,7 +16,7 @@ def _option(default: float, low: float, text: str, high: float = math.inf) -> An
 
 @dataclass(frozen=True)
 class PretrainOptions:
-    """Sizes and rates of a run; the defaults fit two cores and a few minutes.
+    """Sizes, rates and the reading of the corpus; the defaults fit two cores and a few minutes.
 
     Lengths are in tokens; each field's meaning and range are in its metadata.
 
@@ -47,6 +47,17 @@ class PretrainOptions:
     mask_probability: float = _option(0.15, 0.01, "share of the tokens to predict", 0.9)
     held_out: int = _option(12, 2, "every N-th document is held out for the evaluation")
     min_count: int = _option(2, 1, "rarer characters become [UNK]")
+    titles: str = field(
+        default="auto",
+        metadata={
+            "help": "are first lines titles, which are left out? auto: short ones, if most "
+            "documents have them",
+            "choices": ("auto", "yes", "no"),
+        },
+    )
+    document_per_line: bool = field(
+        default=False, metadata={"help": "each line of the corpus is a document", "flag": True}
+    )
 
     def __post_init__(self) -> None:
         faults = []
@@ -64,12 +75,35 @@ class PretrainOptions:
             raise ArgumentError("; ".join(faults))
 
 
+def parser_keywords(f: Field) -> dict[str, Any]:
+    """How ``add_argument`` takes an option."""
+    text = f.metadata["help"]
+    if "flag" in f.metadata:
+        return {"action": "store_true", "help": text}
+    if "choices" in f.metadata:
+        return {
+            "choices": f.metadata["choices"],
+            "default": f.default,
+            "help": f"{text} ({f.default})",
+        }
+    return {
+        "type": option_type(f),
+        "default": f.default,
+        "metavar": "N",
+        "help": f"{text} ({f.default:g})",
+    }
+
+
 def option_type(f: Field) -> type:
-    """The type of an option, int or float; the annotation is a string."""
+    """The type of a number, int or float; the annotation is a string."""
     return {"int": int, "float": float}[f.type]
 
 
 def _checked(f: Field, value: Any) -> Any:
+    if "flag" in f.metadata:
+        return flag(f.name, value)
+    if "choices" in f.metadata:
+        return choice(f.name, value, f.metadata["choices"])
     low, high = f.metadata["low"], f.metadata["high"]
     if option_type(f) is int:
         return integer(f.name, value, low, None if high == math.inf else high)

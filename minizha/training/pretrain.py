@@ -40,6 +40,7 @@ class Data(NamedTuple):
     held_out_documents: list[Document]
     documents: int
     characters: int
+    left_out: str = ""  # what of the corpus is not trained on, with counts
 
 
 def prepare(corpus: str | os.PathLike | None, options: PretrainOptions) -> Data:
@@ -48,7 +49,12 @@ def prepare(corpus: str | os.PathLike | None, options: PretrainOptions) -> Data:
     Raises:
         FileError: the corpus can't be read or is too small.
     """
-    documents = embedded_corpus() if corpus is None else read_corpus(corpus)
+    if corpus is None:
+        documents = embedded_corpus()
+    else:
+        titles = {"auto": None, "yes": True, "no": False}[options.titles]
+        per_line = options.document_per_line
+        documents = read_corpus(corpus, titles=titles, document_per_line=per_line)
     try:
         return _prepare(documents, options)
     except ArgumentError as error:  # raised where the file's name is not known
@@ -63,22 +69,49 @@ def _prepare(documents: list[Document], options: PretrainOptions) -> Data:
     if len(tokenizer) == len(SPECIAL_TOKENS):
         raise ArgumentError(f"min_count: no character occurs {options.min_count} times")
 
-    def sampler(main_documents: list[Document], extra_documents: list[Document]) -> PairSampler:
-        return PairSampler(
-            tokenize_documents(main_documents, tokenizer),
-            options.length,
-            tokenizer.cls_token_id,
-            tokenizer.sep_token_id,
-            tokenizer.pad_token_id,
-            tokenize_documents(extra_documents, tokenizer),
-        )
+    train_ids = tokenize_documents(train, tokenizer)
+    held_out_ids = tokenize_documents(held_out, tokenizer)
+
+    def sampler(main: list, extra: list) -> PairSampler:
+        special = (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id)
+        return PairSampler(main, options.length, *special, extra)
 
     rng = np.random.default_rng(HELD_OUT_SEED)
     # one or two held-out documents may be too few for random sentences from another document
-    extra_documents = train if len(held_out) < 3 else []
-    evaluation = mask(sampler(held_out, extra_documents).all(rng), tokenizer, options, rng)
-    characters = sum(len(p) for d in documents for p in d.paragraphs)
-    return Data(tokenizer, sampler(train, []), evaluation, held_out, len(documents), characters)
+    extra = train_ids if len(held_out) < 3 else []
+    evaluation = mask(sampler(held_out_ids, extra).all(rng), tokenizer, options, rng)
+    return Data(
+        tokenizer,
+        sampler(train_ids, []),
+        evaluation,
+        held_out,
+        len(documents),
+        sum(len(p) for d in documents for p in d.paragraphs),
+        _left_out(documents, train_ids + held_out_ids, tokenizer, options.min_count),
+    )
+
+
+def _left_out(
+    documents: list[Document],
+    ids: list[list[np.ndarray]],
+    tokenizer: NezhaTokenizer,
+    min_count: int,
+) -> str:
+    """One line that counts what of the corpus is not trained on; "" if nothing is left out."""
+    titles = [document.title for document in documents if document.title]
+    # a sentence of control characters has no tokens
+    short = [document for document in ids if sum(len(sentence) > 0 for sentence in document) < 2]
+    lost = sum(len(sentence) for document in short for sentence in document)
+    tokens = np.concatenate([s for d in ids for s in d] or [np.zeros(0, np.int64)])
+    unknown = int((tokens == tokenizer.unk_token_id).sum())
+    parts = {
+        f"{len(titles)} titles ({sum(map(len, titles)):,} characters)": titles,
+        f"{len(short)} documents of fewer than 2 sentences ({lost:,} tokens)": short,
+        f"{unknown:,} of {len(tokens):,} tokens, which have characters that the training documents "
+        f"hold fewer than {min_count} times (they become [UNK])": unknown,
+    }
+    said = [part for part, any_left_out in parts.items() if any_left_out]
+    return "left out: " + ", ".join(said) if said else ""
 
 
 def new_model(data: Data, options: PretrainOptions, backend: str = "numpy") -> NezhaForPreTraining:

@@ -47,6 +47,8 @@ def run(
         f"vocabulary {len(data.tokenizer):,} characters, model {model.num_parameters():,} parameters, "
         f"{backend}, {workers} process{'es' if workers > 1 else ''}"
     )
+    if data.left_out:
+        print(data.left_out)
     curve: list[CurvePoint] = []
     started, finished = time.monotonic(), False
     try:

@@ -552,6 +552,25 @@ def test_the_tokenizer(hub, tmp_path):
         NezhaTokenizer.from_pretrained(NAME, cache_dir=tmp_path / "x", local_files_only=True)
 
 
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("added_tokens.json", b'{"[E1]": 9}'),
+        ("tokenizer.json", b'{"added_tokens": [{"id": 9, "content": "[E1]"}]}'),
+    ],
+)
+def test_files_of_added_tokens_are_fetched(hub, name, content):
+    special = b'{"additional_special_tokens": ["[E1]"]}'
+    files = {"vocab.txt": VOCABULARY, "special_tokens_map.json": special, name: content}
+    hub.commit(NAME, files)
+    tokenizer = NezhaTokenizer.from_pretrained(NAME)
+    assert tokenizer("中[E1]")["input_ids"].tolist() == [[2, 5, 9, 3]]
+    assert 9 in tokenizer.special_ids
+    hub.stop()
+    again = NezhaTokenizer.from_pretrained(NAME, local_files_only=True)
+    assert again("中[E1]")["input_ids"].tolist() == [[2, 5, 9, 3]]
+
+
 def test_the_tokenizer_of_one_file(hub, tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     NezhaTokenizer(VOCABULARY.decode().split("\n")).save_pretrained(tmp_path)

@@ -1,6 +1,7 @@
 """``minizha trace``, ``compare`` and ``vectors verify``: exit statuses, files, errors for bad input."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -116,6 +117,21 @@ def test_the_json_of_a_comparison(folder, capsys):
     assert status == 1
     assert report["first_divergence"] == SCORES
     assert report["findings"][0]["mistake"] == "no_scale"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8", "gbk"])
+def test_the_json_is_ascii_in_every_locale(folder, tmp_path, encoding):
+    trace = load_file(folder / "ours.safetensors")
+    save_file(trace | {"曹😎": np.ones(3)}, tmp_path / "theirs.safetensors")
+    command = ["-m", "minizha", "compare", folder / "ours.safetensors"]
+    done = subprocess.run(
+        [sys.executable, *command, tmp_path / "theirs.safetensors", "--json"],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+    )
+    assert done.stdout.isascii()
+    report = json.loads(done.stdout)
+    assert "曹😎" in str(report)
 
 
 @pytest.mark.parametrize(("columns", "widest"), [("60", 60), ("9", 48), ("300", 100), ("", 100)])

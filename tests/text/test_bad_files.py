@@ -137,10 +137,17 @@ TOKENIZERS = {
     "half a pair": (whole("model", vocab=IDS | {"\ud800": 12}), "id 12: .* is not valid Unicode"),
     "a line break": (whole("model", vocab=IDS | {"a\nb": 12}), "id 12: a line break inside"),
     "another added token": (
-        json.dumps(WHOLE | {"added_tokens": [{"id": 12, "content": "<new>"}]}).encode(),
-        "added_tokens: only",
+        json.dumps(WHOLE | {"added_tokens": [{"id": 13, "content": "<new>"}]}).encode(),
+        "'<new>': expected the id 12, .* found 13",
     ),
-    "an added number": (json.dumps(WHOLE | {"added_tokens": [5]}).encode(), "added_tokens: only"),
+    "an added token without an id": (
+        json.dumps(WHOLE | {"added_tokens": [{"content": "<new>"}]}).encode(),
+        "'<new>': expected an id, found None",
+    ),
+    "an added number": (
+        json.dumps(WHOLE | {"added_tokens": [5]}).encode(),
+        "added_tokens: expected a token",
+    ),
     "accents that are 1": (whole("normalizer", strip_accents=1), "strip_accents: expected true or"),
 }
 SETTINGS = {

@@ -1,12 +1,14 @@
 """Documents, sentences and the character vocabulary of the novel and of other files."""
 
+import codecs
 import os
+from importlib import resources
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minizha.errors import ArgumentError, FileError
+from minizha.errors import ArgumentError, FileError, TextWarning
 from minizha.text.corpus import (
     CLOSERS,
     MARKS,
@@ -39,18 +41,96 @@ def test_the_novel_missing_from_the_package(monkeypatch, tmp_path):
         embedded_corpus()
 
 
-def test_titles_of_a_readers_own_file(tmp_path):
-    text = (
-        "\ufeff\n题目\n一。\n二。\n \t\n没有题目的一段。\n第二段\r\n\n\n他说：“好。”\n好。\n\n只有一行\n\n"
-        "“好，”\n他说。\n"
-    )
-    assert read_corpus(write(tmp_path / "f", text)) == [
-        Document("题目", ("一。", "二。")),
+OWN = (
+    "\ufeff\n题目\n一。\n二。\n \t\n没有题目的一段。\n第二段\r\n\n\n他说：“好。”\n好。\n\n只有一行\n\n"
+    "“好，”\n他说。\n"
+)
+TITLED = "第一\n一。\n二\n三。\n\n第二\n一。\n\n一。\n二。\n\n只有一行\n"
+VERSES = "a b c\nd e f\n\ng h i\nj k l\n\nm n o\np q r\n"
+
+
+def test_one_title_among_many_documents_is_text(tmp_path):
+    assert read_corpus(write(tmp_path / "f", OWN)) == [
+        Document("", ("题目", "一。", "二。")),
         Document("", ("没有题目的一段。", "第二段")),
         Document("", ("他说：“好。”", "好。")),
         Document("", ("只有一行",)),
         Document("", ("“好，”", "他说。")),
     ]
+
+
+def test_titles_are_the_habit_of_most_documents(tmp_path):
+    path = write(tmp_path / "f", TITLED)
+    with pytest.warns(TextWarning, match=r"f: 2 first lines \(4 characters\) .* such as '第一'"):
+        documents = read_corpus(path)
+    assert documents == [
+        Document("第一", ("一。", "二", "三。")),
+        Document("第二", ("一。",)),
+        Document("", ("一。", "二。")),
+        Document("", ("只有一行",)),
+    ]
+
+
+def test_the_titles_of_the_novel_are_found(tmp_path):
+    novel = (resources.files("minizha") / "data" / "sanguo.txt").read_text("utf-8")
+    with pytest.warns(TextWarning, match="120 first lines"):
+        assert read_corpus(write(tmp_path / "f", novel)) == embedded_corpus()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        VERSES,
+        TITLED.replace("第二", "第二。"),  # of three documents of several lines, one has a title
+        "\n\n".join(["长" * 41 + "\n一。"] * 3),
+        "\n\n".join(["题目\n没有标点\n一。"] * 3),  # most lines end like the first
+    ],
+)
+def test_what_does_not_look_like_titles_stays(tmp_path, text):
+    documents = read_corpus(write(tmp_path / "f", text))
+    assert not any(document.title for document in documents)
+    kept = "".join(p for document in documents for p in document.paragraphs)
+    assert kept == text.replace("\n", "")
+
+
+@pytest.mark.filterwarnings("ignore:.*first lines")
+@given(
+    st.lists(st.sampled_from(["题目", "a b", "一。", "二，", "长" * 41, "", " \t"]), max_size=12),
+    st.sampled_from([None, True, False]),
+    st.booleans(),
+)
+def test_every_character_is_in_a_document(tmp_path_factory, lines, titles, per_line):
+    path = write(tmp_path_factory.mktemp("corpus") / "f", "\n".join([*lines, "末"]))
+    options = {"document_per_line": per_line, "titles": None if per_line else titles}
+    documents = read_corpus(path, 1, **options)
+    found = "".join(d.title + "".join(d.paragraphs) for d in documents)
+    assert found == "".join(map(str.strip, lines)) + "末"
+    assert all(document.paragraphs for document in documents)
+
+
+def test_titles_on_request(tmp_path):
+    path = write(tmp_path / "f", VERSES)
+    first, *_ = read_corpus(path, titles=True)
+    assert first == Document("a b c", ("d e f",))
+    path = write(tmp_path / "f", TITLED)
+    assert [d.title for d in read_corpus(path, titles=False)] == [""] * 4
+    assert [d.title for d in read_corpus(path, titles=True)] == ["第一", "第二", "一。", ""]
+
+
+def test_a_document_a_line(tmp_path):
+    path = write(tmp_path / "f", "一。二。\n三。\n\n四。\n")
+    documents = read_corpus(path, document_per_line=True)
+    assert documents == [Document("", (text,)) for text in ("一。二。", "三。", "四。")]
+    with pytest.raises(FileError, match="at least 4 documents, found 3: each line is one document"):
+        read_corpus(path, 4, document_per_line=True)
+    with pytest.raises(ArgumentError, match="titles: expected False or None"):
+        read_corpus(path, document_per_line=True, titles=True)
+
+
+@pytest.mark.parametrize("option", ["titles", "document_per_line"])
+def test_options_are_flags(tmp_path, option):
+    with pytest.raises(ArgumentError, match=f"{option}: expected True or False, found 'yes'"):
+        read_corpus(write(tmp_path / "f", VERSES), **{option: "yes"})
 
 
 @pytest.mark.parametrize(
@@ -60,7 +140,13 @@ def test_titles_of_a_readers_own_file(tmp_path):
         (b"\n \n\n", "expected text, found an empty file"),
         (b"a\0b", "found NUL bytes"),
         ("中\n文".encode("gb18030"), "line 1: expected UTF-8 text.*iconv"),
+        ("中\n文".encode("utf-16"), "expected UTF-8 text, found UTF-16, .*iconv -f UTF-16"),
+        (codecs.BOM_UTF16_BE + "中".encode("utf-16-be"), "found UTF-16"),
+        ("中\n文".encode("utf-32"), "expected UTF-8 text, found UTF-32"),
+        ("a\nb".encode("utf-16-le"), "NUL bytes .*UTF-16 without a byte-order mark"),
+        ("中\n文".encode("big5"), "line 1: expected UTF-8 text.*iconv.*-f BIG5"),
         (b"a\nb\n\nc", "at least 3 documents, found 2: a blank line separates documents"),
+        (b"a\nb\nc", "found 1: .*--document-per-line: each line is one document"),
     ],
 )
 def test_unusable_files(tmp_path, content, message):

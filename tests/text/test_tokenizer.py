@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minizha.backend import get_backend
-from minizha.errors import ArgumentError
+from minizha.errors import ArgumentError, TextWarning
 from minizha.text.batch import Batch
 from minizha.text.tokenizer import NezhaTokenizer
 
@@ -191,11 +191,33 @@ def test_tensors_of_torch(tokenizer):
 
 
 def test_truncation(tokenizer):
-    assert tokenizer("中" * 600)["input_ids"].shape == (1, 512)
+    with pytest.warns(TextWarning, match="1 of 2 texts are longer than 512 tokens and are cut"):
+        assert tokenizer(["中" * 600, "中"])["input_ids"].shape == (2, 512)
+    assert tokenizer("中" * 600)["input_ids"].shape == (1, 512)  # said once
+    assert NezhaTokenizer(VOCAB)("中" * 510)["input_ids"].shape == (1, 512)  # nothing is cut
+    assert NezhaTokenizer(VOCAB)("中" * 600, max_length=512)["input_ids"].shape == (1, 512)
     assert tokenizer("中" * 600, truncation=False)["input_ids"].shape == (1, 602)
     assert tokenizer("中" * 600, max_length=600)["input_ids"].shape == (1, 600)
     # truncation and padding of one call do not affect the next
     assert len(tokenizer.plain_ids(["中" * 600])[0]) == 600
+
+
+def test_special_tokens_of_a_corpus_are_text(tokenizer):
+    assert tokenizer.plain_ids(["中[MASK]国"])[0].tolist() == [11, 5, 12]  # of a query they are not
+    for text in ("中[MASK]国", "中[SEP]国"):
+        (ids,) = tokenizer.plain_ids([text], special_tokens=False)
+        assert ids.tolist() == [11, 2, 2, 2, 12]  # a bracket, a word, a bracket
+    for text in ("天下大势", "NBA Café"):
+        plain = [ids.tolist() for ids in tokenizer.plain_ids([text])]
+        assert plain == [ids.tolist() for ids in tokenizer.plain_ids([text], special_tokens=False)]
+
+
+def test_pieces_are_the_characters_of_the_text(tokenizer):
+    text = "ab 天É下"
+    pieces = tokenizer.pieces(text)
+    assert [(tokenizer.convert_ids_to_tokens(i), text[a:b]) for i, a, b in pieces] == [
+        *(("a", "a"), ("##b", "b"), ("天", "天"), ("[UNK]", "É"), ("下", "下"))
+    ]
 
 
 @pytest.mark.parametrize(

@@ -168,8 +168,8 @@ def edited(whole, *keys, value):
         (("model", "vocab"), [], "model.vocab: expected an object"),
         (("model", "vocab", "[PAD]"), 77, "each of the ids 0 … 5 once"),
         (("model", "vocab", "[PAD]"), True, "model.vocab: expected an object"),
-        (("added_tokens",), [{"id": 6, "content": "<new>"}], "added_tokens: only"),
-        (("added_tokens",), 5, "added_tokens: only"),
+        (("added_tokens",), [{"id": 7, "content": "<new>"}], "<new>.*the id 6, .*found 7"),
+        (("added_tokens",), 5, "added_tokens: expected a list"),
     ],
 )
 def test_broken_tokenizer_json(tmp_path, keys, value, message):

@@ -10,14 +10,15 @@ import shlex
 import numpy as np
 import pytest
 
-from minizha import NezhaForPreTraining, NezhaModel, NezhaTokenizer
+from minizha import NezhaConfig, NezhaForPreTraining, NezhaModel, NezhaTokenizer
 from minizha.backend import to_host
 from minizha.cli import main
-from minizha.errors import MinizhaError
+from minizha.errors import MinizhaError, TextWarning
 from minizha.predict import fill_mask
+from minizha.text.corpus import Document
 from minizha.text.vocabulary import SPECIAL_TOKENS
 from minizha.training import run as run_module
-from minizha.training.evaluation import evaluate, mean_metrics
+from minizha.training.evaluation import evaluate, examples_from, mean_metrics
 from minizha.training.options import PretrainOptions
 from minizha.training.pretrain import new_model, prepare, train
 from minizha.training.run import run
@@ -154,6 +155,78 @@ def test_one_held_out_document_borrows_its_random_sentences(tmp_path):
     data = prepare(path, OPTIONS)
     assert len(data.held_out_documents) == 1
     assert set(data.held_out["next_sentence_label"]) == {0, 1}
+
+
+VERSES = "a b c\nd e f\n\ng h i\nj k l\n\nm n o\np q r\n"
+SMALL = ["--min-count", "1", "--held-out", "2", "--steps", "1", *TINY]
+
+
+def test_three_documents_of_two_lines_are_enough(tmp_path, capsys):
+    path = tmp_path / "verses.txt"
+    path.write_text(VERSES, "utf-8")
+    assert main(["pretrain", "--corpus", str(path), "--out", str(tmp_path / "m"), *SMALL]) == 0
+    printed = capsys.readouterr().out
+    assert "3 documents, 30 characters; 1 documents held out\n" in printed
+    letters = set("abcdefghijklmnopqr")
+    tokens = set((tmp_path / "m" / "vocab.txt").read_text("utf-8").split("\n"))
+    assert letters - tokens == set("ghijkl")  # of the held-out document
+    assert "left out: 6 of 18 tokens, which have characters that the training" in printed
+
+
+def test_what_is_left_out_is_counted(tmp_path):
+    text = "第一\n一二。\n二三。\n\n第二\n一二。\n三一。\n\n第三\n一一。\n二二。\n\n一二三。\n\n一二。\n\n"
+    path = tmp_path / "corpus.txt"
+    path.write_text(text, "utf-8")
+    with pytest.warns(TextWarning, match="3 first lines"):
+        data = prepare(path, PretrainOptions(**(vars(OPTIONS) | {"held_out": 2})))
+    assert data.left_out == (
+        "left out: 3 titles (6 characters), 2 documents of fewer than 2 sentences (7 tokens)"
+    )
+    options = PretrainOptions(**(vars(OPTIONS) | {"titles": "no", "min_count": 3, "held_out": 2}))
+    data = prepare(path, options)
+    assert "titles" not in data.left_out
+    said = "7 of 31 tokens, which have characters that the training documents hold fewer than 3"
+    assert said in data.left_out  # 第 and 三, twice each
+
+
+def test_nothing_is_said_where_nothing_is_left_out(corpus):
+    options = PretrainOptions(**(vars(OPTIONS) | {"held_out": 12}))
+    assert "documents of fewer" not in prepare(corpus, options).left_out
+    assert "titles" not in prepare(corpus, options).left_out
+
+
+def test_a_document_a_line(tmp_path, capsys):
+    path = tmp_path / "lines.txt"
+    path.write_text("一二。三四。\n五六。七八。\n九十。百千。\n", "utf-8")
+    command = ["pretrain", "--corpus", str(path), "--out", str(tmp_path / "m"), *SMALL]
+    assert main(command) == 2
+    assert "--document-per-line: each line is one document" in capsys.readouterr().err
+    assert main([*command, "--document-per-line"]) == 0
+    assert "3 documents, 18 characters; 1 documents held out" in capsys.readouterr().out
+
+
+def test_special_tokens_in_a_corpus_are_text(tmp_path):
+    path = tmp_path / "corpus.txt"
+    path.write_text("一[MASK]二。三[SEP]四。\n\n" * 3, "utf-8")
+    data = prepare(path, PretrainOptions(**(vars(OPTIONS) | {"mask_probability": 0.01})))
+    tokens = [data.tokenizer.convert_ids_to_tokens(i) for i in np.unique(data.sampler._tokens)]
+    assert not set(tokens) & set(SPECIAL_TOKENS)
+    assert {"[", "]", "m", "##a", "##k"} <= set(tokens)
+
+
+def test_a_continuation_can_be_hidden_and_guessed():
+    tokenizer = NezhaTokenizer([*SPECIAL_TOKENS, "la", "##n", "##c"])
+    sizes = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 8}
+    model = NezhaForPreTraining(NezhaConfig(vocab_size=8, num_hidden_layers=1, **sizes))
+    examples = examples_from(model, tokenizer, [Document("", ("lanc lanc lanc",) * 9)], count=9)
+    assert {example.answer for example in examples} == {"la", "##n", "##c"}
+    for example in examples:
+        assert example.text.replace("[MASK]", example.answer.removeprefix("##")) == "lanc lanc lanc"
+        assert {guess.token for guess in example.guesses} & {"la", "##n", "##c"}
+    # with the token hidden the others stay whole, as a [MASK] in the raw text would not leave them
+    (example, *_) = [example for example in examples if example.answer == "##n"]
+    ids = tokenizer(example.text)["input_ids"][0].tolist()
+    assert tokenizer.unk_token_id in ids
 
 
 def test_evaluation_does_not_depend_on_the_batches(corpus, backend):
