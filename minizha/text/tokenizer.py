@@ -14,7 +14,7 @@ from minizha.backend import Array, is_array, to_host
 from minizha.checkpoint.hub import local_folder
 from minizha.checks import flag
 from minizha.errors import ArgumentError
-from minizha.files import folder_path, make_folder, write_together
+from minizha.files import folder_path, make_folder, read_together, write_together
 from minizha.text.arguments import (
     check_ids,
     check_max_length,
@@ -25,9 +25,7 @@ from minizha.text.arguments import (
 )
 from minizha.text.batch import Batch
 from minizha.text.tokenizer_files import (
-    SETTINGS_NAME,
-    TOKENIZER_NAME,
-    VOCABULARY_NAME,
+    TOKENIZER_FILES,
     check_settings,
     contents,
     read_tokenizer_folder,
@@ -130,15 +128,16 @@ class NezhaTokenizer:
         refuse_unknown("NezhaTokenizer.from_pretrained", options)
         folder = local_folder(
             name,
-            [[VOCABULARY_NAME, TOKENIZER_NAME]],
-            [SETTINGS_NAME],
+            [TOKENIZER_FILES[:2]],
+            TOKENIZER_FILES[2:],
             revision=revision,
             cache_dir=cache_dir,
             local_files_only=local_files_only,
             token=token,
             subfolder=subfolder,
         )
-        tokens, settings = read_tokenizer_folder(folder)
+        paths = [folder / name for name in TOKENIZER_FILES]
+        tokens, settings = read_together(paths, lambda: read_tokenizer_folder(folder))
         return cls(tokens, **settings)
 
     def save_pretrained(self, folder: str | PathLike[str], **options: Any) -> None:

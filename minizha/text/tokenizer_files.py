@@ -17,6 +17,8 @@ from minizha.text.vocabulary import SPECIAL_TOKENS, UNK, check_tokens, read_voca
 VOCABULARY_NAME = "vocab.txt"
 TOKENIZER_NAME = "tokenizer.json"
 SETTINGS_NAME = "tokenizer_config.json"
+TOKENIZER_FILES = (VOCABULARY_NAME, TOKENIZER_NAME, SETTINGS_NAME)
+"""One of the first two is needed, the others are optional."""
 SETTINGS = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
 _TYPES = {"model": "WordPiece", "normalizer": "BertNormalizer", "pre_tokenizer": "BertPreTokenizer"}
 
