@@ -216,8 +216,10 @@ def _bar(name: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on stderr, if that is a terminal."""
     from tqdm import tqdm
 
-    disable = True if sys.stderr is None else None  # None: tqdm checks for a terminal
-    with tqdm(desc=name, unit=" arrays", leave=False, disable=disable, file=sys.stderr) as bar:
+    from minizha.progress import bar_options
+
+    options = {"disable": None} | bar_options()  # None: tqdm checks for a terminal
+    with tqdm(desc=name, unit=" arrays", leave=False, **options) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total

@@ -16,6 +16,7 @@ from minizha.errors import FileError, MinizhaError
 from minizha.files import folder_path
 from minizha.interrupts import delay_interrupts
 from minizha.model.pretraining import NezhaForPreTraining
+from minizha.progress import progress_bar
 from minizha.training.evaluation import Example, Metrics, evaluate, examples_from, mean_metrics
 from minizha.training.keeping import (
     DivergenceError,
@@ -26,7 +27,6 @@ from minizha.training.keeping import (
 )
 from minizha.training.options import PretrainOptions
 from minizha.training.pretrain import Data, new_model, prepare, train
-from minizha.training.progress import progress_bar
 from minizha.training.report import CurvePoint, write_curve
 from minizha.training.step import BatchMetrics
 

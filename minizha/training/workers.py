@@ -90,7 +90,7 @@ class Workers:
                 connection.send((model.state_dict(), part, items, seed))
             results = [loss_and_gradients(model, own_part, items)]
             results += [connection.recv() for connection in connections]
-        except (EOFError, ConnectionError) as error:
+        except (EOFError, OSError) as error:  # OSError: it ended while it was sending
             raise MinizhaError(
                 'a worker process ended (out of memory? a script without if __name__ == "__main__":?)'
             ) from error
@@ -131,7 +131,7 @@ def _serve(connection: Connection, config: NezhaConfig, dtype: str) -> None:
             else:
                 model.train(seed)
             connection.send(loss_and_gradients(model, part, items))
-    except (EOFError, ConnectionError):
+    except (EOFError, OSError):
         pass
 
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -116,6 +117,20 @@ def test_a_worker_that_ends_is_an_error_and_not_a_wait():
         ) as caught:
             team.loss_and_gradients(batch)
     assert 'without if __name__ == "__main__":' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [EOFError(), ConnectionResetError(104, "reset"), OSError("got end of file during message")],
+)
+def test_a_worker_that_ends_while_it_sends(error, monkeypatch):
+    def fail():
+        raise error
+
+    with Workers(NezhaForPreTraining(CONFIG), 2) as team:
+        monkeypatch.setattr(team, "_connections", [SimpleNamespace(send=len, recv=fail)])
+        with pytest.raises(MinizhaError, match="a worker process ended"):
+            team.loss_and_gradients(make_batch(np.random.default_rng(0)))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")

@@ -1,11 +1,16 @@
 """The progress bar: shown where there is a stderr, and never a reason to stop."""
 
+import fcntl
 import io
+import os
+import pty
+import struct
 import sys
+import termios
 
 import pytest
 
-from minizha.training.progress import progress_bar
+from minizha.progress import progress_bar
 
 
 class Broken(io.StringIO):
@@ -53,6 +58,21 @@ def test_a_stderr_that_fails(good, error, monkeypatch):
     monkeypatch.setattr(sys, "stderr", stream)
     run()
     assert stream.good == 0  # the control: it did fail
+    with pytest.raises(type(error)):
+        stream.write("x")
+
+
+def test_the_bar_is_as_wide_as_the_terminal(monkeypatch):
+    for width in (50, 70):
+        leading, following = pty.openpty()
+        fcntl.ioctl(following, termios.TIOCSWINSZ, struct.pack("4H", 24, width, 0, 0))
+        with open(following, "w") as stream:
+            monkeypatch.setattr(sys, "stderr", stream)
+            run()
+            monkeypatch.undo()
+            shown = os.read(leading, 10_000).decode()
+        os.close(leading)
+        assert max(map(len, shown.rstrip().split("\r"))) in (width - 1, width)
 
 
 def test_errors_of_the_block_pass(monkeypatch):
