@@ -113,9 +113,7 @@ def _add_vectors(commands: argparse._SubParsersAction) -> None:
 
 
 def _trace(options: argparse.Namespace) -> int:
-    from minizha.checkpoint.folder import WEIGHTS_NAMES
     from minizha.checkpoint.hub import MODEL_FILES, local_folder
-    from minizha.config import CONFIG_NAME
     from minizha.crosscheck.inputs_file import read_inputs_file
     from minizha.crosscheck.tracing import trace
     from minizha.model.auto import CLASSES, class_of
@@ -124,9 +122,8 @@ def _trace(options: argparse.Namespace) -> int:
 
     check_target(options.out)  # fail before the computation, not after it
     folder = local_folder(options.model, MODEL_FILES)
-    names = (CONFIG_NAME, *WEIGHTS_NAMES)  # any of them would become a part of the model
-    read = [options.inputs, *folder.iterdir(), *(folder / name for name in names)]
-    refuse_to_overwrite("--out", options.out, *read)
+    refuse_to_overwrite("--out", options.out, options.inputs, *folder.iterdir())
+    _refuse_part_of_a_model("--out", options.out)
     classes = {c.__name__: c for c in CLASSES}
     if options.model_class is not None and options.model_class not in classes:
         expected = ", ".join(classes)
@@ -157,6 +154,7 @@ def _compare(options: argparse.Namespace) -> int:
         check_target(options.html)
         sources = [options.ours, options.theirs, options.mapping]
         refuse_to_overwrite("--html", options.html, *filter(None, sources))
+        _refuse_part_of_a_model("--html", options.html)
     with _bar("compare") as progress:
         report = compare(
             options.ours,
@@ -193,6 +191,20 @@ def _verify(options: argparse.Namespace) -> int:
     else:
         print(report)
     return _status(report.ok)
+
+
+def _refuse_part_of_a_model(option: str, target: str) -> None:
+    """Raise if ``target`` is, or would become, the configuration or the weights of a model folder."""
+    from minizha.checkpoint.folder import WEIGHTS_NAMES
+    from minizha.config import CONFIG_NAME
+    from minizha.files import names_present
+
+    folder, name = os.path.split(target)
+    parts = (CONFIG_NAME, *WEIGHTS_NAMES)
+    if name in parts and names_present(folder, parts):
+        raise ArgumentError(
+            f"{option}: expected another file, found {target}, a name of the model in that folder"
+        )
 
 
 def _can_write(text: str) -> bool:

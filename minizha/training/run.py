@@ -7,6 +7,7 @@ import math
 import os
 import shlex
 import time
+import traceback
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -109,6 +110,7 @@ def _train_and_evaluate(
         seconds = time.monotonic() - started
         return Outcome(evaluate(model, data.held_out), seconds, None)
     except (KeyboardInterrupt, Exception) as error:  # noqa: BLE001
+        traceback.clear_frames(error.__traceback__)  # their arrays: saving takes memory, too
         return Outcome(None, time.monotonic() - started, error)
 
 
