@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import threading
+import time
 from collections.abc import Iterator
 
 ENDING = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 """The signals of a shutdown, of a batch system and of a terminal that closes."""
+PAUSE = 2.0
 
 
 @contextlib.contextmanager
 def ending_signals_interrupt() -> Iterator[list[int]]:
     """In the block, ``ENDING`` raise KeyboardInterrupt, as Ctrl-C does.
 
-    Yields the list of the signals received. Only the first one raises: a terminal that closes sends
-    two, and the second one must not stop the save that the first one begins. A signal that is
-    ignored, as SIGHUP is under nohup, or that has a handler stays as it is.
+    Yields the list of the signals received. One that comes within ``PAUSE`` seconds of another does
+    not raise: a terminal that closes sends two, and the second one must not stop the save that the
+    first one begins. A signal that is ignored, as SIGHUP is under nohup, or that has a handler stays
+    as it is.
     """
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():  # the only one with handlers
         yield received
         return
 
+    last = -math.inf
+
     def interrupt(number: int, _: object) -> None:
+        nonlocal last
         received.append(number)
-        if len(received) == 1:
+        before, last = last, time.monotonic()
+        if last - before > PAUSE:
             raise KeyboardInterrupt(signal.Signals(number).name)
 
     taken = [number for number in ENDING if signal.getsignal(number) is signal.SIG_DFL]

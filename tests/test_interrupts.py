@@ -11,6 +11,7 @@ import pytest
 
 from minizha.interrupts import (
     ENDING,
+    PAUSE,
     blocked_signals,
     delay_interrupts,
     ending_signals_interrupt,
@@ -28,6 +29,18 @@ def test_a_signal_raises_once(number):
             signal.raise_signal(second)
     assert received == [number, *ENDING]
     assert signal.getsignal(number) is signal.SIG_DFL
+
+
+def test_a_later_signal_raises_again(monkeypatch):
+    """Python drops an exception that is raised while an object is deleted: then a second one is
+    needed."""
+    with ending_signals_interrupt():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        later = time.monotonic() + 1.01 * PAUSE
+        monkeypatch.setattr(time, "monotonic", lambda: later)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
 
 
 def test_handlers_of_others_stay():
