@@ -73,9 +73,24 @@ def run(
     curve: list[CurvePoint] = []
     good = LastGood(model)
     outcome = _train_and_evaluate(model, data, options, workers, curve, good)
+    with delay_interrupts():  # a second Ctrl-C must not stop what the first one begins
+        return _save_and_report(folder, model, data, curve, good, outcome, overwrite=overwrite)
+
+
+def _save_and_report(
+    folder: Path,
+    model: NezhaForPreTraining,
+    data: Data,
+    curve: list[CurvePoint],
+    good: LastGood,
+    outcome: Outcome,
+    *,
+    overwrite: bool,
+) -> bool:
+    """What :func:`run` does after the training; its result and its errors."""
     held_out, seconds, failure = outcome
-    stopped = failure is None or isinstance(failure, (KeyboardInterrupt, DivergenceError))
-    if failure is not None and not stopped and not good.changed():
+    expected = failure is None or isinstance(failure, (KeyboardInterrupt, DivergenceError))
+    if failure is not None and not expected and not good.changed():
         raise failure  # before the first step: there is nothing to save
     saved, fault = _save(folder, model, data, curve, good, outcome, overwrite=overwrite)
     if held_out is not None:
@@ -130,19 +145,18 @@ def _save(
     Raises:
         FileError: the model can't be written anywhere.
     """
-    with delay_interrupts():  # a second Ctrl-C must not stop what the first one began
-        model.eval()
-        good.restore(always=isinstance(outcome.failure, DivergenceError))
-        saved, fault = save_somewhere(
-            folder,
-            lambda place: model.save_pretrained(place, tokenizer=data.tokenizer),
-            overwrite=overwrite,
-            complete=outcome.failure is None,
-        )
-        try:
-            write_curve(saved, curve, outcome.held_out)
-        except FileError as error:
-            fault = "; ".join(filter(None, (fault, str(error))))
+    model.eval()
+    good.restore(always=isinstance(outcome.failure, DivergenceError))
+    saved, fault = save_somewhere(
+        folder,
+        lambda place: model.save_pretrained(place, tokenizer=data.tokenizer),
+        overwrite=overwrite,
+        complete=outcome.failure is None,
+    )
+    try:
+        write_curve(saved, curve, outcome.held_out)
+    except FileError as error:
+        fault = "; ".join(filter(None, (fault, str(error))))
     return saved, fault
 
 

@@ -7,6 +7,7 @@ import csv
 import errno
 import os
 import shlex
+import signal
 import tempfile
 
 import numpy as np
@@ -346,6 +347,29 @@ def test_ctrl_c_in_the_training(after, corpus, tmp_path, monkeypatch, capsys):
     assert sorted(os.listdir(tmp_path / "m")) == FILES
     assert NezhaForPreTraining.from_pretrained(tmp_path / "m").training is False
     assert (tmp_path / "m" / "loss.csv").read_text("utf-8") == ",".join(COLUMNS) + "\n"
+
+
+@pytest.mark.parametrize("first", ["in the training", "in the save"])
+def test_ctrl_c_while_it_is_saved(first, corpus, tmp_path, monkeypatch, capsys):
+    write, interrupts = files.write_synced, []
+
+    def write_and_interrupt(path, data):
+        interrupts.append(signal.raise_signal(signal.SIGINT))
+        write(path, data)
+
+    def train_and_patch(*arguments):
+        steps = interrupting(train, 2) if first == "in the training" else train
+        for metrics in steps(*arguments):
+            monkeypatch.setattr(files, "write_synced", write_and_interrupt)
+            yield metrics
+
+    monkeypatch.setattr(run_module, "train", train_and_patch)
+    with pytest.raises(KeyboardInterrupt):
+        run(corpus, str(tmp_path / "m"), OPTIONS, "numpy", 1)
+    assert len(interrupts) > 3
+    assert set(FILES) <= set(os.listdir(tmp_path / "m"))
+    text = "the model so far is in" if first == "in the training" else "loss curve are in"
+    assert f"{text} {tmp_path / 'm'}\n" in capsys.readouterr().out
 
 
 def test_ctrl_c_in_the_evaluation(corpus, tmp_path, monkeypatch):
