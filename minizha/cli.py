@@ -7,6 +7,7 @@ Every error that a person can cause is one line on stderr and exit status 2.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import sys
@@ -17,6 +18,7 @@ from typing import Any, NoReturn
 
 from minizha.checks import integer
 from minizha.errors import MinizhaError
+from minizha.interrupts import ending_signals_interrupt
 
 # NumPy is imported inside the commands: at its import, the BLAS reads how many threads to use
 
@@ -40,6 +42,13 @@ EXAMPLES = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status."""
+    _fill_closed_streams()
+    with ending_signals_interrupt() as received:
+        status = _run(arguments)
+    return 128 + received[0] if received else status
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         # a terminal whose encoding lacks Chinese shows \uXXXX instead of a traceback
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -51,21 +60,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         return status
     except MinizhaError as error:
-        print(f"minizha: error: {error}{_about_bytes(str(error))}", file=sys.stderr)
+        _say(f"error: {error}{_about_bytes(str(error))}")
         return 2
     except MemoryError as error:
-        print(f"minizha: error: not enough memory for these sizes: {error}", file=sys.stderr)
+        _say(f"error: not enough memory for these sizes: {error}")
         return 2
     except KeyboardInterrupt:
-        print("minizha: interrupted", file=sys.stderr)
+        _say("interrupted")
         return INTERRUPTED
     except OSError as error:  # of stdout: those of other files are MinizhaErrors
         # else Python would flush stdout at exit and report the error again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):  # the reader, such as head, has what it wants
             return 0
-        print(f"minizha: error: can't write the output: {error.strerror or error}", file=sys.stderr)
+        _say(f"error: can't write the output: {error.strerror or error}")
         return 2
+
+
+def _fill_closed_streams() -> None:
+    """Open /dev/null in the place of each standard stream that is closed: else the next file opened
+    would be taken for it, and get what others write there."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+
+
+def _say(text: str) -> None:
+    """Write a line to stderr, if there is one: ``print`` would take stdout in its place."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            print(f"minizha: {text}", file=sys.stderr)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -111,7 +136,7 @@ class _ShowVersions(argparse.Action):
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"minizha: note: {message}", file=sys.stderr)
+    _say(f"note: {message}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -158,6 +183,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     convert.add_argument("source", metavar="SRC", help="a model folder or a hub id")
     convert.add_argument("target", metavar="DIR", help="the folder to write")
+    convert.add_argument(
+        "--overwrite", action="store_true", help="replace the model that is in DIR"
+    )
     convert.set_defaults(command=_convert)
 
     add_commands(commands)  # trace, compare, vectors
@@ -194,6 +222,11 @@ def _add_pretrain_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", default=DEFAULT_FOLDER, metavar="DIR", help=f"model folder ({DEFAULT_FOLDER})"
     )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace the model that is in the folder, once the new one is complete",
+    )
     parser.add_argument("--backend", default="numpy", metavar="NAME", help="numpy or cupy (numpy)")
     parser.add_argument(
         "--workers",
@@ -219,7 +252,14 @@ def _pretrain(options: argparse.Namespace) -> int:
         os.environ.setdefault(name, "1")
     from minizha.training.run import run
 
-    completed = run(options.corpus, options.out, settings, options.backend, options.workers)
+    completed = run(
+        options.corpus,
+        options.out,
+        settings,
+        options.backend,
+        options.workers,
+        overwrite=options.overwrite,
+    )
     return 0 if completed else INTERRUPTED
 
 
@@ -261,5 +301,6 @@ def _info(options: argparse.Namespace) -> int:
 def _convert(options: argparse.Namespace) -> int:
     from minizha.convert import convert
 
-    print(f"{options.target}: {convert(options.source, options.target)}")
+    written = convert(options.source, options.target, overwrite=options.overwrite)
+    print(f"{options.target}: {written}")
     return 0

@@ -8,15 +8,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minizha.checkpoint.folder import write_folder
+from minizha.checkpoint.folder import WEIGHTS_NAME, WEIGHTS_NAMES, write_folder
 from minizha.checkpoint.hub import MODEL_FILES, local_folder
 from minizha.checkpoint.names import canonical_names
 from minizha.checkpoint.stored import shown
 from minizha.config import CONFIG_NAME, NezhaConfig
 from minizha.errors import ArgumentError, FileError, listed
-from minizha.files import folder_path, path_exists
+from minizha.files import folder_path, names_present, read_together
 from minizha.model.auto import CLASSES, class_of
 from minizha.model.loading import listed_faults, match, read_model_folder
+from minizha.targets import check_target_folder, refuse_to_overwrite
 from minizha.text.tokenizer import NezhaTokenizer
 from minizha.text.tokenizer_files import TOKENIZER_FILES
 
@@ -43,20 +44,36 @@ class Conversion(NamedTuple):
         return "\n".join(lines)
 
 
-def convert(source: str | PathLike[str], target: str | PathLike[str]) -> Conversion:
+def convert(
+    source: str | PathLike[str], target: str | PathLike[str], *, overwrite: bool = False
+) -> Conversion:
     """Write the model in ``source``, a folder or a hub id, into the folder ``target``.
 
     ``target`` gets ``config.json``, ``model.safetensors`` with Transformers' names, and the
     tokenizer's files if the source has any. The parameters of every head are converted, computed
-    buffers are left out, and half precision becomes float32.
+    buffers are left out, and half precision becomes float32. With ``overwrite``, ``target`` may hold
+    another model, which stays until the new one is complete.
 
     Raises:
         FileError: the source is missing, damaged or of another architecture, or its tensors do not
-            fit its configuration; or the target can't be written.
+            fit its configuration; or the target holds a model, or can't be written.
+        ArgumentError: the target is the source.
     """
     target = folder_path(target)
+    check_target_folder(target, (CONFIG_NAME, WEIGHTS_NAME, *TOKENIZER_FILES))
     folder = local_folder(source, MODEL_FILES, TOKENIZER_FILES)
-    config, tensors = read_model_folder(folder)
+    names = (CONFIG_NAME, *WEIGHTS_NAMES, *TOKENIZER_FILES)
+    read = [folder / name for name in names]
+    for name in names:
+        refuse_to_overwrite("DIR", target / name, *read)
+    if (found := names_present(target, names)) and not overwrite:
+        raise FileError(
+            f"{target}: already holds {listed(found)}; --overwrite (overwrite=True) replaces the "
+            "model, or name another folder"
+        )
+    (config, tensors), tokenizer = read_together(
+        read, lambda: (read_model_folder(folder), _tokenizer(folder))
+    )
     try:
         model_class = class_of(config, tensors)
         config = model_class.resolve_config(config)
@@ -70,7 +87,7 @@ def convert(source: str | PathLike[str], target: str | PathLike[str]) -> Convers
         raise FileError(
             f"{folder}: none of its {len(tensors)} tensors belongs to a {model_class.__name__}"
         )
-    tokenizer = _tokenizer(folder, target, config)
+    _check_tokenizer(tokenizer, folder, target, config)
     renamed = canonical_names(tensors, shapes)
     # the heads of other classes are converted too; where two classes give one name different
     # shapes, as classifiers do, those of this class count
@@ -87,19 +104,24 @@ def convert(source: str | PathLike[str], target: str | PathLike[str]) -> Convers
     return Conversion(model_class.__name__, len(arrays), tokenizer is not None, missing, left_out)
 
 
-def _tokenizer(folder: Path, target: Path, config: NezhaConfig) -> NezhaTokenizer | None:
-    """The source's tokenizer, or None; then ``target`` must not hold another model's vocabulary."""
-    if any(path_exists(folder / name) for name in _VOCABULARIES):
-        tokenizer = NezhaTokenizer.from_pretrained(folder)
-        if len(tokenizer) != config.vocab_size:
-            raise FileError(
-                f"{folder}: expected a vocabulary of {config.vocab_size} tokens, the vocab_size of "
-                f"{CONFIG_NAME}, found {len(tokenizer)} tokens"
-            )
-        return tokenizer
-    if any(path_exists(target / name) for name in _VOCABULARIES):
+def _tokenizer(folder: Path) -> NezhaTokenizer | None:
+    """The source's tokenizer, if it has one."""
+    if names_present(folder, _VOCABULARIES):
+        return NezhaTokenizer.from_pretrained(folder)
+    return None
+
+
+def _check_tokenizer(
+    tokenizer: NezhaTokenizer | None, folder: Path, target: Path, config: NezhaConfig
+) -> None:
+    """Raise if it does not fit the model; without one, ``target`` must not hold another model's."""
+    if tokenizer is not None and len(tokenizer) != config.vocab_size:
+        raise FileError(
+            f"{folder}: expected a vocabulary of {config.vocab_size} tokens, the vocab_size of "
+            f"{CONFIG_NAME}, found {len(tokenizer)} tokens"
+        )
+    if tokenizer is None and names_present(target, _VOCABULARIES):
         raise FileError(
             f"{target}: holds another model's vocabulary, and {folder} has none to replace it; "
             "name another folder"
         )
-    return None

@@ -9,18 +9,19 @@ import os
 import reprlib
 import stat
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
 
-from minizha.errors import ArgumentError, FileError
+from minizha.errors import ArgumentError, FileError, MinizhaError
+from minizha.interrupts import delay_interrupts
+from minizha.targets import check_target, file_type
 from minizha.transaction import (
     as_file_error,
     clear_leftovers,
     commit,
     complete_save,
-    delay_interrupts,
     find_current,
     reason,
     staging,
@@ -31,6 +32,7 @@ from minizha.transaction import (
 T = TypeVar("T")
 
 DEEPEST = 200  # levels of a JSON text
+_TRIES = 100  # a try fails if another save ends during it
 
 
 def write_atomic(path: str | PathLike[str], data: bytes) -> None:
@@ -39,7 +41,7 @@ def write_atomic(path: str | PathLike[str], data: bytes) -> None:
     Convention: the bytes are written to a temporary folder beside ``path`` and synced to the disk
     (fsync); one step then moves them to ``path`` (``os.replace``), and the folder is synced. The
     mode is that of any new file (0666 less the umask). A symbolic link at ``path`` is replaced, not
-    followed.
+    followed; one that leads to a folder, a pipe or a device is refused.
 
     Raises:
         FileError: the folder is missing or not writable, the disk is full, or ``path`` is not a
@@ -115,9 +117,36 @@ def read_current(path: str | PathLike[str], read: Callable[[str], T]) -> T:
     return read(path)
 
 
+def read_together(paths: Sequence[str | PathLike[str]], read: Callable[[], T]) -> T:
+    """``read()``, which reads some of ``paths``, all from one save: repeated if a save ended meanwhile.
+
+    Raises:
+        FileError: other saves replaced the files during each of many tries; and what ``read`` raises.
+    """
+    for _ in range(_TRIES):
+        before = [file_identity(path) for path in paths]
+        try:
+            result = read()
+        except MinizhaError:
+            if before == [file_identity(path) for path in paths]:
+                raise
+            continue
+        if before == [file_identity(path) for path in paths]:
+            return result
+    raise FileError(
+        f"{os.path.dirname(paths[0])}: expected files that stay the same while they are read; other "
+        f"saves replaced them {_TRIES} times"
+    )
+
+
 def path_exists(path: str | PathLike[str]) -> bool:
     """Whether there is anything at ``path``; a broken link counts."""
     return file_identity(path) is not None
+
+
+def names_present(folder: str | PathLike[str], names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that are in ``folder``."""
+    return [name for name in names if path_exists(os.path.join(folder, name))]
 
 
 def file_identity(
@@ -162,25 +191,7 @@ def check_file(path: str | PathLike[str]) -> None:
         raise FileError(f"{path}: can't be read: {reason(error)}") from error
     # opening a pipe would wait for a writer, and /dev/zero never ends
     if not stat.S_ISREG(mode):
-        raise FileError(f"{path}: expected a file, found {_file_type(mode)}")
-
-
-def check_target(path: str | PathLike[str]) -> None:
-    """Make sure that a file may be written to ``path``: nothing, a file or a link is there.
-
-    Raises:
-        FileError: it is a folder, a pipe or a device. ``os.replace`` would put a file in the place
-            of /dev/null.
-    """
-    path = os.fspath(path)
-    try:
-        mode = os.lstat(path).st_mode
-    except FileNotFoundError:
-        return
-    except (OSError, ValueError) as error:
-        raise FileError(f"{path}: can't be written: {reason(error)}") from error
-    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
-        raise FileError(f"{path}: can't be written: it is {_file_type(mode)}")
+        raise FileError(f"{path}: expected a file, found {file_type(mode)}")
 
 
 def folder_path(folder: str | PathLike[str]) -> Path:
@@ -312,10 +323,6 @@ def _parse_json(text: str) -> Any:
     if level:
         raise ValueError(too_deep)
     return value
-
-
-def _file_type(mode: int) -> str:
-    return "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
 
 
 def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

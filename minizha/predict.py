@@ -9,8 +9,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minizha.backend import to_host
+from minizha.checkpoint.folder import WEIGHTS_NAMES
+from minizha.checkpoint.hub import MODEL_FILES, local_folder
 from minizha.checks import integer
+from minizha.config import CONFIG_NAME
 from minizha.errors import ArgumentError, MinizhaError
+from minizha.files import read_together
+from minizha.model.loading import LoadingInfo
 from minizha.model.pretrained import NezhaPreTrainedModel
 from minizha.model.pretraining import (
     NezhaForMaskedLM,
@@ -19,6 +24,7 @@ from minizha.model.pretraining import (
 )
 from minizha.ops.softmax import softmax
 from minizha.text.tokenizer import NezhaTokenizer
+from minizha.text.tokenizer_files import TOKENIZER_FILES
 
 
 class Guess(NamedTuple):
@@ -104,15 +110,22 @@ def next_sentence_probability(
 def load_for_text(
     model_class: type[NezhaPreTrainedModel], folder: str, backend: str = "numpy"
 ) -> tuple[Any, NezhaTokenizer]:
-    """A model and its tokenizer from one folder, both complete.
+    """A model and its tokenizer from one folder or hub id, both complete and of one save.
 
     Raises:
         FileError: a file is missing or damaged.
         MinizhaError: the folder lacks parameters of ``model_class``, or the vocabulary's size is not
             the model's. The predictions would be meaningless.
     """
-    tokenizer = NezhaTokenizer.from_pretrained(folder)
-    model, info = model_class.from_pretrained(folder, backend=backend, output_loading_info=True)
+    path = local_folder(folder, (TOKENIZER_FILES[:2], *MODEL_FILES), TOKENIZER_FILES[2:])
+
+    def read() -> tuple[NezhaTokenizer, tuple[Any, LoadingInfo]]:
+        return NezhaTokenizer.from_pretrained(path), model_class.from_pretrained(
+            path, backend=backend, output_loading_info=True
+        )
+
+    files = [path / name for name in (CONFIG_NAME, *WEIGHTS_NAMES, *TOKENIZER_FILES)]
+    tokenizer, (model, info) = read_together(files, read)
     if info.missing:
         raise MinizhaError(
             f"{folder}: expected a complete {model_class.__name__}, found no "

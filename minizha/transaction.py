@@ -8,6 +8,9 @@ The largest step that a file system takes at once is one renaming. A save theref
 
 A kill before step 2 leaves the old files valid. A kill after it leaves the new ones valid: a reader
 finds them by :func:`find_current` and changes nothing; the next writer repeats step 3.
+
+Another program may write a file in between, at its path. It is newer than the one that waits, by
+the time of its last change, and is the valid one: step 3 removes the one that waits.
 """
 
 from __future__ import annotations
@@ -17,9 +20,7 @@ import errno
 import os
 import re
 import secrets
-import signal
 import stat
-import threading
 from collections.abc import Iterator
 
 from minizha.errors import FileError
@@ -36,12 +37,15 @@ _OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.EACCES)  # the last one on Win
 
 
 def find_current(path: str) -> str:
-    """Where the file ``path`` is now: in a committed save that is not complete, or at ``path``."""
+    """Where the file ``path`` is now: in a committed save that is not complete, or at ``path``.
+
+    Convention: a file at ``path`` that is newer than the one in the save is the current one.
+    """
     folder, name = os.path.split(path)
     committed = _committed_folder(folder or ".")
     if name and committed:
         moved_later = os.path.join(committed, name)
-        if os.path.exists(moved_later):
+        if os.path.exists(moved_later) and not _newer(path, moved_later):
             return moved_later
     return path
 
@@ -83,10 +87,12 @@ def commit(staged: str, folder: str) -> None:
         FileError: the commit failed; or a file can't be replaced after it. In the second case the
             save is valid all the same, and the next one moves the remaining files.
     """
-    sync_folder(staged)
     committed = os.path.join(folder, COMMITTED)
     for tries_left in reversed(range(_TRIES)):
         complete_save(folder)
+        with as_file_error(committed):
+            _make_newest(staged, folder)
+        sync_folder(staged)
         try:
             os.replace(staged, committed)
             break
@@ -114,9 +120,10 @@ def complete_save(folder: str) -> None:
     # between two moves Transformers, which knows no committed saves, sees a mixture. Replacing a
     # file frees the old one, which takes 0.1 s for 400 MB: so the largest is moved last
     for name in sorted(names, key=lambda name: (_size(os.path.join(folder, name)), name)):
-        target = os.path.join(folder, name)
+        target, waiting = os.path.join(folder, name), os.path.join(committed, name)
         with as_file_error(target), contextlib.suppress(FileNotFoundError):
-            os.replace(os.path.join(committed, name), target)
+            if not _discard(committed, name, target):
+                os.replace(waiting, target)
     with contextlib.suppress(OSError):
         os.rmdir(committed)
 
@@ -135,23 +142,6 @@ def clear_leftovers(folder: str) -> None:
                     for inner in os.listdir(descriptor):
                         os.unlink(inner, dir_fd=descriptor)
                     os.rmdir(path)
-
-
-@contextlib.contextmanager
-def delay_interrupts() -> Iterator[None]:
-    """Delay Ctrl-C until the block ends: between two renamings it would leave a new file beside an
-    old one. Only the main thread receives the signal and can delay it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    interrupts: list[tuple] = []
-    previous = signal.signal(signal.SIGINT, lambda *arguments: interrupts.append(arguments))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_DFL if previous is None else previous)
-        if interrupts and callable(previous):
-            previous(*interrupts[0])
 
 
 def sync_folder(folder: str) -> None:
@@ -214,6 +204,43 @@ def _remove(folder: str) -> None:
             os.unlink(os.path.join(folder, name))
     with contextlib.suppress(OSError):
         os.rmdir(folder)
+
+
+def _newer(path: str, than: str) -> bool:
+    """Whether the file ``path`` was last changed after ``than``; False if one is missing."""
+    try:
+        return os.lstat(path).st_mtime_ns > os.lstat(than).st_mtime_ns
+    except OSError:
+        return False
+
+
+def _discard(committed: str, name: str, target: str) -> bool:
+    """Remove a waiting file if ``target`` is newer; return whether it is."""
+    waiting = os.path.join(committed, name)
+    if not _newer(target, waiting):
+        return False
+    if os.unlink not in os.supports_dir_fd:
+        os.unlink(waiting)
+        return True
+    # by the folder itself, not by its name: under that name another writer may commit its own save
+    descriptor = os.open(committed, os.O_RDONLY)
+    try:
+        time = os.stat(name, dir_fd=descriptor).st_mtime_ns
+        if newer := os.lstat(target).st_mtime_ns > time:
+            os.unlink(name, dir_fd=descriptor)
+        return newer
+    finally:
+        os.close(descriptor)
+
+
+def _make_newest(staged: str, folder: str) -> None:
+    """Date the staged files after those that they replace: a clock may go backwards, and an old file
+    may have a date in the future."""
+    for name in os.listdir(staged):
+        new, old = os.path.join(staged, name), os.path.join(folder, name)
+        if _newer(old, new):
+            time = os.lstat(old).st_mtime_ns + 1
+            os.utime(new, ns=(time, time))
 
 
 def _size(path: str) -> int:

@@ -77,7 +77,10 @@ ROWS = {
     "model/pretraining": Row("properties/test_losses properties/test_training"),
     "model/input_gradients": Row("model/test_more_gradients", through="model/nezha"),
     "transformers_options": Row("model/test_transformers_options"),
-    "predict": Row("model/test_misuse training/test_pretrain"),
+    "files": Row("transaction/test_read_together"),
+    "predict": Row(
+        "model/test_misuse training/test_pretrain transaction/test_read_together",
+    ),
     "info": Row("checkpoint/test_bad_folders test_convert"),
     # files and checks
     "checkpoint/": Row("checkpoint/test_mutated_files checkpoint/test_published_files"),
@@ -108,6 +111,7 @@ ROWS = {
     "text/tokenizer_files": Row("text/test_tokenizer", through="text/tokenizer"),
     "text/wordpiece": Row("text/test_tokenizer", through="text/tokenizer"),
     "training/evaluation": Row("training/test_pretrain"),
+    "training/keeping": Row("training/test_pretrain", through="training/run"),
     "training/options": Row("training/test_pretrain text/test_bad_corpora"),
     "training/pretrain": Row("training/test_main_job", through="cli"),
     "training/report": Row("training/test_pretrain", through="training/run"),

@@ -21,7 +21,7 @@ LAYERS = (
     {"kernels"},
     {"ops"},
     {"backend"},
-    {"config", "config_checks", "files", "transaction"},
+    {"config", "config_checks", "files", "interrupts", "progress", "targets", "transaction"},
     {"checks", "transformers_options"},
     {"errors"},
 )

@@ -3,7 +3,9 @@
 import os
 import re
 import shlex
+import shutil
 import sys
+from pathlib import Path
 
 # reads HF_HUB_OFFLINE when it is imported, so import it before the tests set that variable
 import huggingface_hub.constants  # noqa: F401
@@ -259,6 +261,31 @@ def test_what_is_not_written_over(failed):
     line = failed("pretrain", *TINY, "--steps", 10**9, "--corpus", "corpus.txt", "--out", "m")
     assert line == "m/model.safetensors: can't be written: it is a folder"
     assert os.listdir("m") == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("out", ["m", "corpus.txt/m"])
+def test_where_a_run_can_not_write_it_does_not_begin(out, failed, monkeypatch):
+    os.makedirs("m/config.json")
+    monkeypatch.setattr("minizha.training.run.prepare", pytest.fail)
+    line = failed("pretrain", *TINY, "--corpus", "corpus.txt", "--out", out)
+    assert line.startswith(out)
+
+
+def test_a_model_is_replaced_only_if_that_is_wanted(failed, trained, capsys):
+    shutil.copytree(trained, "m")
+    before = {path: path.read_bytes() for path in Path("m").iterdir()}
+    train = ["pretrain", *TINY, "--steps", "3", "--corpus", "corpus.txt", "--out", "m"]
+    line = failed(*train)
+    assert line.startswith("m: already holds config.json, model.safetensors, vocab.txt, ")
+    assert line.endswith("; --overwrite replaces the model, --out names another folder")
+    assert {path: path.read_bytes() for path in Path("m").iterdir()} == before
+    assert main([*train, "--overwrite"]) == 0
+    capsys.readouterr()
+    path = Path("m/model.safetensors")
+    assert path.read_bytes() != before[path]
+    os.rename("corpus.txt", "m/loss.csv")
+    line = failed("pretrain", *TINY, "--corpus", "m/loss.csv", "--out", "m", "--overwrite")
+    assert line == "--out: expected another file, found m/loss.csv, which the command reads"
 
 
 def test_folders_that_are_not_whole(failed, trained, tmp_path):

@@ -1,10 +1,13 @@
 """The command line as a process: its streams, its exit status, its signals."""
 
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -90,10 +93,11 @@ def test_help_needs_no_numpy():
         assert f"usage: minizha {name}" in done.stdout
 
 
-def interrupted(seconds=30):
-    """Start a very long pretrain, and press Ctrl-C once the progress bar moves."""
+def interrupted(*signals, options=(), seconds=30):
+    """Start a very long pretrain, and send the signals once the progress bar moves."""
+    arguments = ["--steps", "1000000", "--corpus", "corpus.txt", "--out", "m", *options]
     process = subprocess.Popen(
-        [*COMMAND, "pretrain", *TINY, "--steps", "1000000", "--corpus", "corpus.txt", "--out", "m"],
+        [*COMMAND, "pretrain", *TINY, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -103,16 +107,26 @@ def interrupted(seconds=30):
         seen, deadline = "", time.monotonic() + seconds
         while " tok/s" not in seen and time.monotonic() < deadline:
             seen += process.stderr.read(1)
-        process.send_signal(signal.SIGINT)
+        for number in signals:
+            process.send_signal(number)
         out, err = process.communicate(timeout=seconds)
     finally:
         process.kill()
     return process.returncode, out, seen + err
 
 
-def test_ctrl_c_saves_what_there_is_and_says_where():
-    status, out, err = interrupted()
-    assert status == 130
+@pytest.mark.parametrize(
+    ("signals", "expected"),
+    [
+        ([signal.SIGINT], 130),
+        ([signal.SIGTERM], 143),
+        ([signal.SIGHUP], 129),
+        ([signal.SIGHUP, signal.SIGHUP, signal.SIGTERM], 129),
+    ],
+)
+def test_a_signal_saves_what_there_is_and_says_where(signals, expected):
+    status, out, err = interrupted(*signals)
+    assert status == expected
     assert out.endswith("interrupted; the model so far is in m\n")
     assert "Traceback" not in out + err
     names = {"config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json", "loss.csv"}
@@ -120,3 +134,77 @@ def test_ctrl_c_saves_what_there_is_and_says_where():
     assert not any(name.startswith(".") for name in os.listdir("m"))
     NezhaForPreTraining.from_pretrained("m")
     assert main(["fill-mask", "一[MASK]三", "--model", "m"]) == 0
+
+
+def group_of(process):
+    """The processes that a pretrain has started to compute."""
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((path / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            command = (path / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if parent == process and b"spawn_main" in command:
+            yield int(path.name)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="needs /proc")
+@pytest.mark.parametrize(
+    ("to_worker", "to_main", "expected"),
+    [
+        (signal.SIGKILL, None, 2),
+        (signal.SIGSTOP, signal.SIGINT, 130),
+        (signal.SIGTERM, signal.SIGTERM, 143),  # as a service is stopped
+    ],
+)
+def test_a_worker_that_is_killed_or_stopped(to_worker, to_main, expected):
+    arguments = ["--steps", "1000000", "--corpus", "corpus.txt", "--out", "m", "--workers", "2"]
+    with subprocess.Popen(
+        [*COMMAND, "pretrain", *TINY, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            while " tok/s" not in (seen := process.stderr.read(200)):
+                assert seen
+            workers = list(group_of(process.pid))
+            assert len(workers) == 1
+            os.kill(workers[0], to_worker)
+            if to_main:
+                process.send_signal(to_main)
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == expected
+    assert "the model so far is in m" in (err if to_main is None else out)
+    assert "Traceback" not in out + err
+    NezhaForPreTraining.from_pretrained("m")
+    assert not os.path.exists(f"/proc/{workers[0]}")
+
+
+def test_an_interrupted_run_spares_the_old_model(trained):
+    shutil.copytree(trained, "m")
+    before = {path.name: path.read_bytes() for path in Path("m").iterdir()}
+    status, out, _ = interrupted(signal.SIGINT, options=["--overwrite"])
+    assert status == 130
+    assert out.endswith("interrupted; the model so far is in m-interrupted\n")
+    assert {path.name: path.read_bytes() for path in Path("m").iterdir()} == before
+    NezhaForPreTraining.from_pretrained("m-interrupted")
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "2>/dev/full", "2>&- >&- <&-"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_training_needs_no_stream(workers, closed):
+    """Without /dev/null in its place, the first file opened would become the standard stream."""
+    train = [*COMMAND, "pretrain", *TINY, "--steps", "20", "--corpus", "corpus.txt", "--out", "m"]
+    line = shlex.join([*train, "--workers", str(workers)])
+    done = subprocess.run(["/bin/sh", "-c", f"{line} {closed}"], capture_output=True, text=True)
+    assert done.returncode == 0, done
+    NezhaForPreTraining.from_pretrained("m")
+
+
+def test_without_stderr_an_error_is_not_on_stdout():
+    line = shlex.join([*COMMAND, "info", "."])
+    done = subprocess.run(["/bin/sh", "-c", f"{line} 2>&-"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")

@@ -1,6 +1,7 @@
 """``minizha convert`` and ``minizha info``: every readable checkpoint is rewritten and described."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from minizha.checkpoint.safetensors_file import to_safetensors
 from minizha.checkpoint.stored import StoredTensor
 from minizha.cli import main
 from minizha.convert import convert
-from minizha.errors import CheckpointWarning, FileError
+from minizha.errors import ArgumentError, CheckpointWarning, FileError
 from minizha.info import describe_folder
 from minizha.model.auto import CLASSES, class_of
 from minizha.text.vocabulary import SPECIAL_TOKENS
@@ -151,11 +152,40 @@ def test_as_the_released_checkpoint_is(tmp_path):
     assert np.array_equal(bare.state_dict()["pooler.dense.weight"], arrays[POOLER[0]])
 
 
-def test_onto_itself(tmp_path):
+@pytest.mark.parametrize("name", ["it", "./it", "link", "it/../it"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_never_onto_itself(overwrite, name, tmp_path):
+    folder = folder_of(tmp_path / "it", SCHEMES["Paddle"](parameters()), "zip")
+    (tmp_path / "link").symlink_to("it")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(ArgumentError, match=r"DIR: expected another file, found .*command reads"):
+        convert(folder, tmp_path / name, overwrite=overwrite)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_another_model_is_replaced_only_if_that_is_wanted(tmp_path):
     expected = parameters()
-    folder = folder_of(tmp_path / "it", SCHEMES["Paddle"](expected), "zip")
-    convert(folder, folder)
-    assert_same(arrays_in(folder), expected)
+    source = folder_of(tmp_path / "source", SCHEMES["Paddle"](expected), "zip")
+    convert(source, tmp_path / "target")
+    other = folder_of(tmp_path / "other", {n: a + 1 for n, a in expected.items()}, "zip")
+    assert main(["convert", str(other), str(tmp_path / "target")]) == 2
+    with pytest.raises(
+        FileError, match=r"target: already holds config.json, model.safetensors; --o"
+    ):
+        convert(other, tmp_path / "target")
+    assert_same(arrays_in(tmp_path / "target"), expected)
+    assert main(["convert", str(other), str(tmp_path / "target"), "--overwrite"]) == 0
+    assert_same(arrays_in(tmp_path / "target"), {n: a + 1 for n, a in expected.items()})
+
+
+def test_a_vocabulary_of_another_model_stays(tmp_path):
+    source = folder_of(tmp_path / "source", parameters())
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / "vocab.txt").write_text("mine")
+    for overwrite, message in ((False, "already holds vocab.txt"), (True, "another model's vocab")):
+        with pytest.raises(FileError, match=message):
+            convert(source, tmp_path / "target", overwrite=overwrite)
+    assert os.listdir(tmp_path / "target") == ["vocab.txt"]
 
 
 @pytest.mark.parametrize("model_class", CLASSES)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from minizha.checkpoint.stored import one_line
 from minizha.errors import FileError
+from minizha.progress import bar_options
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 TIMEOUT = 10
@@ -153,7 +154,8 @@ def _with_type(error: BaseException) -> str:
 
 
 def _progress_bar() -> type:
-    """The hub's progress bar, changed to give up a download that restarts too often.
+    """The hub's progress bar, changed to need no stderr and to give up a download that restarts too
+    often.
 
     A server that always breaks off and can't resume would otherwise be asked for ever.
     """
@@ -161,6 +163,9 @@ def _progress_bar() -> type:
 
     class Bar(tqdm):
         restarts = 0
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options | bar_options())
 
         def update(self, n: float | None = 1) -> bool | None:
             self.restarts += n is not None and n < 0

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from minizha.errors import ArgumentError
+from minizha.errors import ArgumentError, FileError
 
 # NumPy is imported inside the commands: `minizha --help` need not wait for it
 
@@ -122,13 +122,14 @@ def _trace(options: argparse.Namespace) -> int:
     from minizha.crosscheck.comparison.overall import rounding_of
     from minizha.crosscheck.inputs_file import read_inputs_file
     from minizha.crosscheck.tracing import trace
-    from minizha.files import check_target
     from minizha.model.auto import CLASSES, class_of
     from minizha.model.loading import read_model_folder
+    from minizha.targets import check_target, refuse_to_overwrite
 
     check_target(options.out)  # fail before the computation, not after it
     folder = local_folder(options.model, MODEL_FILES)
-    _refuse_to_overwrite("--out", options.out, options.inputs, *folder.iterdir())
+    refuse_to_overwrite("--out", options.out, options.inputs, *folder.iterdir())
+    _refuse_part_of_a_model("--out", options.out)
     classes = {c.__name__: c for c in CLASSES}
     if options.model_class is not None and options.model_class not in classes:
         expected = ", ".join(classes)
@@ -154,12 +155,14 @@ def _compare(options: argparse.Namespace) -> int:
         )  # products are small: more threads only wait for each other
     from minizha.crosscheck.comparing import compare
     from minizha.crosscheck.report.text import as_text, wants_color
-    from minizha.files import check_target, write_atomic
+    from minizha.files import write_atomic
+    from minizha.targets import check_target, refuse_to_overwrite
 
     if options.html is not None:
         check_target(options.html)
         sources = [options.ours, options.theirs, options.mapping]
-        _refuse_to_overwrite("--html", options.html, *filter(None, sources))
+        refuse_to_overwrite("--html", options.html, *filter(None, sources))
+        _refuse_part_of_a_model("--html", options.html)
     with _bar("compare") as progress:
         report = compare(
             options.ours,
@@ -170,14 +173,20 @@ def _compare(options: argparse.Namespace) -> int:
             diagnose=not options.no_diagnosis,
             progress=progress,
         )
+    fault = None
     if options.html is not None:
-        write_atomic(options.html, report.to_html().encode())
+        try:
+            write_atomic(options.html, report.to_html().encode())
+        except FileError as error:  # such as a full disk: the verdict is printed all the same
+            fault = error
     if options.json:
         _print_json(report.to_json())
     else:
         width = min(WIDEST, shutil.get_terminal_size((WIDEST, 0)).columns)
         text = as_text(report, wants_color(sys.stdout), width, every=options.every)
         print(text if _can_write("█") else text.translate(_BARS))
+    if fault:
+        raise fault
     return _status(report.ok)
 
 
@@ -192,13 +201,18 @@ def _verify(options: argparse.Namespace) -> int:
     return _status(report.ok)
 
 
-def _refuse_to_overwrite(option: str, target: str, *sources: str | os.PathLike[str]) -> None:
-    """Raise if ``target`` is one of the files that the command reads."""
-    for source in sources:
-        if os.path.exists(target) and os.path.exists(source) and os.path.samefile(target, source):
-            raise ArgumentError(
-                f"{option}: expected another file, found {target}, which the command reads"
-            )
+def _refuse_part_of_a_model(option: str, target: str) -> None:
+    """Raise if ``target`` is, or would become, the configuration or the weights of a model folder."""
+    from minizha.checkpoint.folder import WEIGHTS_NAMES
+    from minizha.config import CONFIG_NAME
+    from minizha.files import names_present
+
+    folder, name = os.path.split(target)
+    parts = (CONFIG_NAME, *WEIGHTS_NAMES)
+    if name in parts and names_present(folder, parts):
+        raise ArgumentError(
+            f"{option}: expected another file, found {target}, a name of the model in that folder"
+        )
 
 
 def _can_write(text: str) -> bool:
@@ -223,8 +237,10 @@ def _bar(name: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on stderr, if that is a terminal."""
     from tqdm import tqdm
 
-    disable = True if sys.stderr is None else None  # None: tqdm checks for a terminal
-    with tqdm(desc=name, unit=" arrays", leave=False, disable=disable, file=sys.stderr) as bar:
+    from minizha.progress import bar_options
+
+    options = {"disable": None} | bar_options()  # None: tqdm checks for a terminal
+    with tqdm(desc=name, unit=" arrays", leave=False, **options) as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total

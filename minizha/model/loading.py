@@ -14,10 +14,8 @@ from minizha.checkpoint.names import canonical_names
 from minizha.checkpoint.stored import StoredTensor, shown
 from minizha.config import CONFIG_NAME, NezhaConfig
 from minizha.errors import ArgumentError, CheckpointWarning, FileError, listed
-from minizha.files import file_identity, read_json_object
+from minizha.files import read_json_object, read_together
 from minizha.model.initialisation import Shapes
-
-_TRIES = 100  # a try fails if another save ends during it
 
 
 class LoadingInfo(NamedTuple):
@@ -87,34 +85,13 @@ def read_model_folder(folder: Path) -> tuple[NezhaConfig, dict[str, StoredTensor
         FileError: a file is missing or damaged, or the model is of another type.
     """
     path = folder / CONFIG_NAME
-    values, tensors = _read_both(folder)
+    paths = [folder / name for name in (CONFIG_NAME, *WEIGHTS_NAMES)]
+    values, tensors = read_together(paths, lambda: (read_json_object(path), stored_weights(folder)))
     refuse_other_models(tensors, values.get("model_type"), str(folder))
     try:
         return NezhaConfig.from_dict(values), tensors
     except ArgumentError as error:
         raise FileError(f"{path}: {error}") from error
-
-
-def _read_both(folder: Path) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
-    """Both files, of the same save: if another save ends in between, both are read again."""
-    for _ in range(_TRIES):
-        before = _stamps(folder)
-        try:
-            both = read_json_object(folder / CONFIG_NAME), stored_weights(folder)
-        except FileError:
-            if before == _stamps(folder):
-                raise
-            continue
-        if before == _stamps(folder):
-            return both
-    raise FileError(
-        f"{folder}: expected files that stay the same while they are read; other saves replaced them "
-        f"{_TRIES} times"
-    )
-
-
-def _stamps(folder: Path) -> list[tuple[int, ...] | None]:
-    return [file_identity(folder / name) for name in (CONFIG_NAME, *WEIGHTS_NAMES)]
 
 
 class Checkpoint:

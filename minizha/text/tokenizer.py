@@ -15,7 +15,7 @@ from minizha.backend import Array, is_array, refuse_masked, to_host
 from minizha.checkpoint.hub import local_folder
 from minizha.checks import flag
 from minizha.errors import ArgumentError, TextWarning
-from minizha.files import folder_path, make_folder, write_together
+from minizha.files import folder_path, make_folder, read_together, write_together
 from minizha.text.added_tokens import AddedToken, check_added
 from minizha.text.arguments import (
     check_ids,
@@ -148,7 +148,8 @@ class NezhaTokenizer:
             token=token,
             subfolder=subfolder,
         )
-        tokens, added, settings = read_tokenizer_folder(folder)
+        paths = [folder / name for name in TOKENIZER_FILES]
+        tokens, added, settings = read_together(paths, lambda: read_tokenizer_folder(folder))
         return cls(tokens, added_tokens=added, **settings)
 
     def save_pretrained(self, folder: str | PathLike[str], **options: Any) -> None:

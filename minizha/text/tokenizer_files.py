@@ -26,7 +26,7 @@ VOCABULARY_NAME = "vocab.txt"
 TOKENIZER_NAME = "tokenizer.json"
 SETTINGS_NAME = "tokenizer_config.json"
 TOKENIZER_FILES = (VOCABULARY_NAME, TOKENIZER_NAME, SETTINGS_NAME, ADDED_NAME, SPECIAL_NAME)
-"""What is read of a folder; one of the first two must be there."""
+"""What is read of a folder; one of the first two must be there, the others are optional."""
 SETTINGS = ("do_lower_case", "strip_accents", "tokenize_chinese_chars")
 _TYPES = {"model": "WordPiece", "normalizer": "BertNormalizer", "pre_tokenizer": "BertPreTokenizer"}
 

@@ -11,7 +11,10 @@ import contextlib
 import ctypes
 import multiprocessing
 import signal
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +22,7 @@ import numpy as np
 
 from minizha.config import NezhaConfig
 from minizha.errors import ArgumentError, MinizhaError
+from minizha.interrupts import ENDING, blocked_signals
 from minizha.model.pretraining import NezhaForPreTraining
 from minizha.nezha.parameters import unflatten
 from minizha.training.step import (
@@ -54,17 +58,21 @@ class Workers:
         _keep_freed_memory()
         self._model = model
         self._connections: list[Connection] = []
-        self._processes = []
+        self._processes: list[BaseProcess] = []
+        # also at the end of the program, before it waits for its processes
+        self._end = Finalize(self, _end, (self._connections, self._processes), exitpriority=1)
         context = multiprocessing.get_context("spawn")
         for _ in range(count - 1):
             connection, worker_end = context.Pipe()
             process = context.Process(
                 target=_serve, args=(worker_end, model.config, model.dtype), daemon=True
             )
-            process.start()
+            resource_tracker.ensure_running()  # it unblocks signals
+            with blocked_signals():
+                process.start()
+                self._processes.append(process)
             worker_end.close()  # while it is open here, recv() does not notice that the worker ended
             self._connections.append(connection)
-            self._processes.append(process)
 
     def loss_and_gradients(self, batch: Batch) -> tuple[BatchMetrics, Gradients]:
         """:func:`~minizha.training.step.loss_and_gradients`, with the rows divided among the processes.
@@ -82,8 +90,10 @@ class Workers:
                 connection.send((model.state_dict(), part, items, seed))
             results = [loss_and_gradients(model, own_part, items)]
             results += [connection.recv() for connection in connections]
-        except (EOFError, ConnectionError) as error:
-            raise MinizhaError("a worker process ended (out of memory?)") from error
+        except (EOFError, OSError) as error:  # OSError: it ended while it was sending
+            raise MinizhaError(
+                'a worker process ended (out of memory? a script without if __name__ == "__main__":?)'
+            ) from error
         return sum_parts(results)
 
     def __enter__(self) -> Self:
@@ -95,16 +105,21 @@ class Workers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for connection in self._connections:
-            connection.close()
-        for process in self._processes:
-            process.terminate()
-            process.join()
+        self._end()
+
+
+def _end(connections: list[Connection], processes: list[BaseProcess]) -> None:
+    for connection in connections:
+        connection.close()
+    for process in processes:
+        process.kill()  # it has nothing to save; SIGTERM would wait for a stopped process
+        process.join()
 
 
 def _serve(connection: Connection, config: NezhaConfig, dtype: str) -> None:
     """Receive parameters and rows and send metrics and gradients until the connection closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process handles Ctrl-C
+    for number in (signal.SIGINT, *ENDING):  # the main process handles them
+        signal.signal(number, signal.SIG_IGN)
     _keep_freed_memory()
     model = NezhaForPreTraining(config, dtype=dtype)
     try:
@@ -116,7 +131,7 @@ def _serve(connection: Connection, config: NezhaConfig, dtype: str) -> None:
             else:
                 model.train(seed)
             connection.send(loss_and_gradients(model, part, items))
-    except (EOFError, ConnectionError):
+    except (EOFError, OSError):
         pass
 
 

@@ -103,6 +103,28 @@ FILES = {
 }
 
 
+class Broken:
+    """A stderr whose reader is gone."""
+
+    encoding = "utf-8"
+
+    def write(self, _):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    def flush(self):
+        self.write("")
+
+    def isatty(self):
+        return False
+
+
+@pytest.mark.parametrize("stream", [None, Broken()], ids=["none", "broken"])
+def test_a_download_needs_no_stderr(stream, hub, monkeypatch):
+    hub.commit(NAME, {"config.json": CONFIG, "model.safetensors": WEIGHTS})
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert (model() / "model.safetensors").read_bytes() == WEIGHTS
+
+
 @pytest.mark.parametrize("layout", FILES)
 def test_the_files_of_a_model(hub, layout):
     files = {"config.json": CONFIG, **FILES[layout]}

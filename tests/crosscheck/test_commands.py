@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from minizha import NezhaConfig, NezhaForMaskedLM, crosscheck, files
 from minizha.cli import main
+from minizha.transaction import COMMITTED
 from tests.support.paths import V1
 
 SCORES = "encoder.layer.1.attention.scores"
@@ -298,10 +299,16 @@ def test_results_for_the_vectors(tmp_path, capsys):
         (("compare", "a", "b", "--mapping", "m", "--html", "m"), "--html"),
         (("trace", "model", "--inputs", "i.json", "--out", "i.json"), "--out"),
         (("trace", "model", "--inputs", "i.json", "--out", "model/model.safetensors"), "--out"),
+        (("trace", "model", "--inputs", "i.json", "--out", "model/pytorch_model.bin"), "--out"),
+        (("trace", "waiting", "--inputs", "i.json", "--out", "waiting/config.json"), "--out"),
+        (("trace", "model", "--inputs", "i.json", "--out", "other/model.safetensors"), "--out"),
+        (("compare", "a", "b", "--html", "other/config.json"), "--html"),
+        (("compare", "a", "b", "--html", "waiting/model.safetensors"), "--html"),
     ],
 )
 def test_what_is_read_is_not_overwritten(arguments, option, folder, tmp_path, monkeypatch, capsys):
-    shutil.copytree(folder / "model", tmp_path / "model")
+    for copy in ("model", "other", f"waiting/{COMMITTED}"):
+        shutil.copytree(folder / "model", tmp_path / copy)
     for source, name in (
         ("ours.safetensors", "a"),
         ("single.safetensors", "b"),
@@ -316,7 +323,43 @@ def test_what_is_read_is_not_overwritten(arguments, option, folder, tmp_path, mo
     assert status == 2
     assert f"{option}: " in err
     assert "expected another file, found" in err
+    assert err.count("\n") == 1
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("link", [False, True])
+@pytest.mark.parametrize("command", ["trace", "compare"])
+def test_targets_are_checked_before_the_work(command, link, folder, tmp_path, capsys, monkeypatch):
+    for name in ("tracing.trace", "comparing.compare"):
+        monkeypatch.setattr(f"minizha.crosscheck.{name}", pytest.fail)
+    out = tmp_path / "no" / "out"
+    if link:
+        out = tmp_path / "link"
+        out.symlink_to(os.devnull)
+    arguments = {
+        "trace": f"trace {folder}/model --inputs {folder}/inputs.json --out {out}",
+        "compare": f"compare {folder}/ours.safetensors {folder}/single.safetensors --html {out}",
+    }[command]
+    status, printed, err = run(capsys, arguments)
+    assert (status, printed) == (2, "")
+    assert err.startswith(f"minizha: error: {out}: can't be written: ")
+    assert os.listdir(tmp_path) == (["link"] if link else [])
+
+
+@pytest.mark.parametrize("option", ["", " --json"])
+def test_a_disk_that_is_full_at_the_end_hides_no_verdict(
+    option, folder, tmp_path, capsys, monkeypatch
+):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    compare = f"compare {folder}/ours.safetensors {folder}/single.safetensors{option}"
+    verdict = run(capsys, compare)[1]
+    monkeypatch.setattr(files, "write_synced", full)
+    status, printed, err = run(capsys, f"{compare} --html {tmp_path}/x.html")
+    assert (status, printed) == (2, verdict)
+    assert err == f"minizha: error: {tmp_path}/x.html: can't be written: No space left on device\n"
+    assert os.listdir(tmp_path) == []
 
 
 def test_without_a_diagnosis(folder, capsys):

@@ -4,13 +4,16 @@ tests/training/test_step.py shows that workers change nothing and that one batch
 """
 
 import csv
+import errno
 import os
 import shlex
+import signal
+import tempfile
 
 import numpy as np
 import pytest
 
-from minizha import NezhaConfig, NezhaForPreTraining, NezhaModel, NezhaTokenizer
+from minizha import NezhaConfig, NezhaForPreTraining, NezhaModel, NezhaTokenizer, files
 from minizha.backend import to_host
 from minizha.cli import main
 from minizha.errors import MinizhaError, TextWarning
@@ -270,22 +273,143 @@ def test_a_loss_that_is_no_number_ends_the_run_and_spares_the_old_model(
     before = content(out)
     nan = BatchMetrics(float("nan"), 0.7, 1, 5, 1, 4)
     monkeypatch.setattr(run_module, "train", lambda *_: iter([nan] * 4))
-    with pytest.raises(
-        MinizhaError, match="step 4: expected a finite loss, found nan; nothing was saved"
-    ):
-        run(corpus, str(out), OPTIONS, "numpy", 1)
+    with pytest.raises(MinizhaError, match="step 4: expected a finite loss, found nan") as caught:
+        run(corpus, str(out), OPTIONS, "numpy", 1, overwrite=True)
+    assert f"; the model as it was after step 0 is in {out}-interrupted. A smaller --learn" in str(
+        caught.value
+    )
     assert content(out) == before
+    assert np.isfinite(parameters_in(f"{out}-interrupted")).all()
     capsys.readouterr()
 
 
-def interrupting(function, after):
+def parameters_in(folder):
+    state = NezhaForPreTraining.from_pretrained(folder).state_dict()
+    return np.concatenate([to_host(array).ravel() for array in state.values()])
+
+
+@pytest.mark.parametrize("damaged", ["loss", "parameters"])
+def test_a_model_is_saved_as_it_was_before_it_diverged(
+    damaged, corpus, tmp_path, monkeypatch, backend
+):
+    kept = {}
+
+    def diverging(model, *arguments):
+        for step, metrics in enumerate(train(model, *arguments), start=1):
+            if step == 10:
+                kept.update({n: to_host(a).copy() for n, a in model.state_dict().items()})
+            if step == 13 and damaged == "loss":
+                metrics = metrics._replace(word_loss=float("nan"))
+            if step == 20 and damaged == "parameters":
+                model.parameters.nezha.pooler.dense.weight[:] = float("inf")
+            yield metrics
+
+    monkeypatch.setattr(run_module, "train", diverging)
+    options = PretrainOptions(**(vars(OPTIONS) | {"steps": 40}))
+    with pytest.raises(MinizhaError, match=r"step 20: .* as it was after step 10 is in") as caught:
+        run(corpus, str(tmp_path / "m"), options, backend, 1)
+    assert f"expected {'a finite loss' if damaged == 'loss' else 'finite parameters'}" in str(
+        caught.value
+    )
+    found = NezhaForPreTraining.from_pretrained(tmp_path / "m").state_dict()
+    assert all(np.array_equal(found[name], kept[name]) for name in kept)
+
+
+def interrupting(function, after, error=KeyboardInterrupt):
     def interrupted(*arguments, **options):
         for i, counts in enumerate(function(*arguments, **options)):
             if i == after:
-                raise KeyboardInterrupt
+                raise error
             yield counts
 
     return interrupted
+
+
+@pytest.mark.parametrize("after", [1, 2])
+@pytest.mark.parametrize(
+    ("error", "expected", "message"),
+    [
+        (MinizhaError("a worker process ended"), MinizhaError, "^a worker process ended; the mod"),
+        (MemoryError("9 TiB"), MinizhaError, "^not enough memory for these sizes: 9 TiB; the mod"),
+        (ZeroDivisionError("a bug"), ZeroDivisionError, "^a bug"),
+    ],
+)
+def test_whatever_ends_the_training_the_model_is_saved(
+    error, expected, message, after, corpus, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(run_module, "train", interrupting(train, after, error))
+    with pytest.raises(expected, match=message) as caught:
+        run(corpus, str(tmp_path / "m"), OPTIONS, "numpy", 1)
+    place = f"the model so far is in {tmp_path / 'm'}"
+    assert place in str(caught.value) + "".join(getattr(caught.value, "__notes__", []))
+    assert set(FILES) <= set(os.listdir(tmp_path / "m"))
+
+
+def test_while_nothing_was_learnt_there_is_nothing_to_save(corpus, tmp_path, monkeypatch):
+    """The rate of the first step is 0. A model saved here would be in the way of the next run."""
+    error = MemoryError("no room for a batch")
+    monkeypatch.setattr(run_module, "train", interrupting(train, 0, error))
+    with pytest.raises(MemoryError, match=r"^no room for a batch$"):
+        run(corpus, str(tmp_path / "m"), OPTIONS, "numpy", 1)
+    assert os.listdir(tmp_path / "m") == []
+
+
+def test_what_is_there_is_replaced_only_if_that_is_wanted(corpus, tmp_path, monkeypatch):
+    out = tmp_path / "m"
+    run(corpus, str(out), OPTIONS, "numpy", 1)
+    before = content(out)
+    other = PretrainOptions(**(vars(OPTIONS) | {"seed": 1}))
+    with monkeypatch.context() as patched:
+        patched.setattr(run_module, "prepare", pytest.fail)  # before any work
+        with pytest.raises(
+            MinizhaError, match=r"m: already holds config.json, .*--overwrite .*--out"
+        ):
+            run(corpus, str(out), other, "numpy", 1)
+    assert content(out) == before
+    with monkeypatch.context() as patched:
+        patched.setattr(run_module, "train", interrupting(train, 2))
+        assert run(corpus, str(out), other, "numpy", 1, overwrite=True) is False
+    assert content(out) == before
+    assert content(tmp_path / "m-interrupted")["model.safetensors"] != before["model.safetensors"]
+    assert run(corpus, str(out), other, "numpy", 1, overwrite=True) is True
+    assert content(out)["model.safetensors"] != before["model.safetensors"]
+    assert content(out)["vocab.txt"] == before["vocab.txt"]
+
+
+def test_a_model_that_came_in_the_meantime_stays(corpus, tmp_path, monkeypatch):
+    out = tmp_path / "m"
+
+    def train_twice(*arguments):
+        monkeypatch.setattr(run_module, "train", train)
+        run(corpus, str(out), OPTIONS, "numpy", 1)
+        yield from train(*arguments)
+
+    monkeypatch.setattr(run_module, "train", train_twice)
+    assert run(corpus, str(out), OPTIONS, "numpy", 1) is True
+    assert content(out) == content(tmp_path / "m-interrupted")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "loss.csv"])
+def test_a_full_disk_at_the_end(name, corpus, tmp_path, monkeypatch, capsys):
+    """The disk of the folder is full; the temporary folder is on another one."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    write = files.write_synced
+
+    def full(path, data):
+        if os.path.basename(path) == name and "temporary" not in path:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, data)
+
+    monkeypatch.setattr(files, "write_synced", full)
+    with pytest.raises(MinizhaError, match=f"m/{name}: can't be written: No space left") as caught:
+        run(corpus, str(tmp_path / "m"), OPTIONS, "numpy", 1)
+    saved = str(caught.value).split("; the model is in ")[1]
+    assert saved == str(tmp_path / "m") or saved.startswith(str(tmp_path / "temporary"))
+    assert (saved == str(tmp_path / "m")) == (name == "loss.csv")
+    NezhaForPreTraining.from_pretrained(saved)
+    NezhaTokenizer.from_pretrained(saved)
+    assert "masked words    accuracy" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("after", [0, 2])
@@ -296,6 +420,29 @@ def test_ctrl_c_in_the_training(after, corpus, tmp_path, monkeypatch, capsys):
     assert sorted(os.listdir(tmp_path / "m")) == FILES
     assert NezhaForPreTraining.from_pretrained(tmp_path / "m").training is False
     assert (tmp_path / "m" / "loss.csv").read_text("utf-8") == ",".join(COLUMNS) + "\n"
+
+
+@pytest.mark.parametrize("first", ["in the training", "in the save"])
+def test_ctrl_c_while_it_is_saved(first, corpus, tmp_path, monkeypatch, capsys):
+    write, interrupts = files.write_synced, []
+
+    def write_and_interrupt(path, data):
+        interrupts.append(signal.raise_signal(signal.SIGINT))
+        write(path, data)
+
+    def train_and_patch(*arguments):
+        steps = interrupting(train, 2) if first == "in the training" else train
+        for metrics in steps(*arguments):
+            monkeypatch.setattr(files, "write_synced", write_and_interrupt)
+            yield metrics
+
+    monkeypatch.setattr(run_module, "train", train_and_patch)
+    with pytest.raises(KeyboardInterrupt):
+        run(corpus, str(tmp_path / "m"), OPTIONS, "numpy", 1)
+    assert len(interrupts) > 3
+    assert set(FILES) <= set(os.listdir(tmp_path / "m"))
+    text = "the model so far is in" if first == "in the training" else "loss curve are in"
+    assert f"{text} {tmp_path / 'm'}\n" in capsys.readouterr().out
 
 
 def test_ctrl_c_in_the_evaluation(corpus, tmp_path, monkeypatch):

@@ -1,6 +1,10 @@
 """A training step: it never waits for the GPU, workers change nothing, one batch is learnt."""
 
+import os
+import signal
+import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,10 +12,12 @@ import pytest
 from minizha import NezhaConfig, NezhaForPreTraining
 from minizha.backend import to_host
 from minizha.errors import ArgumentError, MinizhaError
+from minizha.interrupts import ENDING
 from minizha.training.optimizer import AdamW, clip_by_global_norm
 from minizha.training.step import batch_metrics, items_in, loss_and_gradients, sum_parts
 from minizha.training.workers import Workers
 from tests.support import standin
+from tests.support.paths import ROOT
 
 V, B, L = 31, 6, 12
 CONFIG = NezhaConfig(
@@ -106,8 +112,74 @@ def test_a_worker_that_ends_is_an_error_and_not_a_wait():
     with Workers(model, 2) as team:
         team._processes[0].kill()
         team._processes[0].join()
-        with pytest.raises(MinizhaError, match="a worker process ended"):
+        with pytest.raises(
+            MinizhaError, match=r"a worker process ended \(out of memory\?"
+        ) as caught:
             team.loss_and_gradients(batch)
+    assert 'without if __name__ == "__main__":' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [EOFError(), ConnectionResetError(104, "reset"), OSError("got end of file during message")],
+)
+def test_a_worker_that_ends_while_it_sends(error, monkeypatch):
+    def fail():
+        raise error
+
+    with Workers(NezhaForPreTraining(CONFIG), 2) as team:
+        monkeypatch.setattr(team, "_connections", [SimpleNamespace(send=len, recv=fail)])
+        with pytest.raises(MinizhaError, match="a worker process ended"):
+            team.loss_and_gradients(make_batch(np.random.default_rng(0)))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_stopped_worker_does_not_hang_the_end():
+    with Workers(NezhaForPreTraining(CONFIG), 2) as team:
+        (process,) = team._processes
+        os.kill(process.pid, signal.SIGSTOP)
+    assert process.exitcode == -signal.SIGKILL
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_signals_for_the_whole_group_leave_the_workers_alone():
+    """From their first moment on: a terminal that closes, a system that shuts down."""
+    model = NezhaForPreTraining(CONFIG)
+    with Workers(model, 2) as team:
+        for number in (signal.SIGINT, *ENDING):
+            os.kill(team._processes[0].pid, number)
+        batch = make_batch(np.random.default_rng(0))
+        assert_agree(team.loss_and_gradients(batch), loss_and_gradients(model, batch), 1e-5)
+        for number in (signal.SIGINT, *ENDING):
+            os.kill(team._processes[0].pid, number)
+        team.loss_and_gradients(batch)
+
+
+SCRIPT = """
+import sys
+from minizha import NezhaForPreTraining
+from minizha.training.workers import Workers
+from tests.training.test_step import CONFIG, make_batch, np
+{guard}team = Workers(NezhaForPreTraining(CONFIG), 2)
+{guard}print(team.loss_and_gradients(make_batch(np.random.default_rng(0)))[0].words > 0)
+"""
+
+
+@pytest.mark.parametrize("guard", ["if __name__ == '__main__': ", ""])
+def test_a_script_ends_without_closing_its_workers(guard, tmp_path):
+    (tmp_path / "script.py").write_text(SCRIPT.format(guard=guard))
+    done = subprocess.run(
+        [sys.executable, tmp_path / "script.py"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+    )
+    if guard:
+        assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+    else:
+        assert done.returncode == 1
+        assert 'a script without if __name__ == "__main__":' in done.stderr
 
 
 @pytest.mark.usefixtures("on_the_standin")

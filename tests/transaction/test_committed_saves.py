@@ -96,10 +96,61 @@ def test_one_newer_file_is_not_hidden_by_the_save_that_waits(committed, monkeypa
 
     found = [state(folder) for folder in killed_everywhere(committed, step)]
     assert [key for key, _ in itertools.groupby(found)] == ["BBB", "CBB"]
-    # negative control: a writer that does not complete the committed save
+    # negative control: a writer that does not complete the committed save, a reader without dates
     monkeypatch.setattr(files, "complete_save", lambda _: None)
+    monkeypatch.setattr(transaction, "_newer", lambda *_: False)
     step(committed)
     assert state(committed) == "BBB"
+
+
+# --- files that another program wrote while a save waits -------------------------------------------
+
+
+def date(path, other, nanoseconds):
+    """Give ``path`` the date of ``other``, and some nanoseconds."""
+    time = os.stat(other).st_mtime_ns + nanoseconds
+    os.utime(path, ns=(time, time))
+
+
+@pytest.mark.parametrize(("nanoseconds", "expected"), [(-1, "BBB"), (0, "BBB"), (1, "CBB")])
+def test_a_file_that_another_program_wrote_is_the_current_one(nanoseconds, expected, committed):
+    (committed / "config.json").write_bytes(content("C", "config.json"))
+    date(committed / "config.json", committed / COMMITTED / "config.json", nanoseconds)
+    assert state(committed) == expected
+    # and it survives the next save
+    write_atomic(committed / "vocab.txt", content("D", "vocab.txt"))
+    assert state(committed, Path.read_bytes) == f"{expected[:2]}D"
+    assert sorted(os.listdir(committed)) == NAMES
+
+
+def test_a_save_is_newer_than_what_it_replaces_even_if_that_is_from_the_future(old):
+    for name in NAMES:
+        date(old / name, old / name, 10**18)
+    found = [state(folder) for folder in killed_everywhere(old, lambda folder: save("B", folder))]
+    assert [key for key, _ in itertools.groupby(found)] == ["AAA", "BBB"]
+    save("B", old)
+    assert state(old, Path.read_bytes) == "BBB"
+
+
+def test_a_save_of_another_writer_is_not_taken_for_the_older_one(committed, monkeypatch):
+    """Between the look at the date and the removal, the save that waits becomes another one."""
+    (committed / "config.json").write_bytes(content("C", "config.json"))
+    date(committed / "config.json", committed / COMMITTED / "config.json", 1)
+    newer, changed = transaction._newer, []
+
+    def look_and_lose(path, than):
+        found = newer(path, than)
+        if found and not changed:
+            changed.append(os.rename(committed / COMMITTED, committed / "elsewhere"))
+            (committed / COMMITTED).mkdir()
+            (committed / COMMITTED / "config.json").write_bytes(content("D", "config.json"))
+            date(committed / COMMITTED / "config.json", committed / "config.json", 1)
+        return found
+
+    monkeypatch.setattr(transaction, "_newer", look_and_lose)
+    transaction.complete_save(str(committed))
+    assert changed
+    assert state(committed)[0] == "D"
 
 
 def test_files_of_several_folders(committed, tmp_path):
