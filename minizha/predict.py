@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,8 @@ from minizha.model.pretraining import (
 )
 from minizha.ops.softmax import softmax
 from minizha.text.tokenizer import NezhaTokenizer
+
+_DAMAGED = "expected finite logits, found NaN or infinity; the model is damaged"
 
 
 class Guess(NamedTuple):
@@ -38,9 +41,12 @@ def fill_mask(
         model: a NezhaForMaskedLM or NezhaForPreTraining.
 
     Raises:
-        ArgumentError: the text is not a str or has no [MASK], or top_k is not in [1, V].
+        ArgumentError: the text is not a str or has no [MASK], top_k is not in [1, V], or the model
+            has no head for masked words.
         MinizhaError: the logits are not finite.
     """
+    _check_model("fill_mask", model, NezhaForMaskedLM, NezhaForPreTraining)
+    _check_tokenizer(tokenizer)
     _check_text("text", text)
     top_k = integer("top_k", top_k, 1, len(tokenizer))
     batch = tokenizer(text, truncation=False)
@@ -53,9 +59,7 @@ def fill_mask(
     logits = out["prediction_logits" if "prediction_logits" in out else "logits"]
     probs = to_host(softmax(logits[0])[0])[positions]
     if not np.isfinite(probs).all():
-        raise MinizhaError(
-            "fill_mask: expected finite logits, found NaN or infinity; the model is damaged"
-        )
+        raise MinizhaError(f"fill_mask: {_DAMAGED}")
     best = np.argsort(-probs, axis=-1, kind="stable")[:, :top_k]
     return [
         [Guess(tokenizer.convert_ids_to_tokens([int(i)])[0], float(row[i])) for i in ids]
@@ -75,13 +79,20 @@ def next_sentence_probability(
         model: a NezhaForNextSentencePrediction or NezhaForPreTraining.
 
     Raises:
-        ArgumentError: a text is not a str.
+        ArgumentError: a text is not a str, or the model has no head for sentence pairs.
+        MinizhaError: the logits are not finite.
     """
+    name = "next_sentence_probability"
+    _check_model(name, model, NezhaForNextSentencePrediction, NezhaForPreTraining)
+    _check_tokenizer(tokenizer)
     _check_text("first", first)
     _check_text("second", second)
     out = model(**tokenizer(first, second, truncation=False), return_dict=True)
     logits = out["seq_relationship_logits" if "seq_relationship_logits" in out else "logits"]
-    return float(to_host(softmax(logits)[0])[0, 0])
+    probability = float(to_host(softmax(logits)[0])[0, 0])
+    if not math.isfinite(probability):
+        raise MinizhaError(f"{name}: {_DAMAGED}")
+    return probability
 
 
 def load_for_text(
@@ -112,3 +123,18 @@ def load_for_text(
 def _check_text(name: str, text: Any) -> None:
     if not isinstance(text, str):
         raise ArgumentError(f"{name}: expected a string, found {type(text).__name__}")
+
+
+def _check_model(function: str, model: Any, *classes: type) -> None:
+    if not isinstance(model, classes):
+        expected = " or ".join(c.__name__ for c in classes)
+        raise ArgumentError(
+            f"{function}: model: expected a {expected}, found {type(model).__name__}"
+        )
+
+
+def _check_tokenizer(tokenizer: Any) -> None:
+    if not isinstance(tokenizer, NezhaTokenizer):
+        raise ArgumentError(
+            f"tokenizer: expected a NezhaTokenizer, found {type(tokenizer).__name__}"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar, Self
@@ -14,7 +15,7 @@ from minizha.checks import flag, integer
 from minizha.config import NezhaConfig
 from minizha.errors import ArgumentError, MinizhaError
 from minizha.model.initialisation import DTYPES, Shapes, body_shapes, initialise
-from minizha.model.loading import Checkpoint, LoadingInfo, listed_faults, match
+from minizha.model.loading import Checkpoint, LoadingInfo, host_arrays, listed_faults, match
 from minizha.nezha.parameters import Tree, flatten, tree_map, unflatten
 from minizha.ops.relative_position import relative_table
 
@@ -62,6 +63,7 @@ class ParameterisedModel:
         self.training = False
         self._rng: np.random.Generator | None = None
         self._gradients: Tree | None = None
+        self._gradient_lock = threading.Lock()  # threads may call backward on one model
         self._warned_of_length = False
         rng = np.random.default_rng(integer("seed", seed, 0))
         shapes = self._parameter_shapes()
@@ -78,10 +80,11 @@ class ParameterisedModel:
         self.parameters = unflatten(arrays)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "xp"}
+        return {n: value for n, value in vars(self).items() if n not in ("xp", "_gradient_lock")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, xp=get_backend(state["backend"]))  # a module can't be pickled
+        # a module and a lock can't be pickled; a copy's gradients are its own
+        vars(self).update(state, xp=get_backend(state["backend"]), _gradient_lock=threading.Lock())
 
     # Parameters
 
@@ -109,7 +112,8 @@ class ParameterisedModel:
     def load_state_dict(self, arrays: Mapping[str, Array], strict: bool = True) -> LoadingInfo:
         """Replace parameters by copies of ``arrays``, in the model's dtype; all of them or none.
 
-        Accepts the spellings of other exports (see :mod:`minizha.checkpoint.names`).
+        Accepts the spellings of other exports (see :mod:`minizha.checkpoint.names`), either byte
+        order, and tensors of torch and of other libraries that convert to NumPy arrays.
 
         Raises:
             ArgumentError: a shape or dtype is wrong, or ``strict`` and a name is missing or unknown.
@@ -117,7 +121,7 @@ class ParameterisedModel:
         old = self.state_dict()
         shapes = {name: array.shape for name, array in old.items()}
         new, missing, unexpected, faults, _ = match(
-            arrays, shapes, allow_complex=self.dtype == "complex128"
+            host_arrays(arrays), shapes, allow_complex=self.dtype == "complex128"
         )
         if flag("strict", strict, True):
             faults |= dict.fromkeys(missing, "missing")
