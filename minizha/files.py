@@ -210,7 +210,7 @@ def inner_folder(folder: str | PathLike[str], subfolder: Any) -> Path:
         ArgumentError: not a path, or one that leads out of ``folder``.
     """
     path = folder_path(folder)
-    if subfolder in ("", None):
+    if subfolder is None or (isinstance(subfolder, str) and not subfolder):
         return path
     inner = Path(subfolder) if isinstance(subfolder, str) and "\0" not in subfolder else None
     if inner is None or inner.is_absolute() or ".." in inner.parts:

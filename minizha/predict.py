@@ -17,6 +17,7 @@ from minizha.model.pretraining import (
     NezhaForPreTraining,
 )
 from minizha.ops.softmax import softmax
+from minizha.text.arguments import check_tokenizer
 from minizha.text.tokenizer import NezhaTokenizer
 
 _DAMAGED = "expected finite logits, found NaN or infinity; the model is damaged"
@@ -46,7 +47,7 @@ def fill_mask(
         MinizhaError: the logits are not finite.
     """
     _check_model("fill_mask", model, NezhaForMaskedLM, NezhaForPreTraining)
-    _check_tokenizer(tokenizer)
+    check_tokenizer(tokenizer)
     _check_text("text", text)
     top_k = integer("top_k", top_k, 1, len(tokenizer))
     batch = tokenizer(text, truncation=False)
@@ -84,7 +85,7 @@ def next_sentence_probability(
     """
     name = "next_sentence_probability"
     _check_model(name, model, NezhaForNextSentencePrediction, NezhaForPreTraining)
-    _check_tokenizer(tokenizer)
+    check_tokenizer(tokenizer)
     _check_text("first", first)
     _check_text("second", second)
     out = model(**tokenizer(first, second, truncation=False), return_dict=True)
@@ -130,11 +131,4 @@ def _check_model(function: str, model: Any, *classes: type) -> None:
         expected = " or ".join(c.__name__ for c in classes)
         raise ArgumentError(
             f"{function}: model: expected a {expected}, found {type(model).__name__}"
-        )
-
-
-def _check_tokenizer(tokenizer: Any) -> None:
-    if not isinstance(tokenizer, NezhaTokenizer):
-        raise ArgumentError(
-            f"tokenizer: expected a NezhaTokenizer, found {type(tokenizer).__name__}"
         )

@@ -157,6 +157,7 @@ ROWS = {
 }
 # what holds of the repository and of no single module
 REPOSITORY = (
+    "test_careless_calls",
     "docs/test_crosscheck_docs",
     "docs/test_docs",
     "docs/test_examples",

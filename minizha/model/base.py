@@ -14,7 +14,7 @@ from minizha.backend import Array, get_backend, to_backend, to_host
 from minizha.checks import flag, integer
 from minizha.config import NezhaConfig
 from minizha.errors import ArgumentError, MinizhaError
-from minizha.model.initialisation import DTYPES, Shapes, body_shapes, initialise
+from minizha.model.initialisation import DTYPES, Shapes, body_shapes, check_config, initialise
 from minizha.model.loading import Checkpoint, LoadingInfo, host_arrays, listed_faults, match
 from minizha.nezha.parameters import Tree, flatten, tree_map, unflatten
 from minizha.ops.relative_position import relative_table
@@ -54,8 +54,7 @@ class ParameterisedModel:
         backend: str = "numpy",
         checkpoint: Checkpoint | None = None,
     ) -> None:
-        if not isinstance(config, NezhaConfig):
-            raise ArgumentError(f"config: expected a NezhaConfig, found {type(config).__name__}")
+        check_config(config)
         self.config = config = self.resolve_config(config)
         self.dtype = _dtype_name(dtype)
         self.backend = backend
@@ -156,6 +155,7 @@ class ParameterisedModel:
 
     def num_parameters(self, exclude_embeddings: bool = False) -> int:
         """The number of numbers in all parameters, a tied decoder counted once."""
+        exclude_embeddings = flag("exclude_embeddings", exclude_embeddings)
         return sum(
             array.size
             for name, array in self.state_dict().items()
@@ -233,7 +233,8 @@ class ParameterisedModel:
 
 def _dtype_name(dtype: Any) -> str:
     try:
-        name = np.dtype(dtype).name if dtype is not None else None  # NumPy's None is float64
+        # NumPy's None is float64, and whatever has a dtype, such as an array, has that one
+        name = np.dtype(dtype).name if isinstance(dtype, (str, type, np.dtype)) else None
     except (TypeError, ValueError):
         name = None
     if name not in DTYPES:

@@ -15,6 +15,16 @@ MOST_TOKENS = 2**31 - 1
 """The largest vocabulary and the longest row of tokens."""
 
 
+def check_tokenizer(tokenizer: Any) -> None:
+    """Raise an ArgumentError unless ``tokenizer`` is a tokenizer: it has the methods of
+    :class:`~minizha.text.tokenizer.NezhaTokenizer`."""
+    methods = ("plain_ids", "convert_tokens_to_ids", "convert_ids_to_tokens")
+    if isinstance(tokenizer, type) or not all(hasattr(tokenizer, name) for name in methods):
+        raise ArgumentError(
+            f"tokenizer: expected a NezhaTokenizer, found {type(tokenizer).__name__}"
+        )
+
+
 def check_texts(text: Any, pair: Any = None) -> list[str] | list[tuple[str, str]]:
     """``text`` and ``pair`` as a list of B texts or of B (text, pair) tuples."""
     texts = _text_list("text", text)

@@ -246,6 +246,7 @@ class NezhaTokenizer:
 
     def batch_decode(self, ids: Any, skip_special_tokens: bool = False) -> list[str]:
         """Ids (B, L), or a list of B rows or single ids, as B texts; see :meth:`decode`."""
+        flag("skip_special_tokens", skip_special_tokens)
         rows = to_host(ids) if is_array(ids) else ids
         scalar = isinstance(rows, np.ndarray) and rows.ndim == 0
         if scalar or not isinstance(rows, (list, tuple, np.ndarray)):

@@ -241,9 +241,10 @@ def _check_floats(name: str, array: Any) -> None:
 
 
 def _check_betas(betas: Any) -> tuple[float, float]:
-    if not isinstance(betas, (tuple, list, np.ndarray)) or np.ndim(betas) != 1 or len(betas) != 2:
+    pair = betas.tolist() if isinstance(betas, np.ndarray) else betas
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         raise ArgumentError(f"betas: expected two numbers in [0, 1), found {reprlib.repr(betas)}")
-    return number("betas[0]", betas[0], "[0, 1)"), number("betas[1]", betas[1], "[0, 1)")
+    return number("betas[0]", pair[0], "[0, 1)"), number("betas[1]", pair[1], "[0, 1)")
 
 
 def _check_eps(eps: Any, dtype: Any) -> float:

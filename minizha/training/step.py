@@ -15,6 +15,14 @@ from minizha.ops.cross_entropy import IGNORED
 
 Batch = dict[str, np.ndarray]
 Gradients = dict[str, Array]
+_BY_ROW = (
+    "input_ids",
+    "attention_mask",
+    "token_type_ids",
+    "inputs_embeds",
+    "labels",
+    "next_sentence_label",
+)
 
 
 class BatchMetrics(NamedTuple):
@@ -94,6 +102,20 @@ def check_batch(batch: Any) -> None:
     missing = [n for n in ("labels", "next_sentence_label") if batch.get(n) is None]
     if missing:
         raise ArgumentError(f"batch: expected labels for both tasks, found no {listed(missing)}")
+
+
+def batch_rows(batch: Batch) -> Batch:
+    """``batch`` as arrays whose first axis is that of the labels, so that it can be cut into parts."""
+    check_batch(batch)
+    arrays = {name: to_host(value) for name, value in batch.items() if value is not None}
+    size = np.shape(arrays["labels"])[:1]
+    for name, array in arrays.items():
+        if name not in _BY_ROW or not size or array.shape[:1] != size:
+            raise ArgumentError(
+                f"batch: expected {', '.join(_BY_ROW)} with as many rows as labels, found {name} of "
+                f"shape {array.shape}"
+            )
+    return arrays
 
 
 def sum_parts(parts: list[tuple[BatchMetrics, Gradients]]) -> tuple[BatchMetrics, Gradients]:

@@ -26,7 +26,7 @@ from minizha.training.step import (
     Batch,
     BatchMetrics,
     Gradients,
-    check_batch,
+    batch_rows,
     check_pretraining_model,
     items_in,
     loss_and_gradients,
@@ -77,8 +77,9 @@ class Workers:
 
         Raises:
             MinizhaError: a process has ended.
+            ArgumentError: an array of the batch has not one row for each row of the labels.
         """
-        check_batch(batch)
+        batch = batch_rows(batch)
         items, size = items_in(batch), len(batch["labels"])
         rows_of = np.array_split(np.arange(size), min(1 + len(self._connections), size))
         own_part, *parts = [{name: a[rows] for name, a in batch.items()} for rows in rows_of]
