@@ -34,10 +34,10 @@ def get_backend(name: str) -> ModuleType:
     Raises:
         BackendError: the name is unknown, CuPy is not installed, or it finds no GPU.
     """
+    if not isinstance(name, str) or name not in BACKENDS:
+        raise BackendError(f"backend: expected one of {', '.join(BACKENDS)}, found {name!r}")
     if name == "numpy":
         return np
-    if name != "cupy":
-        raise BackendError(f"backend: expected one of {', '.join(BACKENDS)}, found {name!r}")
     try:
         import cupy
     except ImportError as error:

@@ -30,9 +30,10 @@ def integer(
     except TypeError:
         result = None
     if result is None or (low is not None and result < low) or (high is not None and result > high):
-        span = (
-            "" if low is None else f" of at least {low}" if high is None else f" in [{low}, {high}]"
-        )
+        if low is None:
+            span = "" if high is None else f" of at most {high}"
+        else:
+            span = f" of at least {low}" if high is None else f" in [{low}, {high}]"
         raise _refused(name, f"an integer{span}", value, optional)
     return result
 

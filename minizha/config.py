@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import operator
+import os
 import reprlib
 import warnings
 from collections.abc import Mapping
@@ -180,7 +181,13 @@ class NezhaConfig:
         take(LOADING, options)
         unknown = {n: v for n, v in options.items() if n not in _DOWNLOADING}
         refuse_unknown("NezhaConfig.from_pretrained", unknown)
-        config = cls.from_json_file(inner_folder(folder, subfolder) / CONFIG_NAME)
+        path = inner_folder(folder, subfolder)
+        if os.path.isfile(path):
+            raise FileError(
+                f"{path}: expected a folder with {CONFIG_NAME}, found a file "
+                "(NezhaConfig.from_json_file reads one)"
+            )
+        config = cls.from_json_file(path / CONFIG_NAME)
         return config.replace(**changes) if changes else config
 
     @classmethod

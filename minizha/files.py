@@ -66,7 +66,7 @@ def write_together(files: Mapping[Any, bytes]) -> None:
             ``.minizha-save``, as after a kill.
     """
     folders: dict[str, dict[str, bytes]] = {}
-    for path, data in ((os.fspath(p), d) for p, d in files.items()):
+    for path, data in ((_path_text(p), d) for p, d in files.items()):
         check_target(path)
         folders.setdefault(os.path.dirname(path) or ".", {})[path] = data
     with contextlib.ExitStack() as stack:
@@ -170,7 +170,7 @@ def read_bytes(path: str | PathLike[str]) -> bytes:
     Raises:
         FileError: it is missing, unreadable, a folder, a pipe or a device.
     """
-    path = os.fspath(path)
+    path = _path_text(path)
     check_file(path)
     try:
         return read_current(path, _content)
@@ -184,7 +184,7 @@ def check_file(path: str | PathLike[str]) -> None:
     Raises:
         FileError: it is missing, a folder, a pipe or a device.
     """
-    path = os.fspath(path)
+    path = _path_text(path)
     try:
         mode = read_current(path, os.stat).st_mode
     except (OSError, ValueError) as error:
@@ -194,19 +194,25 @@ def check_file(path: str | PathLike[str]) -> None:
         raise FileError(f"{path}: expected a file, found {file_type(mode)}")
 
 
-def folder_path(folder: str | PathLike[str]) -> Path:
-    """``folder`` as a Path; it need not exist.
+def folder_path(folder: str | PathLike[str], name: str = "folder") -> Path:
+    """``folder``, or another path that the argument ``name`` gives, as a Path; it need not exist.
 
     Raises:
         ArgumentError: not a path, an empty one (as a Path it would be the current folder), or one
             with a NUL character.
     """
-    name = os.fspath(folder) if isinstance(folder, (str, PathLike)) else None
-    if not isinstance(name, str):
-        raise ArgumentError(f"folder: expected a path, found {type(folder).__name__}")
-    if not name or "\0" in name:
-        raise ArgumentError(f"folder: expected a path, found {name!r}")
-    return Path(name)
+    text = _path_text(folder, name)
+    if not text or "\0" in text:
+        raise ArgumentError(f"{name}: expected a path, found {text!r}")
+    return Path(text)
+
+
+def _path_text(path: Any, name: str = "path") -> str:
+    """``path`` as a str; an ArgumentError for anything that is not a path."""
+    text = os.fspath(path) if isinstance(path, (str, PathLike)) else None
+    if not isinstance(text, str):
+        raise ArgumentError(f"{name}: expected a path, found {type(path).__name__}")
+    return text
 
 
 def inner_folder(folder: str | PathLike[str], subfolder: Any) -> Path:
@@ -216,7 +222,7 @@ def inner_folder(folder: str | PathLike[str], subfolder: Any) -> Path:
         ArgumentError: not a path, or one that leads out of ``folder``.
     """
     path = folder_path(folder)
-    if subfolder in ("", None):
+    if subfolder is None or (isinstance(subfolder, str) and not subfolder):
         return path
     inner = Path(subfolder) if isinstance(subfolder, str) and "\0" not in subfolder else None
     if inner is None or inner.is_absolute() or ".." in inner.parts:
@@ -230,10 +236,10 @@ def make_folder(folder: str | PathLike[str]) -> None:
     Raises:
         FileError: it can't be made, or is not a folder.
     """
+    name = _path_text(folder, "folder")
     try:
-        os.makedirs(folder, exist_ok=True)
+        os.makedirs(name, exist_ok=True)
     except (OSError, ValueError) as error:
-        name = os.fspath(folder)
         raise FileError(f"{name}: expected a folder, can't make it: {reason(error)}") from error
 
 
@@ -244,7 +250,7 @@ def read_json_object(path: str | PathLike[str]) -> dict[str, Any]:
         FileError: unreadable, not JSON, a key that appears twice, more than 200 levels, or JSON
             whose outermost value is not an object.
     """
-    path = os.fspath(path)
+    path = _path_text(path)
     text = decode_utf8(read_bytes(path), path)
     try:
         content = _parse_json(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import reprlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -23,8 +24,11 @@ from minizha.model.pretraining import (
     NezhaForPreTraining,
 )
 from minizha.ops.softmax import softmax
+from minizha.text.arguments import check_tokenizer
 from minizha.text.tokenizer import NezhaTokenizer
 from minizha.text.tokenizer_files import TOKENIZER_FILES
+
+_DAMAGED = "expected finite logits, found NaN or infinity; the model is damaged"
 
 
 class Guess(NamedTuple):
@@ -46,9 +50,12 @@ def fill_mask(
         model: a NezhaForMaskedLM or NezhaForPreTraining.
 
     Raises:
-        ArgumentError: the text is not a str or has no [MASK], or top_k is not in [1, V].
+        ArgumentError: the text is not a str or has no [MASK], top_k is not in [1, V], or the model
+            has no head for masked words.
         MinizhaError: the logits are not finite.
     """
+    _check_model("fill_mask", model, NezhaForMaskedLM, NezhaForPreTraining)
+    check_tokenizer(tokenizer)
     _check_text("text", text)
     top_k = integer("top_k", top_k, 1, len(tokenizer))
     batch = tokenizer(text, truncation=False)
@@ -76,9 +83,7 @@ def guess_tokens(
     logits = out["prediction_logits" if "prediction_logits" in out else "logits"]
     probs = to_host(softmax(logits[0])[0])[positions]
     if not np.isfinite(probs).all():
-        raise MinizhaError(
-            "fill_mask: expected finite logits, found NaN or infinity; the model is damaged"
-        )
+        raise MinizhaError(f"fill_mask: {_DAMAGED}")
     best = np.argsort(-probs, axis=-1, kind="stable")[:, :top_k]
     return [
         [Guess(tokenizer.convert_ids_to_tokens([int(i)])[0], float(row[i])) for i in ids]
@@ -98,13 +103,20 @@ def next_sentence_probability(
         model: a NezhaForNextSentencePrediction or NezhaForPreTraining.
 
     Raises:
-        ArgumentError: a text is not a str.
+        ArgumentError: a text is not a str, or the model has no head for sentence pairs.
+        MinizhaError: the logits are not finite.
     """
+    name = "next_sentence_probability"
+    _check_model(name, model, NezhaForNextSentencePrediction, NezhaForPreTraining)
+    check_tokenizer(tokenizer)
     _check_text("first", first)
     _check_text("second", second)
     out = model(**tokenizer(first, second, truncation=False), return_dict=True)
     logits = out["seq_relationship_logits" if "seq_relationship_logits" in out else "logits"]
-    return float(to_host(softmax(logits)[0])[0, 0])
+    probability = float(to_host(softmax(logits)[0])[0, 0])
+    if not math.isfinite(probability):
+        raise MinizhaError(f"{name}: {_DAMAGED}")
+    return probability
 
 
 def load_for_text(
@@ -142,3 +154,11 @@ def load_for_text(
 def _check_text(name: str, text: Any) -> None:
     if not isinstance(text, str):
         raise ArgumentError(f"{name}: expected a string, found {type(text).__name__}")
+
+
+def _check_model(function: str, model: Any, *classes: type) -> None:
+    if not isinstance(model, classes):
+        expected = " or ".join(c.__name__ for c in classes)
+        raise ArgumentError(
+            f"{function}: model: expected a {expected}, found {type(model).__name__}"
+        )

@@ -53,7 +53,7 @@ ROWS = {
     # the classes
     "model/": Row(
         "model/test_every_class model/test_float32_step model/test_misuse "
-        "model/test_transformers_live vectors/test_transformers_vectors"
+        "model/test_careless_arguments model/test_transformers_live vectors/test_transformers_vectors"
     ),
     "model/adapting": Row("model/test_pruning model/test_token_embeddings"),
     "model/arguments": Row(
@@ -165,6 +165,7 @@ ROWS = {
 }
 # what holds of the repository and of no single module
 REPOSITORY = (
+    "test_careless_calls",
     "docs/test_crosscheck_docs",
     "docs/test_docs",
     "docs/test_examples",

@@ -169,7 +169,9 @@ def _collect(
 
 def _check_id(name: str | PathLike[str]) -> str:
     if os.path.lexists(name):
-        raise FileError(f"{name}: expected a folder, found something else")
+        folder = os.path.dirname(os.path.abspath(name))
+        hint = f"; the folder of this file is {folder}" if os.path.isfile(name) else ""
+        raise FileError(f"{name}: expected a folder, found something else{hint}")
     if not isinstance(name, str):
         raise FileError(f"{name}: no such folder")
     from huggingface_hub.utils import validate_repo_id

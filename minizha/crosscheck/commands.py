@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from minizha.errors import ArgumentError, FileError
+from minizha.errors import ArgumentError, FileError, MinizhaError
 
 # NumPy is imported inside the commands: `minizha --help` need not wait for it
 
@@ -105,7 +105,8 @@ def _add_vectors(commands: argparse._SubParsersAction) -> None:
     verifying = actions.add_parser(
         "verify",
         help="check the results that an implementation computed for the vectors",
-        epilog="exit status: 0 right, 1 wrong, 2 a file that can't be used",
+        epilog="exit status: 0 all cases right, 1 one is wrong or (without --partial) missing, 2 a "
+        "file that can't be used",
     )
     verifying.add_argument(
         "folder", metavar="DIR", help="the results: CASE.safetensors for each case"
@@ -114,6 +115,9 @@ def _add_vectors(commands: argparse._SubParsersAction) -> None:
         "--vectors", metavar="DIR", help="the vectors (default: vectors/v1 of the repository)"
     )
     verifying.add_argument("--json", action="store_true", help="print JSON in place of lines")
+    verifying.add_argument(
+        "--partial", action="store_true", help="accept results for some of the cases only"
+    )
     verifying.set_defaults(command=_verify)
 
 
@@ -141,6 +145,7 @@ def _trace(options: argparse.Namespace) -> int:
     inputs = read_inputs_file(options.inputs, model_class)
     model = model_class.from_pretrained(folder, dtype=options.dtype, backend=options.backend)
     arrays = trace(model, inputs, gradients=options.gradients)
+    _refuse_what_is_no_number(options.model, arrays)
     if not options.no_rounding:
         rounding_of(arrays, "float32")  # errors of float64 are scaled from these
     arrays.save(options.out, parameters=not options.no_parameters)
@@ -194,11 +199,27 @@ def _verify(options: argparse.Namespace) -> int:
     from minizha.crosscheck.vectors import verify
 
     report = verify(options.folder, options.vectors)
+    complete = options.partial or not report.counts["missing"]
     if options.json:
-        _print_json(report.to_json())
+        _print_json(report.to_json() | {"ok": report.ok and complete})
     else:
         print(report)
-    return _status(report.ok)
+        if report.ok and not complete:
+            print("not all cases have results: exit status 1; with --partial it is 0")
+    return _status(report.ok and complete)
+
+
+def _refuse_what_is_no_number(model: str, arrays: Any) -> None:
+    """Raise if the trace holds NaN or infinity: a comparison with it would say nothing."""
+    import numpy as np
+
+    for kind, named in (("parameter", arrays.parameters), ("array", arrays)):
+        for name, array in named.items():
+            if not np.isfinite(array).all():
+                raise MinizhaError(
+                    f"{model}: expected finite numbers, found NaN or infinity in the {kind} {name}; "
+                    "the model is damaged"
+                )
 
 
 def _refuse_part_of_a_model(option: str, target: str) -> None:

@@ -17,11 +17,12 @@ from minizha.checkpoint.safetensors_file import (
     to_safetensors,
 )
 from minizha.checkpoint.stored import StoredTensor, copy_from_map, shown
+from minizha.checks import flag
 from minizha.config import NezhaConfig
 from minizha.crosscheck.comparison.precision import PRECISIONS
 from minizha.crosscheck.names import VERSION, in_order
 from minizha.errors import FileError, MinizhaError
-from minizha.files import write_atomic
+from minizha.files import folder_path, write_atomic
 
 METADATA = "minizha_trace"
 INPUTS, PARAMETERS = "inputs/", "parameters/"
@@ -60,8 +61,10 @@ class Trace(dict[str, np.ndarray]):
 
         Raises:
             FileError: the file can't be written.
+            ArgumentError: ``path`` is not a path.
             MinizhaError: the trace is in complex128.
         """
+        path, parameters = folder_path(path, "path"), flag("parameters", parameters)
         if self.dtype == "complex128":
             raise MinizhaError(
                 "save: expected a trace in float32 or float64, found complex128, which serves "
@@ -124,8 +127,9 @@ def open_trace(path: str | PathLike[str]) -> StoredTrace:
 
     Raises:
         FileError: the file is missing, not a safetensors file, or a trace of an unknown version.
+        ArgumentError: ``path`` is not a path.
     """
-    path = Path(path)
+    path = folder_path(path, "path")
     tensors, metadata = stored_safetensors(path), _read_metadata(path)
     parts: dict[str, dict[str, StoredTensor]] = {INPUTS: {}, PARAMETERS: {}, "": {}}
     for name, tensor in tensors.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar, Self
@@ -13,8 +14,8 @@ from minizha.backend import Array, get_backend, to_backend, to_host
 from minizha.checks import flag, integer
 from minizha.config import NezhaConfig
 from minizha.errors import ArgumentError, MinizhaError
-from minizha.model.initialisation import DTYPES, Shapes, body_shapes, initialise
-from minizha.model.loading import Checkpoint, LoadingInfo, listed_faults, match
+from minizha.model.initialisation import DTYPES, Shapes, body_shapes, check_config, initialise
+from minizha.model.loading import Checkpoint, LoadingInfo, host_arrays, listed_faults, match
 from minizha.nezha.parameters import Tree, flatten, tree_map, unflatten
 from minizha.ops.relative_position import relative_table
 
@@ -53,8 +54,7 @@ class ParameterisedModel:
         backend: str = "numpy",
         checkpoint: Checkpoint | None = None,
     ) -> None:
-        if not isinstance(config, NezhaConfig):
-            raise ArgumentError(f"config: expected a NezhaConfig, found {type(config).__name__}")
+        check_config(config)
         self.config = config = self.resolve_config(config)
         self.dtype = _dtype_name(dtype)
         self.backend = backend
@@ -62,6 +62,7 @@ class ParameterisedModel:
         self.training = False
         self._rng: np.random.Generator | None = None
         self._gradients: Tree | None = None
+        self._gradient_lock = threading.Lock()  # threads may call backward on one model
         self._warned_of_length = False
         rng = np.random.default_rng(integer("seed", seed, 0))
         shapes = self._parameter_shapes()
@@ -78,10 +79,11 @@ class ParameterisedModel:
         self.parameters = unflatten(arrays)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "xp"}
+        return {n: value for n, value in vars(self).items() if n not in ("xp", "_gradient_lock")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, xp=get_backend(state["backend"]))  # a module can't be pickled
+        # a module and a lock can't be pickled; a copy's gradients are its own
+        vars(self).update(state, xp=get_backend(state["backend"]), _gradient_lock=threading.Lock())
 
     # Parameters
 
@@ -109,7 +111,8 @@ class ParameterisedModel:
     def load_state_dict(self, arrays: Mapping[str, Array], strict: bool = True) -> LoadingInfo:
         """Replace parameters by copies of ``arrays``, in the model's dtype; all of them or none.
 
-        Accepts the spellings of other exports (see :mod:`minizha.checkpoint.names`).
+        Accepts the spellings of other exports (see :mod:`minizha.checkpoint.names`), either byte
+        order, and tensors of torch and of other libraries that convert to NumPy arrays.
 
         Raises:
             ArgumentError: a shape or dtype is wrong, or ``strict`` and a name is missing or unknown.
@@ -117,7 +120,7 @@ class ParameterisedModel:
         old = self.state_dict()
         shapes = {name: array.shape for name, array in old.items()}
         new, missing, unexpected, faults, _ = match(
-            arrays, shapes, allow_complex=self.dtype == "complex128"
+            host_arrays(arrays), shapes, allow_complex=self.dtype == "complex128"
         )
         if flag("strict", strict, True):
             faults |= dict.fromkeys(missing, "missing")
@@ -152,6 +155,7 @@ class ParameterisedModel:
 
     def num_parameters(self, exclude_embeddings: bool = False) -> int:
         """The number of numbers in all parameters, a tied decoder counted once."""
+        exclude_embeddings = flag("exclude_embeddings", exclude_embeddings)
         return sum(
             array.size
             for name, array in self.state_dict().items()
@@ -229,7 +233,8 @@ class ParameterisedModel:
 
 def _dtype_name(dtype: Any) -> str:
     try:
-        name = np.dtype(dtype).name if dtype is not None else None  # NumPy's None is float64
+        # NumPy's None is float64, and whatever has a dtype, such as an array, has that one
+        name = np.dtype(dtype).name if isinstance(dtype, (str, type, np.dtype)) else None
     except (TypeError, ValueError):
         name = None
     if name not in DTYPES:

@@ -82,6 +82,8 @@ def _with_suggestion(
     return f"{name}: {error}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
+_MOST_ITEMS = 2**63 - 1  # the largest of int64
+
 # --- the call -------------------------------------------------------------------------------------
 
 
@@ -200,14 +202,16 @@ def run(call: Call, output_class: type[Output], *tasks: Task) -> Output | tuple:
                 "heads); call it again"
             )
         checked = {f: _upstream(call, f, values[f], d) for f, d in upstream.items()}
-        return _run_backward(call, tasks, record, checked)
+        with model._gradient_lock:  # else two threads would both add to the same old sum
+            return _run_backward(call, tasks, record, checked)
 
     return _returned(call, output_class(values, record, backward))
 
 
-def checked_items(value: Any) -> int | None:
+def checked_items(value: Any, name: str = "num_items_in_batch") -> int | None:
     """``num_items_in_batch``, the divisor of the sum of the loss: an integer of at least 1 or None."""
-    return integer("num_items_in_batch", value, 1, optional=True)
+    value = integer(name, value, 1, optional=True)
+    return integer(name, value, high=_MOST_ITEMS, optional=True)
 
 
 def _run_backward(
@@ -267,5 +271,10 @@ def _upstream(call: Call, name: str, field: Any, d: Any) -> Any:
             _upstream(call, f"{name}[{i}]", f, x)
             for i, (f, x) in enumerate(zip(field, d, strict=True))
         )
-    shape = (field.value() if isinstance(field, Deferred) else field).shape
-    return call.checker.floats(f"backward: {name}", d, shape)
+    array = field.value() if isinstance(field, Deferred) else field
+    checked = call.checker.floats(f"backward: {name}", d, array.shape)
+    if checked.dtype.kind == "c" and array.dtype.kind != "c":
+        raise ArgumentError(
+            f"backward: {name}: expected real numbers for a field of {array.dtype}, found complex"
+        )
+    return checked

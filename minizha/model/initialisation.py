@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from minizha.backend import Array
 from minizha.config import NezhaConfig
+from minizha.errors import ArgumentError
 
 Shapes = dict[str, tuple[int, ...]]
 DTYPES = ("float32", "float64", "complex128")
 
 
+def check_config(config: Any) -> None:
+    """Raise an ArgumentError unless ``config`` is a NezhaConfig."""
+    if not isinstance(config, NezhaConfig):
+        raise ArgumentError(f"config: expected a NezhaConfig, found {type(config).__name__}")
+
+
 def body_shapes(config: NezhaConfig, *, pooler: bool, prefix: str = "nezha.") -> Shapes:
     """Names and shapes of the parameters of the network without heads, in checkpoint order."""
+    check_config(config)
     D, F = config.hidden_size, config.intermediate_size
     shapes: Shapes = {
         "embeddings.word_embeddings.weight": (config.vocab_size, D),

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from minizha.backend import MASKED, holds_masked, is_array
 from minizha.checkpoint.folder import WEIGHTS_NAMES, stored_weights
 from minizha.checkpoint.model_type import refuse_other_models
@@ -59,6 +61,35 @@ def match(values: Mapping[str, Any], shapes: Shapes, allow_complex: bool = False
     )
 
 
+def host_arrays(values: Any) -> Any:
+    """``values`` with tensors of other libraries, such as torch's, as NumPy arrays.
+
+    Raises:
+        ArgumentError: a tensor has no numbers that NumPy can hold (it is sparse, or on torch's device
+            "meta").
+    """
+    if not isinstance(values, Mapping):
+        return values  # match() says what was expected
+    return {name: _host_array(name, value) for name, value in values.items()}
+
+
+def _host_array(name: Any, value: Any) -> Any:
+    if is_array(value) or not hasattr(value, "__array__"):
+        return value
+    try:
+        if hasattr(value, "detach"):  # torch's: one that has gradients is not converted as it is
+            value = value.detach().cpu()
+            if "bfloat16" in str(value.dtype):  # which NumPy lacks; float32 contains it
+                value = value.float()
+        return np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        text = str(error).partition("\n")[0]
+        raise ArgumentError(
+            f"state dict: {name}: expected numbers that NumPy can hold, found a "
+            f"{type(value).__name__} that it can't read: {text}"
+        ) from error
+
+
 def listed_faults(faults: Mapping[str, str]) -> str:
     """``faults`` in one line."""
     return listed([f"{name}: {fault}" for name, fault in faults.items()], "; ")
@@ -72,7 +103,8 @@ def _fault(value: Any, shape: tuple[int, ...], allow_complex: bool) -> str | Non
         return f"expected an array, found {type(value).__name__}"
     if value.shape != shape:
         return f"expected shape {shape}, found {value.shape}"
-    real = "float" in str(value.dtype)
+    # the name of a dtype, unlike its text, does not tell the byte order
+    real = "float" in getattr(value.dtype, "name", str(value.dtype))
     if not (real or (allow_complex and not stored and value.dtype.kind == "c")):
         return f"expected an array of real numbers in floating point, found {value.dtype}"
     return None

@@ -65,7 +65,8 @@ class NezhaPreTrainedModel(ParameterisedModel, Adaptable):
         if "max_shard_size" in meant:
             check_shard_size(meant["max_shard_size"], sum(a.nbytes for a in arrays.values()))
         extra_keys = {"architectures": [type(self).__name__], "torch_dtype": self.dtype}
-        if tokenizer is not None and not hasattr(tokenizer, "files"):
+        is_class = isinstance(tokenizer, type)
+        if tokenizer is not None and (is_class or not hasattr(tokenizer, "files")):
             raise ArgumentError(
                 f"tokenizer: expected a NezhaTokenizer or None, found {type(tokenizer).__name__}"
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from minizha.backend import Array
-from minizha.checks import flag, integer
+from minizha.checks import flag
 from minizha.errors import ArgumentError
 from minizha.model.call import Task, begin, checked_items, run, shared_arguments
 from minizha.model.generation import GenerationOptions, generate
@@ -195,7 +195,7 @@ def check_items(items: Any) -> ItemsInBatch:
         )
     return ItemsInBatch(
         *(
-            integer(f"num_items_in_batch.{name}", count, 1, optional=True)
+            checked_items(count, f"num_items_in_batch.{name}")
             for name, count in zip(items._fields, items, strict=True)
         )
     )

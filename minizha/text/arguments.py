@@ -11,6 +11,19 @@ from minizha.backend import is_array, refuse_masked, to_host
 from minizha.checks import integer
 from minizha.errors import ArgumentError
 
+MOST_TOKENS = 2**31 - 1
+"""The largest vocabulary and the longest row of tokens."""
+
+
+def check_tokenizer(tokenizer: Any) -> None:
+    """Raise an ArgumentError unless ``tokenizer`` is a tokenizer: it has the methods of
+    :class:`~minizha.text.tokenizer.NezhaTokenizer`."""
+    methods = ("plain_ids", "convert_tokens_to_ids", "convert_ids_to_tokens")
+    if isinstance(tokenizer, type) or not all(hasattr(tokenizer, name) for name in methods):
+        raise ArgumentError(
+            f"tokenizer: expected a NezhaTokenizer, found {type(tokenizer).__name__}"
+        )
+
 
 def check_texts(text: Any, pair: Any = None) -> list[str] | list[tuple[str, str]]:
     """``text`` and ``pair`` as a list of B texts or of B (text, pair) tuples."""
@@ -31,7 +44,7 @@ def check_max_length(max_length: Any, default: int, least: int) -> int:
     """``max_length`` as an int of at least ``least``; ``default`` where it is None."""
     if max_length is None:
         return default
-    value = integer("max_length", max_length)
+    value = integer("max_length", integer("max_length", max_length), high=MOST_TOKENS)
     if value < least:
         raise ArgumentError(
             f"max_length: expected at least {least} (the special tokens and one token of each "
@@ -42,15 +55,17 @@ def check_max_length(max_length: Any, default: int, least: int) -> int:
 
 def check_truncation(truncation: Any) -> bool:
     """Whether to truncate; "longest_first" is the only strategy."""
-    if isinstance(truncation, bool) or truncation in ("longest_first",):
+    if isinstance(truncation, bool) or _is_text(truncation, "longest_first"):
         return bool(truncation)
-    raise ArgumentError(f"truncation: expected True or False, found {truncation!r}")
+    raise ArgumentError(
+        f"truncation: expected True, False or 'longest_first', found {truncation!r:.80}"
+    )
 
 
 def row_length(lengths: list[int], padding: Any, max_length: int) -> int:
     """The row length L of a batch; ``lengths`` are those of the rows before padding."""
     longest = max(lengths)
-    if padding is True or padding == "longest":
+    if padding is True or _is_text(padding, "longest"):
         return longest
     if padding is False:
         if min(lengths) < longest:
@@ -59,9 +74,9 @@ def row_length(lengths: list[int], padding: Any, max_length: int) -> int:
                 "tokens; use padding=True"
             )
         return longest
-    if padding != "max_length":
+    if not _is_text(padding, "max_length"):
         raise ArgumentError(
-            f"padding: expected True, False, 'longest' or 'max_length', found {padding!r}"
+            f"padding: expected True, False, 'longest' or 'max_length', found {padding!r:.80}"
         )
     if longest > max_length:
         raise ArgumentError(
@@ -128,6 +143,11 @@ def check_generator(rng: Any) -> None:
             f"rng: expected a numpy.random.Generator (numpy.random.default_rng(seed)), "
             f"found {type(rng).__name__}"
         )
+
+
+def _is_text(value: Any, text: str) -> bool:
+    """Whether ``value`` is this text; an array would answer for each of its entries."""
+    return isinstance(value, str) and value == text
 
 
 def _text_list(name: str, texts: Any) -> list[str]:

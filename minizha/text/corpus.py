@@ -6,18 +6,18 @@ line. The novel in the package, 三国演义, is of the first form; its document
 
 from __future__ import annotations
 
-import os
 import re
+import reprlib
 import warnings
 from collections import Counter
 from collections.abc import Sequence
 from importlib import resources
 from os import PathLike
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from minizha.checks import flag, integer
 from minizha.errors import ArgumentError, FileError, TextWarning
-from minizha.files import decode_text, decode_utf8, read_bytes
+from minizha.files import decode_text, decode_utf8, folder_path, read_bytes
 from minizha.text.vocabulary import SPECIAL_TOKENS
 from minizha.text.wordpiece import character_pieces
 
@@ -80,7 +80,8 @@ def read_corpus(
             ``min_documents``. Pre-training needs three: one is held out, and a random second
             sentence comes from another document than the first.
     """
-    path = os.fspath(path)
+    path = str(folder_path(path, "path"))
+    min_documents = integer("min_documents", min_documents, 1)
     titles = None if titles is None else flag("titles", titles)
     if flag("document_per_line", document_per_line) and titles:
         raise ArgumentError("titles: expected False or None with document_per_line, found True")
@@ -109,6 +110,8 @@ def split_sentences(paragraph: str) -> list[str]:
 
     The text after the last mark is a sentence too. White space around sentences is removed.
     """
+    if not isinstance(paragraph, str):
+        raise ArgumentError(f"paragraph: expected a string, found {type(paragraph).__name__}")
     return [s for s in map(str.strip, _SENTENCE.findall(paragraph)) if s]
 
 
@@ -126,6 +129,7 @@ def character_vocabulary(documents: Sequence[Document], min_count: int = 2) -> l
     Raises:
         ArgumentError: ``min_count`` below 1.
     """
+    check_documents(documents)
     min_count = integer("min_count", min_count, 1)
     counts = Counter(character_pieces(p for document in documents for p in document.paragraphs))
     pieces = [piece for piece in counts if counts[piece] >= min_count]
@@ -142,6 +146,7 @@ def hold_out(
     Raises:
         ArgumentError: fewer than two documents, or ``every`` below 2.
     """
+    check_documents(documents)
     every = integer("every", every, 2)
     if len(documents) < 2:
         raise ArgumentError(
@@ -150,6 +155,15 @@ def hold_out(
     step = min(every, len(documents))
     train = [document for i, document in enumerate(documents) if (i + 1) % step]
     return train, list(documents[step - 1 :: step])
+
+
+def check_documents(documents: Any) -> None:
+    """Raise an ArgumentError unless ``documents`` is a list of :class:`Document`."""
+    if not isinstance(documents, (list, tuple)) or not all(
+        isinstance(document, Document) for document in documents
+    ):
+        found = reprlib.repr(documents)
+        raise ArgumentError(f"documents: expected a list of Document, found {found}")
 
 
 def _blocks(text: str) -> list[list[str]]:

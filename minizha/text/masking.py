@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
 
-from minizha.checks import integer, number
+from minizha.checks import flag, integer, number
 from minizha.errors import ArgumentError
 from minizha.ops.cross_entropy import IGNORED
-from minizha.text.arguments import as_integers, check_generator, check_range
+from minizha.text.arguments import MOST_TOKENS, as_integers, check_generator, check_range
 
 
 def mask_tokens(
@@ -51,6 +51,7 @@ def mask_tokens(
     """
     ids, ordinary = _check(input_ids, special_ids, mask_token_id, vocab_size, probability)
     check_generator(rng)
+    at_least_one = flag("at_least_one", at_least_one)
     is_special = np.ones(vocab_size, dtype=bool)
     is_special[ordinary] = False
     candidate = ~is_special[ids]
@@ -78,11 +79,13 @@ def _check(
     probability: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The ids and the ordinary (not special) ids of the vocabulary, as int64 arrays."""
-    vocab_size = integer("vocab_size", vocab_size, 1)
+    vocab_size = integer("vocab_size", integer("vocab_size", vocab_size, 1), high=MOST_TOKENS)
     ids = as_integers("input_ids", input_ids)
     if ids.ndim == 0:
         raise ArgumentError("input_ids: expected integers of shape (..., L), found one integer")
     check_range("input_ids", ids, vocab_size)
+    if isinstance(special_ids, str) or not isinstance(special_ids, Iterable):
+        raise ArgumentError(f"special_ids: expected a set of ids, found {special_ids!r:.80}")
     special = [integer("special_ids", i, 0, vocab_size - 1) for i in special_ids]
     integer("mask_token_id", mask_token_id, 0, vocab_size - 1)
     number("probability", probability, "[0, 1]")

@@ -16,8 +16,8 @@ import numpy as np
 from minizha.backend import refuse_masked
 from minizha.checks import integer
 from minizha.errors import ArgumentError
-from minizha.text.arguments import check_generator
-from minizha.text.corpus import Document, split_sentences
+from minizha.text.arguments import MOST_TOKENS, check_generator, check_tokenizer
+from minizha.text.corpus import Document, check_documents, split_sentences
 
 
 def tokenize_documents(documents: Sequence[Document], tokenizer: Any) -> list[list[np.ndarray]]:
@@ -26,7 +26,12 @@ def tokenize_documents(documents: Sequence[Document], tokenizer: Any) -> list[li
     Convention: "[MASK]" and the like in a document are text, not special tokens.
 
     ``tokenizer`` is a :class:`~minizha.text.tokenizer.NezhaTokenizer`.
+
+    Raises:
+        ArgumentError: an argument is not as described here.
     """
+    check_documents(documents)
+    check_tokenizer(tokenizer)
     split = [[s for p in document.paragraphs for s in split_sentences(p)] for document in documents]
     return [
         tokenizer.plain_ids(sentences, special_tokens=False) if sentences else []
@@ -70,8 +75,10 @@ class PairSampler:
     ):
         self.max_length = integer("max_length", max_length, 5)
         names = ("cls_id", "sep_id", "pad_id")
-        self._special = list(map(integer, names, (cls_id, sep_id, pad_id)))
-        main, extra = _of_two_sentences(documents), _of_two_sentences(extra_documents)
+        ids = (cls_id, sep_id, pad_id)
+        self._special = [integer(n, i, 0, MOST_TOKENS) for n, i in zip(names, ids, strict=True)]
+        main = _of_two_sentences("documents", documents)
+        extra = _of_two_sentences("extra_documents", extra_documents)
         usable = main + extra
         if not main or len(usable) < 2:
             raise ArgumentError(
@@ -79,8 +86,6 @@ class PairSampler:
                 f"found {len(usable)} (a random sentence comes from another document)"
             )
         sentences = [s for document in usable for s in document]
-        if any(s.ndim != 1 or s.dtype.kind not in "iu" for s in sentences):
-            raise ArgumentError("documents: expected each sentence as an (n,) array of integers")
         self._tokens = np.concatenate(sentences).astype(np.int64)
         # of each sentence: its start and end, and the first and last sentence of its document
         counts = np.array([len(document) for document in usable])
@@ -106,9 +111,12 @@ class PairSampler:
         """
         check_generator(rng)
         batch_size = integer("batch_size", batch_size, 1)
-        labels = rng.permutation(np.arange(batch_size) + rng.integers(2)) % 2
-        sentence = rng.choice(self._main_openers, batch_size)
-        return self._examples(*self._segment_a(sentence, rng), labels, rng)
+        try:
+            labels = rng.permutation(np.arange(batch_size) + rng.integers(2)) % 2
+            sentence = rng.choice(self._main_openers, batch_size)
+            return self._examples(*self._segment_a(sentence, rng), labels, rng)
+        except (MemoryError, OverflowError, ValueError) as error:  # beyond the address space
+            raise ArgumentError(f"batch_size: {batch_size} rows do not fit into memory") from error
 
     def all(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Every sentence about once, in order, as one dict like that of :meth:`batch`; for evaluation.
@@ -186,7 +194,15 @@ class PairSampler:
         }
 
 
-def _of_two_sentences(documents: Sequence[Sequence[Any]]) -> list[list[np.ndarray]]:
-    refuse_masked(documents, "documents")
-    nonempty = [[np.asarray(s) for s in document if len(s)] for document in documents]
+def _of_two_sentences(name: str, documents: Any) -> list[list[np.ndarray]]:
+    """The documents of two sentences or more, as arrays; all sentences are checked."""
+    refuse_masked(documents, name)
+    expected = f"{name}: expected each sentence as an (n,) array of integers"
+    try:
+        split = [[np.asarray(s) for s in document] for document in documents]
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(f"{expected}: {error}") from error
+    if any(s.ndim != 1 or (s.size and s.dtype.kind not in "iu") for d in split for s in d):
+        raise ArgumentError(expected)
+    nonempty = [[s for s in document if s.size] for document in split]
     return [document for document in nonempty if len(document) > 1]

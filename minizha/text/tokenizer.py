@@ -206,7 +206,7 @@ class NezhaTokenizer:
             (B, L) int64, also for one text. They are keys and attributes of a dict.
 
         Raises:
-            ArgumentError: an argument is not as described here.
+            ArgumentError: an argument is not as described here, or the rows do not fit into memory.
         """
         convert = check_return_tensors(return_tensors)
         batch = check_texts(text, pair)
@@ -216,11 +216,16 @@ class NezhaTokenizer:
         length = row_length([len(row.ids) for row in rows], padding, longest)
         if max_length is None:
             self._warn_of_truncation(rows)
-        out = {
-            "input_ids": np.full((len(rows), length), self.pad_token_id, dtype=np.int64),
-            "token_type_ids": np.zeros((len(rows), length), dtype=np.int64),
-            "attention_mask": np.zeros((len(rows), length), dtype=np.int64),
-        }
+        try:
+            out = {
+                "input_ids": np.full((len(rows), length), self.pad_token_id, dtype=np.int64),
+                "token_type_ids": np.zeros((len(rows), length), dtype=np.int64),
+                "attention_mask": np.zeros((len(rows), length), dtype=np.int64),
+            }
+        except (MemoryError, ValueError) as error:  # ValueError: beyond the address space
+            raise ArgumentError(
+                f"max_length: {len(rows)} rows of {length} tokens do not fit into memory"
+            ) from error
         for i, row in enumerate(rows):
             out["input_ids"][i, : len(row.ids)] = row.ids
             out["token_type_ids"][i, : len(row.ids)] = row.type_ids
@@ -258,10 +263,12 @@ class NezhaTokenizer:
         """
         ids = check_ids(ids, self.vocab_size)
         ids = [ids] if isinstance(ids, int) else ids
+        skip_special_tokens = flag("skip_special_tokens", skip_special_tokens)
         return close_gaps(self._tokenizer.decode(ids, skip_special_tokens))
 
     def batch_decode(self, ids: Any, skip_special_tokens: bool = False) -> list[str]:
         """Ids (B, L), or a list of B rows or single ids, as B texts; see :meth:`decode`."""
+        flag("skip_special_tokens", skip_special_tokens)
         refuse_masked(ids, "ids")
         rows = to_host(ids) if is_array(ids) else ids
         scalar = isinstance(rows, np.ndarray) and rows.ndim == 0

@@ -6,11 +6,19 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minizha.checks import integer
 from minizha.model.pretraining import NezhaForPreTraining
 from minizha.predict import Guess, guess_tokens
-from minizha.text.corpus import Document, split_sentences
+from minizha.text.arguments import check_tokenizer
+from minizha.text.corpus import Document, check_documents, split_sentences
 from minizha.text.tokenizer import NezhaTokenizer
-from minizha.training.step import Batch, BatchMetrics, batch_metrics
+from minizha.training.step import (
+    Batch,
+    BatchMetrics,
+    batch_metrics,
+    batch_rows,
+    check_pretraining_model,
+)
 
 
 class Metrics(NamedTuple):
@@ -40,10 +48,17 @@ def mean_metrics(batches: list[BatchMetrics]) -> Metrics:
 
 
 def evaluate(model: NezhaForPreTraining, examples: Batch, batch_size: int = 64) -> Metrics:
-    """The metrics over all examples. The model is in eval mode afterwards."""
+    """The metrics over all examples. The model is in eval mode afterwards.
+
+    Raises:
+        ArgumentError: not a NezhaForPreTraining, not a batch with both labels, or ``batch_size`` below 1.
+    """
+    check_pretraining_model(model)
+    examples = batch_rows(examples)
+    batch_size = integer("batch_size", batch_size, 1)
     model.eval()
     batches = []
-    for start in range(0, len(examples["input_ids"]), batch_size):
+    for start in range(0, len(examples["labels"]), batch_size):
         batch = {name: array[start : start + batch_size] for name, array in examples.items()}
         out = model(**batch, record=True, return_dict=True)
         batches.append(batch_metrics(out.record))
@@ -70,7 +85,11 @@ def examples_from(
     Convention: the sentence is tokenized first, so that a continuation such as ``##n`` can be hidden
     and guessed.
     """
-    rng = np.random.default_rng(seed)
+    check_pretraining_model(model)
+    check_documents(documents)
+    check_tokenizer(tokenizer)
+    count = integer("count", count, 0)
+    rng = np.random.default_rng(integer("seed", seed, 0))
     sentences = [
         s for d in documents for p in d.paragraphs for s in split_sentences(p) if 12 <= len(s) <= 40
     ]

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import math
+import reprlib
+from collections.abc import Mapping
 from typing import Any
 
-from minizha.backend import Array, namespace
-from minizha.errors import MinizhaError
+import numpy as np
+
+from minizha.backend import Array, is_array, namespace
+from minizha.checks import integer, number
+from minizha.errors import ArgumentError, MinizhaError, listed
+from minizha.model.base import ParameterisedModel
 from minizha.nezha.parameters import unflatten
 
 
@@ -30,11 +37,27 @@ def adamw_update(
 
     Shapes: parameter (…), gradient (…), m (…), v (…) → parameter, m, v.
 
-    Convention: step t counts from 1. New arrays; nothing is mutated.
+    Convention: step t counts from 1. New arrays, in the dtype of the parameter, float32 or float64,
+    to which a gradient of the other one is converted; nothing is mutated.
 
     Source: Loshchilov and Hutter 2019, algorithm 2; ``torch.optim.AdamW``.
+
+    Raises:
+        ArgumentError: a shape or dtype differs, ``rate``, ``betas``, ``eps`` or ``decay`` is out of
+            range, or ``rate · decay`` is above 1. On the host also: a gradient whose square is not
+            finite, or a negative number in v.
     """
-    beta1, beta2 = betas
+    gradient = _check_arrays(parameter, gradient, m, v)
+    beta1, beta2 = _check_betas(betas)
+    step = integer("step", step, 1, 2**53)
+    rate = number("rate", rate, f"[0, {_root_of_largest(parameter.dtype)}]")
+    eps = _check_eps(eps, parameter.dtype)
+    decay = number("decay", decay, "[0, inf)")
+    if rate * decay > 1:
+        raise ArgumentError(
+            f"rate, decay: expected a product of at most 1, found {rate:g} · {decay:g}: the decay "
+            "would turn the sign of the parameter"
+        )
     m = beta1 * m + (1.0 - beta1) * gradient
     v = beta2 * v + (1.0 - beta2) * (gradient * gradient)
     deviation = namespace(v).sqrt(v) * (1.0 - beta2**step) ** -0.5 + eps
@@ -51,7 +74,10 @@ def decays(name: str) -> bool:
 def global_norm(gradients: dict[str, Array]) -> Array:
     """``√(Σ over all gradients Σ g²)``, one number; on a GPU the result stays there."""
     xp = namespace(*gradients.values())
-    total = sum((g * g).sum(dtype=xp.float64) for g in gradients.values())
+    with np.errstate(over="ignore"):
+        total = sum((g * g).sum(dtype=xp.float64) for g in gradients.values())
+    if xp is np and not np.isfinite(total):  # also where a square alone is out of range
+        return _norm_of_large(gradients)
     return xp.sqrt(total)
 
 
@@ -61,7 +87,18 @@ def clip_by_global_norm(
     """``g · min(1, max_norm / (norm + 1e-6))`` for all gradients alike, and the norm before
 
     Convention: the direction of the step is kept; the 1e-6 is ``torch.nn.utils.clip_grad_norm_``'s.
+    The gradients keep their dtypes.
+
+    Raises:
+        ArgumentError: not a mapping of names to arrays of real numbers in floating point, or
+            ``max_norm`` is not a finite number above 0. On the host also: a norm that is not finite
+            (on a GPU, to ask would be to wait for it).
     """
+    max_norm = number("max_norm", max_norm, "(0, inf)")
+    if not isinstance(gradients, Mapping) or not gradients:
+        raise ArgumentError(f"gradients: expected {{name: array}}, found {reprlib.repr(gradients)}")
+    for name, g in gradients.items():
+        _check_floats(f"gradients: {name}", g)
     norm = global_norm(gradients)
     xp = namespace(*gradients.values())
     factor = xp.minimum(max_norm / (norm + 1e-6), 1.0)
@@ -72,10 +109,13 @@ class AdamW:
     """AdamW for a model: the moments m and v, and :func:`adamw_update` for all parameters.
 
     Args:
-        model: each step replaces its parameters.
-        betas: decay rates of the running means m and v.
-        eps: added to √v̂.
-        weight_decay: applies to matrices, not to biases and LayerNorm.
+        model: any of the Nezha classes; each step replaces its parameters.
+        betas: decay rates of the running means m and v, in [0, 1).
+        eps: added to √v̂; above 0.
+        weight_decay: applies to matrices, not to biases and LayerNorm; at least 0.
+
+    Raises:
+        ArgumentError: an argument is not as described here, or the model is in complex128.
     """
 
     def __init__(
@@ -85,8 +125,14 @@ class AdamW:
         eps: float = 1e-8,
         weight_decay: float = 0.01,
     ) -> None:
+        if not isinstance(model, ParameterisedModel) or model.dtype == "complex128":
+            found = getattr(model, "dtype", None) or type(model).__name__
+            raise ArgumentError(
+                f"model: expected one of the Nezha classes in float32 or float64, found {found}"
+            )
         self.model = model
-        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
+        self.betas, self.eps = _check_betas(betas), _check_eps(eps, model.dtype)
+        self.weight_decay = number("weight_decay", weight_decay, "[0, inf)")
         zeros_like = model.xp.zeros_like
         self.m = {name: zeros_like(p) for name, p in model.state_dict().items()}
         self.v = {name: zeros_like(p) for name, p in model.state_dict().items()}
@@ -95,8 +141,12 @@ class AdamW:
     def step(self, gradients: dict[str, Array], rate: float) -> None:
         """Replace every parameter by its update. Outputs computed earlier keep the old parameters.
 
+        The parameters keep their dtype, whatever that of ``gradients`` and ``rate``.
+
         Raises:
             MinizhaError: a parameter's shape differs from that of its moments.
+            ArgumentError: a gradient is missing, unknown, of another shape, or on the host not
+                finite; or ``rate`` is out of range. The model and the moments are then unchanged.
         """
         parameters = self.model.state_dict()
         if {n: p.shape for n, p in parameters.items()} != {n: m.shape for n, m in self.m.items()}:
@@ -104,12 +154,19 @@ class AdamW:
                 "AdamW: expected the model's parameters as they were when this AdamW was made, found "
                 "other names or shapes (a resized vocabulary or pruned heads?); make a new AdamW"
             )
+        rate = number("rate", rate, f"[0, {_root_of_largest(self.model.dtype)}]")
+        if rate * self.weight_decay > 1:
+            raise ArgumentError(
+                f"rate: expected a product with weight_decay = {self.weight_decay:g} of at most 1, "
+                f"found {rate:g}"
+            )
+        checked = _check_gradients(gradients, parameters)
         self.steps += 1
         updated = {}
         for name, parameter in parameters.items():
             updated[name], self.m[name], self.v[name] = adamw_update(
                 parameter,
-                gradients[name],
+                checked[name],
                 self.m[name],
                 self.v[name],
                 self.steps,
@@ -119,3 +176,99 @@ class AdamW:
                 decay=self.weight_decay if decays(name) else 0.0,
             )
         self.model.parameters = unflatten(updated)
+
+
+# --- checks -----------------------------------------------------------------------------------------
+
+
+def _check_gradients(
+    gradients: Mapping[str, Array], parameters: Mapping[str, Array]
+) -> dict[str, Array]:
+    """``gradients`` in the dtypes of the ``parameters``, whose names and shapes they have."""
+    if not isinstance(gradients, Mapping):
+        raise ArgumentError(
+            f"gradients: expected {{name: array}}, found {type(gradients).__name__}"
+        )
+    for fault, names in (
+        ("there is none of", [n for n in parameters if n not in gradients]),
+        ("not a parameter of the model", [str(n) for n in gradients if n not in parameters]),
+    ):
+        if names:
+            raise ArgumentError(
+                f"gradients: expected one for each parameter, but {fault}: {listed(names)}"
+            )
+    return {n: _fitting(f"gradients: {n}", gradients[n], p) for n, p in parameters.items()}
+
+
+def _check_arrays(parameter: Array, gradient: Array, m: Array, v: Array) -> Array:
+    """The gradient in the dtype of the parameter; m and v must have this dtype."""
+    _check_floats("parameter", parameter)
+    for name, array in (("m", m), ("v", v)):
+        _check_floats(name, array)
+        if array.shape != parameter.shape or array.dtype != parameter.dtype:
+            raise ArgumentError(
+                f"{name}: expected the shape and the dtype of the parameter, {parameter.shape} in "
+                f"{parameter.dtype}, found {array.shape} in {array.dtype}"
+            )
+    if namespace(parameter, m, v) is np and v.size and not v.min() >= 0:
+        raise ArgumentError("v: expected numbers of at least 0, since it is a mean of squares")
+    return _fitting("gradient", gradient, parameter)
+
+
+def _fitting(name: str, gradient: Array, parameter: Array) -> Array:
+    """``gradient`` in the dtype of ``parameter``, whose shape it has."""
+    _check_floats(name, gradient)
+    if gradient.shape != parameter.shape:
+        raise ArgumentError(
+            f"{name}: expected the shape of the parameter, {parameter.shape}, found {gradient.shape}"
+        )
+    if namespace(gradient, parameter) is np and gradient.size:
+        limit, extremes = _root_of_largest(parameter.dtype), (gradient.min(), gradient.max())
+        if not all(abs(float(x)) <= limit for x in extremes):  # also catches NaN
+            raise ArgumentError(
+                f"{name}: expected numbers whose squares are finite in {parameter.dtype}, found "
+                f"{extremes[0]} … {extremes[1]} (a smaller learning rate may help)"
+            )
+    return gradient.astype(parameter.dtype, copy=False)
+
+
+def _check_floats(name: str, array: Any) -> None:
+    if not is_array(array) or array.dtype.kind != "f":
+        found = array.dtype if is_array(array) else reprlib.repr(array)
+        raise ArgumentError(
+            f"{name}: expected an array of real numbers in floating point, found {found}"
+        )
+
+
+def _check_betas(betas: Any) -> tuple[float, float]:
+    pair = betas.tolist() if isinstance(betas, np.ndarray) else betas
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+        raise ArgumentError(f"betas: expected two numbers in [0, 1), found {reprlib.repr(betas)}")
+    return number("betas[0]", pair[0], "[0, 1)"), number("betas[1]", pair[1], "[0, 1)")
+
+
+def _check_eps(eps: Any, dtype: Any) -> float:
+    """A smaller one would be 0 in this dtype, and 0 / 0 the update where all gradients were 0."""
+    return number("eps", eps, f"[{float(np.finfo(dtype).tiny)}, {_root_of_largest(dtype)}]")
+
+
+def _root_of_largest(dtype: Any) -> float:
+    """The largest number whose square is finite."""
+    return math.sqrt(float(np.finfo(dtype).max))
+
+
+def _norm_of_large(gradients: Mapping[str, Array]) -> Array:
+    """The global norm, of numbers whose squares are out of range: ``s · √(Σ (g / s)²)``."""
+    scale = max(float(np.abs(g).max()) for g in gradients.values() if g.size)
+    norm = scale
+    if math.isfinite(scale):
+        with np.errstate(under="ignore"):
+            squares = [((g / np.float64(scale)) ** 2).sum() for g in gradients.values()]
+        norm = scale * math.sqrt(float(sum(squares)))
+    if not math.isfinite(norm) or any(np.isnan(g).any() for g in gradients.values()):
+        bad = [name for name, g in gradients.items() if not np.isfinite(g).all()]
+        raise ArgumentError(
+            f"gradients: expected finite numbers with a finite norm, found {norm:g} in "
+            f"{listed(bad or list(gradients))} (a smaller learning rate may help)"
+        )
+    return np.float64(norm)

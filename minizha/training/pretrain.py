@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -49,6 +49,7 @@ def prepare(corpus: str | os.PathLike | None, options: PretrainOptions) -> Data:
     Raises:
         FileError: the corpus can't be read or is too small.
     """
+    _check_type("options", options, PretrainOptions)
     if corpus is None:
         documents = embedded_corpus()
     else:
@@ -116,6 +117,8 @@ def _left_out(
 
 def new_model(data: Data, options: PretrainOptions, backend: str = "numpy") -> NezhaForPreTraining:
     """A fresh model with the options' sizes and the data's vocabulary."""
+    _check_type("data", data, Data)
+    _check_type("options", options, PretrainOptions)
     config = NezhaConfig(
         vocab_size=len(data.tokenizer),
         hidden_size=options.hidden_size,
@@ -163,6 +166,10 @@ def mask(
     rng: np.random.Generator,
 ) -> Batch:
     """The examples with masked words, and their ``labels``."""
+    if not isinstance(examples, Mapping) or "input_ids" not in examples:
+        raise ArgumentError(f"examples: expected a batch, found {type(examples).__name__}")
+    _check_type("tokenizer", tokenizer, NezhaTokenizer)
+    _check_type("options", options, PretrainOptions)
     input_ids, labels = mask_tokens(
         examples["input_ids"],
         tokenizer.special_ids,
@@ -172,3 +179,8 @@ def mask(
         probability=options.mask_probability,
     )
     return examples | {"input_ids": input_ids, "labels": labels}
+
+
+def _check_type(name: str, value: Any, expected: type) -> None:
+    if not isinstance(value, expected):
+        raise ArgumentError(f"{name}: expected {expected.__name__}, found {type(value).__name__}")

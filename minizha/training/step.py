@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from minizha.backend import Array
+from minizha.backend import Array, to_host
+from minizha.errors import ArgumentError, listed
 from minizha.model.call import ModelCache
 from minizha.model.pretraining import ItemsInBatch, NezhaForPreTraining
 from minizha.ops.cross_entropy import IGNORED
 
 Batch = dict[str, np.ndarray]
 Gradients = dict[str, Array]
+_BY_ROW = (
+    "input_ids",
+    "attention_mask",
+    "token_type_ids",
+    "inputs_embeds",
+    "labels",
+    "next_sentence_label",
+)
 
 
 class BatchMetrics(NamedTuple):
@@ -47,7 +57,10 @@ def batch_metrics(record: ModelCache) -> BatchMetrics:
 def items_in(batch: Batch) -> ItemsInBatch:
     """The number of labels of each task in a batch, at least 1."""
     return ItemsInBatch(
-        *(max(1, int((batch[name] != IGNORED).sum())) for name in ("labels", "next_sentence_label"))
+        *(
+            max(1, int((to_host(batch[name]) != IGNORED).sum()))
+            for name in ("labels", "next_sentence_label")
+        )
     )
 
 
@@ -58,13 +71,51 @@ def loss_and_gradients(
 
     Args:
         items: the numbers of labels of the whole batch, if ``batch`` is a part of it.
+
+    Raises:
+        ArgumentError: not a NezhaForPreTraining, or ``batch`` is not a dictionary of the arguments of
+            its call, labels for both tasks among them.
     """
+    check_pretraining_model(model)
+    check_batch(batch)
     replica = model.replica()
-    out = replica(
-        **batch, num_items_in_batch=items or items_in(batch), record=True, return_dict=True
-    )
+    items = items_in(batch) if items is None else items
+    options = {"num_items_in_batch": items, "record": True, "return_dict": True}
+    out = replica(**{**batch, **options})
     out.backward()
     return batch_metrics(out.record), replica.gradients()
+
+
+def check_pretraining_model(model: Any) -> None:
+    """Raise an ArgumentError unless ``model`` is a NezhaForPreTraining."""
+    if not isinstance(model, NezhaForPreTraining):
+        raise ArgumentError(f"model: expected a NezhaForPreTraining, found {type(model).__name__}")
+
+
+def check_batch(batch: Any) -> None:
+    """Raise an ArgumentError unless ``batch`` is a dictionary of arrays, labels for both tasks among
+    them. The model's call checks the arrays."""
+    if not isinstance(batch, Mapping):
+        raise ArgumentError(f"batch: expected {{name: array}}, found {type(batch).__name__}")
+    if not all(isinstance(name, str) for name in batch):
+        raise ArgumentError("batch: expected strings as its keys")
+    missing = [n for n in ("labels", "next_sentence_label") if batch.get(n) is None]
+    if missing:
+        raise ArgumentError(f"batch: expected labels for both tasks, found no {listed(missing)}")
+
+
+def batch_rows(batch: Batch) -> Batch:
+    """``batch`` as arrays whose first axis is that of the labels, so that it can be cut into parts."""
+    check_batch(batch)
+    arrays = {name: to_host(value) for name, value in batch.items() if value is not None}
+    size = np.shape(arrays["labels"])[:1]
+    for name, array in arrays.items():
+        if name not in _BY_ROW or not size or array.shape[:1] != size:
+            raise ArgumentError(
+                f"batch: expected {', '.join(_BY_ROW)} with as many rows as labels, found {name} of "
+                f"shape {array.shape}"
+            )
+    return arrays
 
 
 def sum_parts(parts: list[tuple[BatchMetrics, Gradients]]) -> tuple[BatchMetrics, Gradients]:

@@ -20,6 +20,7 @@ from typing import Self
 
 import numpy as np
 
+from minizha.checks import integer
 from minizha.config import NezhaConfig
 from minizha.errors import ArgumentError, MinizhaError
 from minizha.interrupts import ENDING, blocked_signals
@@ -29,6 +30,8 @@ from minizha.training.step import (
     Batch,
     BatchMetrics,
     Gradients,
+    batch_rows,
+    check_pretraining_model,
     items_in,
     loss_and_gradients,
     sum_parts,
@@ -47,10 +50,13 @@ class Workers:
         count: the number of processes; 1 computes everything in this one.
 
     Raises:
-        ArgumentError: more than one process for a model on a GPU, which they would only share.
+        ArgumentError: ``model`` is not a NezhaForPreTraining, ``count`` not an integer of at least 1,
+            or there is more than one process for a model on a GPU, which they would only share.
     """
 
     def __init__(self, model: NezhaForPreTraining, count: int = 1) -> None:
+        check_pretraining_model(model)
+        count = integer("count", count, 1)
         if count > 1 and model.backend != "numpy":
             raise ArgumentError(
                 f"workers: expected 1 with backend {model.backend!r}, found {count}"
@@ -79,8 +85,10 @@ class Workers:
 
         Raises:
             MinizhaError: a process has ended.
+            ArgumentError: an array of the batch has not one row for each row of the labels.
         """
-        items, size = items_in(batch), len(batch["input_ids"])
+        batch = batch_rows(batch)
+        items, size = items_in(batch), len(batch["labels"])
         rows_of = np.array_split(np.arange(size), min(1 + len(self._connections), size))
         own_part, *parts = [{name: a[rows] for name, a in batch.items()} for rows in rows_of]
         model, connections = self._model, self._connections[: len(parts)]

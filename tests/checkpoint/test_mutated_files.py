@@ -18,10 +18,12 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
 
-from tests.support.files import wrong_readers
+from tests.support.files import accident_seeds, wrong_readers
+from tests.support.files.accidents import ACCIDENTS
 from tests.support.files.mutant_seeds import KINDS
 from tests.support.files.scratch import temporary_folder
 from tests.support.paths import ROOT
@@ -99,6 +101,54 @@ def test_there_are_enough_of_them():
     assert SHARDS * sum(COUNTS.values()) == 500_000
 
 
+# --- accidents ----------------------------------------------------------------------------------
+
+
+ACCIDENTAL = (*KINDS, *accident_seeds.KINDS)
+FEW, MANY, ACCIDENT_SHARDS = 40, 1000, 8
+
+
+def check_accidents(kind, first, count):
+    """Few of these files load; that each kind does load now and then, many of them show."""
+    report = opened(f"accidents of {kind}", first, count)
+    assert report["faults"] == []
+    assert report["loaded"] + report["refused"] == count
+    assert report["refused"] > count * 0.3
+    assert report["different"] > count * 0.5
+    assert report["loaded"] > (0 if count == MANY else -1)
+    assert len(report["reasons"]) >= (3 if kind == "corpus" else 5)
+
+
+@pytest.mark.parametrize("kind", ACCIDENTAL)
+def test_accidents_load_or_are_refused(kind):
+    """Whole files in another encoding, from a broken disk, of another server (``accidents.py``)."""
+    check_accidents(kind, 0, FEW)
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("shard", range(ACCIDENT_SHARDS))
+@pytest.mark.parametrize("kind", ACCIDENTAL)
+def test_more_accidents(kind, shard):
+    check_accidents(kind, FEW + shard * MANY, MANY)
+
+
+def test_there_are_enough_accidents():
+    assert len(ACCIDENTAL) * ACCIDENT_SHARDS * MANY > 100_000
+
+
+def test_every_accident_changes_every_kind_of_file():
+    """None of them is idle: each changes one of the seeds at least."""
+    pool = [
+        seed.files[n]
+        for kind in (KINDS | accident_seeds.KINDS).values()
+        for seed in kind()
+        for n in seed.targets
+    ]
+    for change in set(ACCIDENTS):
+        found = {change(Random(i), pool[i % len(pool)], pool) for i in range(60)}
+        assert len(found - set(pool)) > 3, change.__name__
+
+
 # --- the controls -------------------------------------------------------------------------------
 
 
@@ -142,6 +192,11 @@ def test_a_reader_that_does_not_look_is_seen():
         assert report["faults"] == []
         assert 50 in (report["loaded"], report["refused"])
         assert len(report["reasons"]) < REASONS["vocabulary"]
+
+
+def test_a_wrong_reader_of_accidents_is_seen():
+    faults = opened("accidents of config", 0, 5, "leaks", "1")["faults"]
+    assert any("leaks KeyError" in fault for fault in faults)
 
 
 def test_a_mutant_is_known_by_its_number():

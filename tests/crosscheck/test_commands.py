@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from minizha import NezhaConfig, NezhaForMaskedLM, crosscheck, files
+from minizha import NezhaConfig, NezhaForMaskedLM, NezhaForPreTraining, crosscheck, files
 from minizha.cli import main
 from minizha.transaction import COMMITTED
 from tests.support.paths import V1
@@ -273,9 +273,17 @@ def test_results_for_the_vectors(tmp_path, capsys):
         k.removeprefix("expected/"): v for k, v in arrays.items() if k.startswith("expected/")
     }
     save_file(results, tmp_path / f"{name}.safetensors")
-    verify = ("vectors", "verify", tmp_path, "--vectors", V1)
+    whole = ("vectors", "verify", tmp_path, "--vectors", V1)
+    verify = (*whole, "--partial")
     status, out, _ = run(capsys, *verify)
     assert status == 0, out
+    assert "exit status" not in out
+    status, out, _ = run(capsys, *whole)  # the other cases were not compared at all
+    assert status == 1
+    assert out.endswith("not all cases have results: exit status 1; with --partial it is 0\n")
+    for more, ok in (((), False), (("--partial",), True)):
+        status, out, _ = run(capsys, *whole, *more, "--json")
+        assert (status == 0, json.loads(out)["ok"]) == (ok, ok)
     results["embeddings"] = results["embeddings"] + 1e-3
     save_file(results, tmp_path / f"{name}.safetensors")
     status, out, _ = run(capsys, *verify)
@@ -388,3 +396,37 @@ def test_a_closed_stream_is_no_traceback(closed, folder):
     done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr + done.stdout
+
+
+def test_all_vectors_are_a_whole_result(capsys):
+    """The control: with results for every case there is no need of --partial."""
+    status, out, _ = run(capsys, "vectors", "verify", V1 / "cases", "--vectors", V1)
+    assert (status, "exit status" in out) == (0, False)
+
+
+@pytest.mark.parametrize("name", ["cls.predictions.bias", "nezha.pooler.dense.bias"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_damaged_model_gives_no_trace(capsys, tmp_path, name, value):
+    """It would be compared with another trace, and NaN with NaN is no difference."""
+    config = NezhaConfig(
+        vocab_size=11,
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=12,
+    )
+    model = NezhaForPreTraining(config)
+    inputs, target = tmp_path / "inputs.json", tmp_path / "t.safetensors"
+    inputs.write_text(json.dumps({"input_ids": [[1, 2, 3]]}), encoding="utf-8")
+    model.save_pretrained(tmp_path / "m")
+    arguments = ("trace", tmp_path / "m", "--inputs", inputs, "--out", target)
+    assert run(capsys, *arguments)[0] == 0
+    target.unlink()
+    arrays = {n: np.array(p) for n, p in model.state_dict().items()}
+    arrays[name][0] = value
+    model.load_state_dict(arrays)
+    model.save_pretrained(tmp_path / "m")
+    status, _, error = run(capsys, *arguments)
+    assert status == 2
+    assert f"in the parameter {name}; the model is damaged" in error
+    assert not target.exists()

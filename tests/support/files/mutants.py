@@ -2,9 +2,10 @@
 
     python -m tests.support.files.mutants KIND FIRST COUNT FOLDER
 
-prints a report as JSON. Mutant number i of a kind is the same in every run, and with COUNT 1 it
-stays in FOLDER. FOLDER/progress holds the number of the mutant that is being opened. The controls
-add the name of a wrong reader and the seconds that it may take.
+prints a report as JSON. A KIND that begins with "accidents of " is mutated by ``accidents.py``. Mutant
+number i of a kind is the same in every run, and with COUNT 1 it stays in FOLDER. FOLDER/progress holds
+the number of the mutant that is being opened. The controls add the name of a wrong reader and the seconds
+that it may take.
 """
 
 import codecs
@@ -25,7 +26,8 @@ from minizha import NezhaConfig, NezhaForMaskedLM, NezhaForPreTraining, NezhaMod
 from minizha.checkpoint.folder import stored_weights
 from minizha.errors import CheckpointWarning, MinizhaError
 from minizha.info import describe_folder
-from tests.support.files import mutant_seeds
+from tests.support.files import accident_seeds, mutant_seeds
+from tests.support.files.accidents import accident
 from tests.support.files.mutations import mutate
 from tests.support.files.refusals import SECONDS
 
@@ -34,6 +36,7 @@ MAX_MESSAGE = 3000
 # in addition to twice the size of the files: a pickle may take 8 MiB before it is refused, and a model
 # more than its files: 1,000 layers of random numbers take 10 MB, 100,000 relative positions 13 MB
 EXTRA_BYTES = 16_000_000
+ACCIDENTS = "accidents of "
 Reader = Callable[[Path], Any]
 
 
@@ -64,6 +67,9 @@ def choose_reader(rng: random.Random, kind: str, seed: mutant_seeds.Seed) -> Rea
     """``from_pretrained``, ``minizha info``, or the reader that both begin with, which is faster."""
     if "vocab.txt" in seed.files or "tokenizer.json" in seed.files:
         return tokenizer
+    if kind.removeprefix(ACCIDENTS) in accident_seeds.READERS:
+        return accident_seeds.READERS[kind.removeprefix(ACCIDENTS)]
+    kind = kind.removeprefix(ACCIDENTS)
     first_reader = NezhaConfig.from_pretrained if kind == "config" else stored
     weights = (5, 2, 3) if seed.is_model else (1, 2, 7)
     return rng.choices((rng.choice(MODELS), info, first_reader), weights)[0]
@@ -192,7 +198,8 @@ class Mutants:
     """The mutants of a kind; each seed has its folder in ``root``."""
 
     def __init__(self, kind: str, root: Path) -> None:
-        self.kind, self.seeds = kind, mutant_seeds.seeds(kind)
+        self.kind, plain = kind, kind.removeprefix(ACCIDENTS)
+        self.seeds = list((accident_seeds.KINDS | mutant_seeds.KINDS)[plain]())
         self.pool = [seed.files[name] for seed in self.seeds for name in seed.targets]
         other_kinds = {name: mutant_seeds.seeds(name)[0] for name in mutant_seeds.KINDS}
         self.pool += [seed.files[name] for seed in other_kinds.values() for name in seed.targets]
@@ -214,7 +221,10 @@ class Mutants:
         content = seed.files[name]
         if file_format == "json" and not name.endswith(".json"):
             file_format = ""
-        mutant = mutate(rng, content, file_format, self.pool)
+        if self.kind.startswith(ACCIDENTS):
+            mutant = accident(rng, content, self.pool)
+        else:
+            mutant = mutate(rng, content, file_format, self.pool)
         write(self.folders[index] / name, mutant)
         return rng, seed, self.folders[index], name, mutant
 
@@ -271,7 +281,8 @@ def warm_up(kind: str, seed: mutant_seeds.Seed, folder: Path) -> None:
         try:
             reader(folder)
         except MinizhaError:
-            valid = seed.is_model or "vocab.txt" in seed.files
+            others = ("vocab.txt", "corpus.txt", "inputs.json", "inputs.safetensors")
+            valid = seed.is_model or any(name in seed.files for name in others)
             assert not valid, folder
 
 
