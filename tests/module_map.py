@@ -88,7 +88,6 @@ ROWS = {
     "checkpoint/pickle_machine": Row("checkpoint/test_torch_file", "checkpoint/torch_file"),
     "checkpoint/repository": Row("checkpoint/test_hub"),
     "checkpoint/safetensors_file": Row("checkpoint/test_folder transaction/test_whole_or_nothing"),
-    "checkpoint/stored": Row("checkpoint/test_names test_convert"),
     "checkpoint/torch_zip": Row("checkpoint/test_torch_file", "checkpoint/torch_file"),
     "config_checks": Row("test_config", through="config"),
     "errors": Row("model/test_bad_arguments checkpoint/test_bad_folders"),

@@ -88,8 +88,8 @@ class PickleMachine:
         FileError: from :meth:`load`, for anything that tensors do not need.
     """
 
-    def __init__(self, path: Path | str, data: memoryview, budget: int) -> None:
-        self.path, self.data, self.budget = path, data, budget
+    def __init__(self, path: Path | str, data: bytes, budget: int) -> None:
+        self.path, self.data, self.budget = path, memoryview(data), budget
         self.position = 0  # of the next byte
         self.persistent: list[Persistent] = []
 

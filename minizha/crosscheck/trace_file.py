@@ -15,7 +15,7 @@ from minizha.checkpoint.safetensors_file import (
     stored_safetensors,
     to_safetensors,
 )
-from minizha.checkpoint.stored import StoredTensor, copy_from_map, shown
+from minizha.checkpoint.stored import StoredTensor, shown
 from minizha.config import NezhaConfig
 from minizha.crosscheck.names import VERSION, in_order
 from minizha.errors import FileError, MinizhaError
@@ -96,7 +96,7 @@ class StoredTrace(Mapping[str, np.ndarray]):
         self.parameters: Mapping[str, np.ndarray] = {}
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return copy_from_map(self._tensors[name].read())
+        return self._tensors[name].read()
 
     def __contains__(self, name: object) -> bool:
         return name in self._tensors  # the default of Mapping would read the array
