@@ -15,12 +15,13 @@ from dataclasses import fields
 from typing import Any, NoReturn
 
 from minizha.checks import integer
-from minizha.errors import MinizhaError
+from minizha.errors import ArgumentError, MinizhaError, visible
 
 # NumPy is imported inside the commands: at its import, the BLAS reads how many threads to use
 
 DEFAULT_FOLDER = "minizha-sanguo"
 INTERRUPTED = 130
+NEWLINE = "\n"
 
 EXAMPLES = {
     "minizha": "minizha pretrain",
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
         return status
     except MinizhaError as error:
-        print(f"minizha: error: {error}", file=sys.stderr)
+        print(f"minizha: error: {visible(str(error), keep=NEWLINE)}", file=sys.stderr)
         return 2
     except MemoryError as error:
         print(f"minizha: error: not enough memory for these sizes: {error}", file=sys.stderr)
@@ -76,7 +77,7 @@ class _Parser(argparse.ArgumentParser):
             self.epilog = f"example:\n  {EXAMPLES[self.prog]}\n\n{self.epilog or ''}"
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"minizha: error: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"minizha: error: {visible(message)} (see {self.prog} --help)\n")
 
 
 class _ShowVersions(argparse.Action):
@@ -93,7 +94,7 @@ class _ShowVersions(argparse.Action):
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"minizha: note: {message}", file=sys.stderr)
+    print(f"minizha: note: {visible(str(message), keep=NEWLINE)}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -196,6 +197,11 @@ def _pretrain(options: argparse.Namespace) -> int:
     )
     if options.workers is not None:
         integer("--workers", options.workers, 1)
+        if options.workers > settings.batch_size:
+            raise ArgumentError(
+                f"--workers: expected at most --batch-size = {settings.batch_size}, because each "
+                f"process takes a row of the batch, found {options.workers}"
+            )
     # every process uses one thread for its products: two processes with two threads each would
     # wait for each other on two cores
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -214,7 +220,7 @@ def _fill_mask(options: argparse.Namespace) -> int:
     for number, guesses in enumerate(fill_mask(model, tokenizer, options.text, options.top_k), 1):
         print(f"[MASK] {number}")
         for guess in guesses:
-            print(f"  {guess.token}\t{guess.probability:.4f}")
+            print(f"  {visible(guess.token)}\t{guess.probability:.4f}")
     return 0
 
 
@@ -233,12 +239,13 @@ def _next_sentence(options: argparse.Namespace) -> int:
 def _info(options: argparse.Namespace) -> int:
     from minizha.info import describe_folder
 
-    print(describe_folder(options.folder))
+    print(visible(describe_folder(options.folder), keep=NEWLINE))
     return 0
 
 
 def _convert(options: argparse.Namespace) -> int:
     from minizha.convert import convert
 
-    print(f"{options.target}: {convert(options.source, options.target)}")
+    conversion = convert(options.source, options.target)
+    print(visible(f"{options.target}: {conversion}", keep=NEWLINE))
     return 0

@@ -18,6 +18,8 @@ from minizha.transformers_options import LOADING, SAVING, refuse_unknown, take
 
 MODEL_TYPE = "nezha"
 CONFIG_NAME = "config.json"
+LARGEST_CONFIG = 8 * 1024**2
+"""The most bytes of a config.json; 30,000 labels take 2 million."""
 _DOWNLOADING = ("revision", "cache_dir", "local_files_only", "token")
 
 
@@ -116,6 +118,10 @@ class NezhaConfig:
         (``pad_token_id`` None or −1, which is never an index)."""
         return None if self.pad_token_id in (None, -1) else self.pad_token_id
 
+    def num_unpruned_heads(self, layer: int) -> int:
+        """How many heads of a layer's self-attention were not pruned."""
+        return self.num_attention_heads - len(self.pruned_heads.get(layer, ()))
+
     def unpruned_heads(self, layer: int) -> tuple[int, ...]:
         """The heads of a layer's self-attention that were not pruned, by their original numbers."""
         pruned = self.pruned_heads.get(layer, ())
@@ -177,7 +183,7 @@ class NezhaConfig:
             FileError: the file is missing, is not a JSON object, or is not a valid configuration.
         """
         path = folder_path(path)
-        values = read_json_object(path)
+        values = read_json_object(path, LARGEST_CONFIG)
         try:
             return cls.from_dict(values)
         except ArgumentError as error:

@@ -96,7 +96,7 @@ ROWS = {
         "transaction/test_killed_saves",
         through="model/pretraining",
     ),
-    "cli": Row("test_cli_process"),
+    "cli": Row("test_cli_process test_visible_texts"),
     # texts and training
     "text/": Row("text/test_bad_files"),
     "text/arguments": Row(

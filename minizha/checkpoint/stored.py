@@ -100,7 +100,8 @@ class StoredFile:
 
 
 def _open_unbuffered(path: str) -> io.FileIO:
-    return open(path, "rb", buffering=0)  # noqa: SIM115: closed with the last tensor of the file
+    # it is closed with the last tensor of the file
+    return open(path, "rb", buffering=0)
 
 
 def raw_dtype(dtype: str, order: str = "<") -> np.dtype:

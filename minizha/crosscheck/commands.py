@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from minizha.errors import ArgumentError
+from minizha.errors import ArgumentError, visible
 
 # NumPy is imported inside the commands: `minizha --help` need not wait for it
 
@@ -135,7 +135,9 @@ def _trace(options: argparse.Namespace) -> int:
     model = model_class.from_pretrained(folder, dtype=options.dtype, backend=options.backend)
     arrays = trace(model, inputs, gradients=options.gradients)
     arrays.save(options.out, parameters=not options.no_parameters)
-    print(f"{options.out}: {len(arrays)} arrays of {model_class.__name__} in {model.dtype}")
+    print(
+        f"{visible(options.out)}: {len(arrays)} arrays of {model_class.__name__} in {model.dtype}"
+    )
     return EXIT_EQUAL
 
 

@@ -12,7 +12,7 @@ from minizha.checkpoint.folder import WEIGHTS_NAMES, stored_weights
 from minizha.checkpoint.model_type import refuse_other_models
 from minizha.checkpoint.names import canonical_names
 from minizha.checkpoint.stored import StoredTensor, shown
-from minizha.config import CONFIG_NAME, NezhaConfig
+from minizha.config import CONFIG_NAME, LARGEST_CONFIG, NezhaConfig
 from minizha.errors import ArgumentError, CheckpointWarning, FileError, listed
 from minizha.files import file_identity, read_json_object
 from minizha.model.initialisation import Shapes
@@ -98,7 +98,8 @@ def _read_both(folder: Path) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
     for _ in range(_TRIES):
         before = _stamps(folder)
         try:
-            both = read_json_object(folder / CONFIG_NAME), stored_weights(folder)
+            values = read_json_object(folder / CONFIG_NAME, LARGEST_CONFIG)
+            both = values, stored_weights(folder)
         except FileError:
             if before == _stamps(folder):
                 raise

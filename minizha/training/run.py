@@ -11,7 +11,7 @@ from pathlib import Path
 
 from minizha.checkpoint.folder import WEIGHTS_NAME
 from minizha.config import CONFIG_NAME
-from minizha.errors import MinizhaError
+from minizha.errors import MinizhaError, visible
 from minizha.files import check_target, folder_path, make_folder, write_atomic
 from minizha.model.pretraining import NezhaForPreTraining
 from minizha.text.tokenizer_files import SETTINGS_NAME, VOCABULARY_NAME
@@ -39,8 +39,8 @@ def run(
     data = prepare(corpus, options)
     model = new_model(data, options, backend)
     _check_writable(folder)  # before the training, not after it
-    workers = workers or (1 if backend == "cupy" else _cores())
-    name = corpus or "三国演义 (embedded)"
+    workers = workers or (1 if backend == "cupy" else min(_cores(), options.batch_size))
+    name = visible(str(corpus or "三国演义 (embedded)"))
     print(
         f"{name}: {data.documents} documents, {data.characters:,} characters; "
         f"{len(data.held_out_documents)} documents held out\n"
@@ -59,14 +59,14 @@ def run(
         held_out = None
     save(folder, model, data, curve, held_out)
     if not finished or held_out is None:
-        print(f"\ninterrupted; the model so far is in {folder}")
+        print(f"\ninterrupted; the model so far is in {visible(str(folder))}")
         return False
     _print_results(held_out, took)
     examples = examples_from(model, data.tokenizer, data.held_out_documents)
     if examples:
         print("\nheld-out sentences:", *map(_describe, examples), sep="\n")
-    print(f"\nmodel, vocabulary and loss curve are in {folder}")
-    print(f"guess a masked character with\n{_fill_mask_command(folder)}")
+    print(f"\nmodel, vocabulary and loss curve are in {visible(str(folder))}")
+    print(f"guess a masked character with\n{visible(_fill_mask_command(folder))}")
     return True
 
 
@@ -133,8 +133,8 @@ def _print_results(held_out: Metrics, seconds: float) -> None:
 
 
 def _describe(example: Example) -> str:
-    guesses = "  ".join(f"{g.token} {g.probability:.2f}" for g in example.guesses)
-    return f"  {example.text}\n    {example.answer}  ←  {guesses}"
+    guesses = "  ".join(f"{visible(g.token)} {g.probability:.2f}" for g in example.guesses)
+    return f"  {visible(example.text)}\n    {visible(example.answer)}  ←  {guesses}"
 
 
 def _fill_mask_command(folder: Path) -> str:
