@@ -12,11 +12,17 @@ from minizha.checkpoint.folder import write_folder
 from minizha.checkpoint.hub import MODEL_FILES, local_folder
 from minizha.checkpoint.names import canonical_names
 from minizha.checkpoint.stored import shown
-from minizha.config import CONFIG_NAME, NezhaConfig
+from minizha.config import NezhaConfig
 from minizha.errors import ArgumentError, FileError, listed
 from minizha.files import folder_path, path_exists
 from minizha.model.auto import CLASSES, class_of
-from minizha.model.loading import listed_faults, match, read_model_folder
+from minizha.model.loading import (
+    check_vocabulary_size,
+    listed_faults,
+    match,
+    read_model_folder,
+    refuse_missing_body,
+)
 from minizha.text.tokenizer import NezhaTokenizer
 from minizha.text.tokenizer_files import SETTINGS_NAME, TOKENIZER_NAME, VOCABULARY_NAME
 
@@ -66,10 +72,8 @@ def convert(source: str | PathLike[str], target: str | PathLike[str]) -> Convers
         raise FileError(f"{folder}: {error}") from error
     if faults:
         raise FileError(f"{folder}: {listed_faults(faults)}")
-    if not matched:
-        raise FileError(
-            f"{folder}: none of its {len(tensors)} tensors belongs to a {model_class.__name__}"
-        )
+    refuse_missing_body(str(folder), model_class.__name__, tensors, matched)
+    _refuse_incomplete_body(folder, model_class.__name__, missing)
     tokenizer = _tokenizer(folder, target, config)
     renamed = canonical_names(tensors, shapes)
     # the heads of other classes are converted too; where two classes give one name different
@@ -87,15 +91,22 @@ def convert(source: str | PathLike[str], target: str | PathLike[str]) -> Convers
     return Conversion(model_class.__name__, len(arrays), tokenizer is not None, missing, left_out)
 
 
+def _refuse_incomplete_body(folder: Path, class_name: str, missing: tuple[str, ...]) -> None:
+    """A head or the pooler may be missing; a model without a part of its encoder is none."""
+    lacking = [
+        n for n in missing if n.removeprefix("nezha.").startswith(("embeddings.", "encoder."))
+    ]
+    if lacking:
+        raise FileError(
+            f"{folder}: expected the complete encoder of a {class_name}, found no {listed(lacking, most=3)}"
+        )
+
+
 def _tokenizer(folder: Path, target: Path, config: NezhaConfig) -> NezhaTokenizer | None:
     """The source's tokenizer, or None; then ``target`` must not hold another model's vocabulary."""
     if any(path_exists(folder / name) for name in _VOCABULARIES):
         tokenizer = NezhaTokenizer.from_pretrained(folder)
-        if len(tokenizer) != config.vocab_size:
-            raise FileError(
-                f"{folder}: expected a vocabulary of {config.vocab_size} tokens, the vocab_size of "
-                f"{CONFIG_NAME}, found {len(tokenizer)} tokens"
-            )
+        check_vocabulary_size(folder, len(tokenizer), config.vocab_size)
         return tokenizer
     if any(path_exists(target / name) for name in _VOCABULARIES):
         raise FileError(

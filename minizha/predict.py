@@ -9,6 +9,7 @@ import numpy as np
 from minizha.backend import to_host
 from minizha.checks import integer
 from minizha.errors import ArgumentError, MinizhaError
+from minizha.model.loading import check_vocabulary_size
 from minizha.model.pretrained import NezhaPreTrainedModel
 from minizha.model.pretraining import (
     NezhaForMaskedLM,
@@ -34,15 +35,23 @@ def fill_mask(
 ) -> list[list[Guess]]:
     """For each ``[MASK]`` in the text, the ``top_k`` likeliest tokens, best first.
 
+    Rows of the word embeddings beyond the tokenizer's tokens are left out.
+
     Args:
         model: a NezhaForMaskedLM or NezhaForPreTraining.
 
     Raises:
-        ArgumentError: the text is not a str or has no [MASK], or top_k is not in [1, V].
+        ArgumentError: the text is not a str or has no [MASK], top_k is not in [1, V], or the model
+            has fewer words than the tokenizer.
         MinizhaError: the logits are not finite.
     """
     _check_text("text", text)
     top_k = integer("top_k", top_k, 1, len(tokenizer))
+    if len(tokenizer) > model.config.vocab_size:
+        raise ArgumentError(
+            f"tokenizer: expected at most {model.config.vocab_size} tokens, the model's vocab_size, "
+            f"found {len(tokenizer)}"
+        )
     batch = tokenizer(text, truncation=False)
     positions = np.flatnonzero(batch["input_ids"][0] == tokenizer.mask_token_id)
     if not len(positions):
@@ -51,7 +60,8 @@ def fill_mask(
         )
     out = model(**batch, return_dict=True)
     logits = out["prediction_logits" if "prediction_logits" in out else "logits"]
-    probs = to_host(softmax(logits[0])[0])[positions]
+    # word embeddings may have more rows than there are tokens, to be a multiple of 8 or 64
+    probs = to_host(softmax(logits[0][:, : len(tokenizer)])[0])[positions]
     if not np.isfinite(probs).all():
         raise MinizhaError(
             "fill_mask: expected finite logits, found NaN or infinity; the model is damaged"
@@ -90,9 +100,9 @@ def load_for_text(
     """A model and its tokenizer from one folder, both complete.
 
     Raises:
-        FileError: a file is missing or damaged.
-        MinizhaError: the folder lacks parameters of ``model_class``, or the vocabulary's size is not
-            the model's. The predictions would be meaningless.
+        FileError: a file is missing or damaged, or the vocabulary's size is not the model's.
+        MinizhaError: the folder lacks parameters of ``model_class``. The predictions would be
+            meaningless.
     """
     tokenizer = NezhaTokenizer.from_pretrained(folder)
     model, info = model_class.from_pretrained(folder, backend=backend, output_loading_info=True)
@@ -101,11 +111,7 @@ def load_for_text(
             f"{folder}: expected a complete {model_class.__name__}, found no "
             + ", ".join(info.missing)
         )
-    if len(tokenizer) != model.config.vocab_size:
-        raise MinizhaError(
-            f"{folder}: vocab.txt has {len(tokenizer)} tokens, but config.json says vocab_size = "
-            f"{model.config.vocab_size}"
-        )
+    check_vocabulary_size(folder, len(tokenizer), model.config.vocab_size)
     return model, tokenizer
 
 

@@ -77,7 +77,6 @@ ROWS = {
     "model/pretraining": Row("properties/test_losses properties/test_training"),
     "model/input_gradients": Row("model/test_more_gradients", through="model/nezha"),
     "transformers_options": Row("model/test_transformers_options"),
-    "predict": Row("model/test_misuse training/test_pretrain"),
     "info": Row("checkpoint/test_bad_folders test_convert"),
     # files and checks
     "checkpoint/": Row("checkpoint/test_mutated_files checkpoint/test_published_files"),

@@ -36,14 +36,14 @@ from minizha.checkpoint.stored import (
     shown,
 )
 from minizha.checkpoint.torch_zip import TorchArchive
-from minizha.errors import FileError
+from minizha.checkpoint.wrappers import find_model
+from minizha.errors import FileError, listed
 
 _ZIP = b"PK\3\4"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY = b"\x80\2\x8a\n" + _LEGACY_MAGIC.to_bytes(10, "little") + b"."
 _LEGACY_VERSION = 1001
 _MAX_PICKLE_BYTES = 64 * 1024**2
-_WRAPPERS = ("state_dict", "model")
 
 
 class Storage(NamedTuple):
@@ -60,8 +60,9 @@ class Storage(NamedTuple):
 def stored_torch(path: Path) -> dict[str, StoredTensor]:
     """The tensors in a file that ``torch.save(state_dict, path)`` wrote, of any version of torch.
 
-    The state dict may be the entry "state_dict" or "model" of an outer dict. Other values than
-    tensors are left out. Tensors may be views and may share a storage.
+    The state dict may be inside of others, as trainers write it
+    (:func:`~minizha.checkpoint.wrappers.find_model`). Other values than tensors are left out. Tensors
+    may be views and may share a storage.
 
     Raises:
         FileError: the file is missing or damaged, torch did not write it, it would run code if
@@ -167,12 +168,18 @@ def _state_dict(path: Path, value: Any) -> dict[str, Call]:
     if type(value) is not dict:
         found = "a tensor" if type(value) is Call else f"a {type(value).__name__}"
         raise FileError(f"{path}: expected a dict of names and tensors, found {found}")
-    for candidate in (value, *(value.get(name) for name in _WRAPPERS)):
-        if type(candidate) is dict:
-            calls = {name: call for name, call in candidate.items() if type(call) is Call}
-            if calls and all(type(name) is str for name in calls):
-                return calls
-    raise FileError(f"{path}: expected a dict of names and tensors, found no named tensor in it")
+    found = find_model(value, Call)
+    if not found:
+        raise FileError(
+            f"{path}: expected a dict of names and tensors, found no named tensor in it"
+        )
+    if len(found) > 1:
+        several = listed([shown(".".join(f.keys)) for f in found], " and ", most=3)
+        raise FileError(
+            f"{path}: expected one model, found {len(found)}, under the keys {several}: save one of "
+            "them alone"
+        )
+    return found[0].tensors
 
 
 def _tensor(path: Path, name: str, call: Call, storages: dict[str, Storage]) -> StoredTensor:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from minizha.backend import is_array
 from minizha.checkpoint.folder import WEIGHTS_NAMES, stored_weights
 from minizha.checkpoint.model_type import refuse_other_models
-from minizha.checkpoint.names import canonical_names
+from minizha.checkpoint.names import BODY, canonical_names
 from minizha.checkpoint.stored import StoredTensor, shown
+from minizha.checkpoint.wrappers import explain_names
 from minizha.config import CONFIG_NAME, LARGEST_CONFIG, NezhaConfig
 from minizha.errors import ArgumentError, CheckpointWarning, FileError, listed
 from minizha.files import file_identity, read_json_object
@@ -59,6 +60,44 @@ def match(values: Mapping[str, Any], shapes: Shapes, allow_complex: bool = False
         faults,
         tuple(n for n in faults if getattr(renamed[n], "shape", shapes[n]) != shapes[n]),
     )
+
+
+def refuse_missing_body(
+    where: str, class_name: str, tensors: Collection[str], fitting: Collection[str]
+) -> None:
+    """Refuse a checkpoint that has not one parameter of the network's body: its model would be random.
+
+    ``tensors`` are the names in the file, ``fitting`` the parameters found among them.
+
+    Raises:
+        FileError: with the reason, as far as the names show it.
+    """
+    if not _has_body(fitting):
+        part = "the encoder of " if fitting else ""
+        raise FileError(
+            f"{where}: none of its {len(tensors)} tensors belongs to {part}a {class_name}: "
+            f"{explain_names(tensors)}"
+        )
+
+
+def _has_body(names: Collection[str]) -> bool:
+    return any(name.removeprefix("nezha.").startswith(BODY) for name in names)
+
+
+def check_vocabulary_size(folder: Path | str, tokens: int, rows: int) -> None:
+    """Refuse a vocabulary of ``tokens`` tokens beside word embeddings of ``rows`` rows.
+
+    Convention: more rows are accepted where they fill the number up to a multiple of 8, 16, 32, 64 or
+    128, as trainers do for speed. Any other difference means that the files are of two models.
+
+    Raises:
+        FileError: fewer rows than tokens, or more than such padding explains.
+    """
+    padded = any(rows % n == 0 and 0 <= rows - tokens < n for n in (8, 16, 32, 64, 128))
+    if rows != tokens and not padded:
+        raise FileError(
+            f"{folder}: vocab.txt has {tokens} tokens, but config.json says vocab_size = {rows}"
+        )
 
 
 def listed_faults(faults: Mapping[str, str]) -> str:
@@ -159,10 +198,7 @@ class Checkpoint:
                 "such tensors instead)"
             )
         if not fitting:
-            raise FileError(
-                f"{self._folder}: none of its {len(self._tensors)} tensors belongs to a "
-                f"{self._class_name}"
-            )
+            refuse_missing_body(self._folder, self._class_name, self._tensors, fitting)
         return {name: tensor.read for name, tensor in fitting.items()}
 
     def warn(self) -> None:
@@ -177,6 +213,8 @@ class Checkpoint:
             for text, names in differences.items()
             if names
         ]
+        if not _has_body(self._match.fitting):  # names of the heads alone fit
+            parts.insert(0, f"the whole encoder is random: {explain_names(self._tensors)}")
         if parts:
             text = f"{self._folder}: {self._class_name}: " + "; ".join(parts)
             warnings.warn(text, CheckpointWarning, stacklevel=3)
