@@ -9,7 +9,7 @@ from minizha.checkpoint.folder import stored_weights
 from minizha.checkpoint.hub import MODEL_FILES, local_folder
 from minizha.checkpoint.model_type import OtherModelError
 from minizha.checkpoint.stored import StoredTensor, shown
-from minizha.config import CONFIG_NAME, LARGEST_CONFIG, NezhaConfig
+from minizha.config import LARGEST_CONFIG, NezhaConfig, config_path
 from minizha.errors import ArgumentError, FileError
 from minizha.files import read_json_object
 from minizha.model.auto import class_of
@@ -32,7 +32,7 @@ def describe_folder(name: str | PathLike[str]) -> str:
     except OtherModelError as error:
         tensors, values = (
             stored_weights(folder),
-            read_json_object(folder / CONFIG_NAME, LARGEST_CONFIG),
+            read_json_object(config_path(folder), LARGEST_CONFIG),
         )
         verdict = [f"can't be loaded: {error}"]
     except ArgumentError as error:

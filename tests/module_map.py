@@ -88,6 +88,7 @@ ROWS = {
     "checkpoint/repository": Row("checkpoint/test_hub"),
     "checkpoint/safetensors_file": Row("checkpoint/test_folder transaction/test_whole_or_nothing"),
     "checkpoint/torch_zip": Row("checkpoint/test_torch_file", "checkpoint/torch_file"),
+    "config": Row("checkpoint/test_published_layouts"),
     "config_checks": Row("test_config", through="config"),
     "errors": Row("model/test_bad_arguments checkpoint/test_bad_folders"),
     "transaction": Row(

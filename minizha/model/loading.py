@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -13,9 +14,18 @@ from minizha.checkpoint.model_type import refuse_other_models
 from minizha.checkpoint.names import BODY, canonical_names
 from minizha.checkpoint.stored import StoredTensor, shown
 from minizha.checkpoint.wrappers import explain_names
-from minizha.config import CONFIG_NAME, LARGEST_CONFIG, NezhaConfig
+from minizha.config import (
+    CONFIG_NAME,
+    CONFIG_NAMES,
+    LARGEST_CONFIG,
+    MODEL_TYPE,
+    NezhaConfig,
+    config_path,
+    is_relative_bert,
+    nezha_values,
+)
 from minizha.errors import ArgumentError, CheckpointWarning, FileError, listed
-from minizha.files import file_identity, read_json_object
+from minizha.files import file_identity, path_exists, read_json_object
 from minizha.model.initialisation import Shapes
 
 _TRIES = 100  # a try fails if another save ends during it
@@ -117,28 +127,44 @@ def _fault(value: Any, shape: tuple[int, ...], allow_complex: bool) -> str | Non
     return None
 
 
-def read_model_folder(folder: Path) -> tuple[NezhaConfig, dict[str, StoredTensor]]:
+def read_model_folder(
+    folder: Path, config: NezhaConfig | None = None
+) -> tuple[NezhaConfig, dict[str, StoredTensor]]:
     """The configuration and the tensors in a model folder; no tensor is read yet.
+
+    A ``config`` replaces the one in the folder, which then may be of another type or missing; a
+    CheckpointWarning names another type.
 
     Raises:
         FileError: a file is missing or damaged, or the model is of another type.
     """
-    path = folder / CONFIG_NAME
-    values, tensors = _read_both(folder)
-    refuse_other_models(tensors, values.get("model_type"), str(folder))
+    path, values, tensors = _read_both(folder, may_lack_config=config is not None)
+    model_type = values.get("model_type")
+    believed = config is not None or is_relative_bert(values)
+    refuse_other_models(tensors, None if believed else model_type, str(folder))
+    if config is not None:
+        if model_type not in (None, MODEL_TYPE):
+            text = f"says model_type {reprlib.repr(model_type)}; config= is given, so it is read as NEZHA's"
+            warnings.warn(f"{path}: {text}", CheckpointWarning, stacklevel=3)
+        return config, tensors
     try:
-        return NezhaConfig.from_dict(values), tensors
+        return NezhaConfig.from_dict(nezha_values(values, path)), tensors
     except ArgumentError as error:
         raise FileError(f"{path}: {error}") from error
 
 
-def _read_both(folder: Path) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
-    """Both files, of the same save: if another save ends in between, both are read again."""
+def _read_both(
+    folder: Path, may_lack_config: bool = False
+) -> tuple[Path, dict[str, Any], dict[str, StoredTensor]]:
+    """The configuration's path, its values, and the tensors, of the same save: if another save ends
+    in between, both files are read again."""
     for _ in range(_TRIES):
         before = _stamps(folder)
         try:
-            values = read_json_object(folder / CONFIG_NAME, LARGEST_CONFIG)
-            both = values, stored_weights(folder)
+            path = folder / CONFIG_NAME if may_lack_config else config_path(folder)
+            found = not may_lack_config or path_exists(path)
+            values = read_json_object(path, LARGEST_CONFIG) if found else {}
+            both = path, values, stored_weights(folder)
         except FileError:
             if before == _stamps(folder):
                 raise
@@ -152,7 +178,7 @@ def _read_both(folder: Path) -> tuple[dict[str, Any], dict[str, StoredTensor]]:
 
 
 def _stamps(folder: Path) -> list[tuple[int, ...] | None]:
-    return [file_identity(folder / name) for name in (CONFIG_NAME, *WEIGHTS_NAMES)]
+    return [file_identity(folder / name) for name in (*CONFIG_NAMES, *WEIGHTS_NAMES)]
 
 
 class Checkpoint:
