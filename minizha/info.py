@@ -9,7 +9,8 @@ from minizha.checkpoint.folder import stored_weights
 from minizha.checkpoint.hub import MODEL_FILES, local_folder
 from minizha.checkpoint.model_type import OtherModelError
 from minizha.checkpoint.stored import StoredTensor, shown
-from minizha.config import LARGEST_CONFIG, NezhaConfig, config_path
+from minizha.config import NezhaConfig
+from minizha.config_files import LARGEST_CONFIG, config_path
 from minizha.errors import ArgumentError, FileError
 from minizha.files import read_json_object
 from minizha.model.auto import class_of

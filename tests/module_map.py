@@ -88,8 +88,8 @@ ROWS = {
     "checkpoint/repository": Row("checkpoint/test_hub"),
     "checkpoint/safetensors_file": Row("checkpoint/test_folder transaction/test_whole_or_nothing"),
     "checkpoint/torch_zip": Row("checkpoint/test_torch_file", "checkpoint/torch_file"),
-    "config": Row("checkpoint/test_published_layouts"),
     "config_checks": Row("test_config", through="config"),
+    "config_files": Row("checkpoint/test_published_layouts", through="config"),
     "errors": Row("model/test_bad_arguments checkpoint/test_bad_folders"),
     "transaction": Row(
         "transaction/test_whole_or_nothing transaction/test_committed_saves "

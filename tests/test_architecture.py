@@ -21,7 +21,7 @@ LAYERS = (
     {"kernels"},
     {"ops"},
     {"backend"},
-    {"config", "config_checks", "files", "transaction"},
+    {"config", "config_checks", "config_files", "files", "transaction"},
     {"checks", "transformers_options"},
     {"errors"},
 )

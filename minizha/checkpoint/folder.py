@@ -13,7 +13,7 @@ import numpy as np
 from minizha.checkpoint.safetensors_file import stored_safetensors, to_safetensors
 from minizha.checkpoint.stored import StoredTensor, shown
 from minizha.checkpoint.torch_file import stored_torch
-from minizha.config import CONFIG_NAME
+from minizha.config_files import CONFIG_NAME
 from minizha.errors import FileError
 from minizha.files import make_folder, path_exists, read_bytes, read_json_object, write_together
 

@@ -18,7 +18,7 @@ from typing import Any
 from minizha.checkpoint.folder import INDEX_SUFFIX, WEIGHTS_NAMES, weight_map
 from minizha.checkpoint.repository import COMMIT, HubUnreachableError, Repository
 from minizha.checks import flag
-from minizha.config import CONFIG_NAMES
+from minizha.config_files import CONFIG_NAMES
 from minizha.errors import ArgumentError, CheckpointWarning, FileError, MinizhaError, listed
 from minizha.files import folder_path, inner_folder
 

@@ -14,12 +14,11 @@ from minizha.checkpoint.model_type import refuse_other_models
 from minizha.checkpoint.names import BODY, canonical_names
 from minizha.checkpoint.stored import StoredTensor, shown
 from minizha.checkpoint.wrappers import explain_names
-from minizha.config import (
+from minizha.config import MODEL_TYPE, NezhaConfig
+from minizha.config_files import (
     CONFIG_NAME,
     CONFIG_NAMES,
     LARGEST_CONFIG,
-    MODEL_TYPE,
-    NezhaConfig,
     config_path,
     is_relative_bert,
     nezha_values,

@@ -10,7 +10,7 @@ from collections import deque
 from pathlib import Path
 
 from minizha.checkpoint.folder import WEIGHTS_NAME
-from minizha.config import CONFIG_NAME
+from minizha.config_files import CONFIG_NAME
 from minizha.errors import MinizhaError, visible
 from minizha.files import check_target, folder_path, make_folder, write_atomic
 from minizha.model.pretraining import NezhaForPreTraining
