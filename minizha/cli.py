@@ -17,13 +17,14 @@ from dataclasses import fields
 from typing import Any, NoReturn
 
 from minizha.checks import integer
-from minizha.errors import MinizhaError
+from minizha.errors import ArgumentError, MinizhaError, visible
 from minizha.interrupts import ending_signals_interrupt
 
 # NumPy is imported inside the commands: at its import, the BLAS reads how many threads to use
 
 DEFAULT_FOLDER = "minizha-sanguo"
 INTERRUPTED = 130
+NEWLINE = "\n"
 
 EXAMPLES = {
     "minizha": "minizha pretrain",
@@ -90,7 +91,7 @@ def _say(text: str) -> None:
     """Write a line to stderr, if there is one: ``print`` would take stdout in its place."""
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
-            print(f"minizha: {text}", file=sys.stderr)
+            print(f"minizha: {visible(text, keep=NEWLINE)}", file=sys.stderr)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -107,7 +108,8 @@ class _Parser(argparse.ArgumentParser):
         if message.startswith("unrecognized arguments: ") and message[24] != "-":
             message += " (a text with spaces needs quotes)"
         message = message if len(message) <= 500 else message[:400] + " …"
-        self.exit(2, f"minizha: error: {message} (see {self.prog} --help){_about_bytes(message)}\n")
+        about = _about_bytes(message)
+        self.exit(2, f"minizha: error: {visible(message)} (see {self.prog} --help){about}\n")
 
 
 def _about_bytes(message: str) -> str:
@@ -246,6 +248,11 @@ def _pretrain(options: argparse.Namespace) -> int:
     )
     if options.workers is not None:
         integer("--workers", options.workers, 1)
+        if options.workers > settings.batch_size:
+            raise ArgumentError(
+                f"--workers: expected at most --batch-size = {settings.batch_size}, because each "
+                f"process takes a row of the batch, found {options.workers}"
+            )
     # every process uses one thread for its products: two processes with two threads each would
     # wait for each other on two cores
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -271,7 +278,7 @@ def _fill_mask(options: argparse.Namespace) -> int:
     for number, guesses in enumerate(fill_mask(model, tokenizer, options.text, options.top_k), 1):
         print(f"[MASK] {number}")
         for guess in guesses:
-            print(f"  {guess.token}\t{guess.probability:.4f}")
+            print(f"  {visible(guess.token)}\t{guess.probability:.4f}")
     return 0
 
 
@@ -294,7 +301,7 @@ def _next_sentence(options: argparse.Namespace) -> int:
 def _info(options: argparse.Namespace) -> int:
     from minizha.info import describe_folder
 
-    print(describe_folder(options.folder))
+    print(visible(describe_folder(options.folder), keep=NEWLINE))
     return 0
 
 
@@ -302,5 +309,5 @@ def _convert(options: argparse.Namespace) -> int:
     from minizha.convert import convert
 
     written = convert(options.source, options.target, overwrite=options.overwrite)
-    print(f"{options.target}: {written}")
+    print(visible(f"{options.target}: {written}", keep=NEWLINE))
     return 0

@@ -15,12 +15,18 @@ from typing import Any, ClassVar
 
 from minizha.checks import flag
 from minizha.config_checks import CHECKS, KEYS_ELSEWHERE, index
+from minizha.config_files import CONFIG_NAME, LARGEST_CONFIG, config_path, nezha_values
 from minizha.errors import ArgumentError, FileError
-from minizha.files import folder_path, inner_folder, make_folder, read_json_object, write_atomic
+from minizha.files import (
+    folder_path,
+    inner_folder,
+    make_folder,
+    read_json_object,
+    write_atomic,
+)
 from minizha.transformers_options import LOADING, SAVING, refuse_unknown, take
 
 MODEL_TYPE = "nezha"
-CONFIG_NAME = "config.json"
 _DOWNLOADING = ("revision", "cache_dir", "local_files_only", "token")
 
 
@@ -125,6 +131,10 @@ class NezhaConfig:
         (``pad_token_id`` None or −1, which is never an index)."""
         return None if self.pad_token_id in (None, -1) else self.pad_token_id
 
+    def num_unpruned_heads(self, layer: int) -> int:
+        """How many heads of a layer's self-attention were not pruned."""
+        return self.num_attention_heads - len(self.pruned_heads.get(layer, ()))
+
     def unpruned_heads(self, layer: int) -> tuple[int, ...]:
         """The heads of a layer's self-attention that were not pruned, by their original numbers."""
         pruned = self.pruned_heads.get(layer, ())
@@ -166,7 +176,8 @@ class NezhaConfig:
     def from_pretrained(
         cls, folder: str | PathLike[str], *, subfolder: str | None = "", **options: Any
     ) -> NezhaConfig:
-        """Read ``config.json`` in ``folder``, or in a ``subfolder`` of it.
+        """Read ``config.json`` in ``folder``, or in a ``subfolder`` of it; without it
+        ``bert_config.json``, as Huawei calls it.
 
         ``options`` are values to change, and those of Transformers
         (:data:`~minizha.transformers_options.LOADING`). Those that concern downloads, such as
@@ -187,7 +198,7 @@ class NezhaConfig:
                 f"{path}: expected a folder with {CONFIG_NAME}, found a file "
                 "(NezhaConfig.from_json_file reads one)"
             )
-        config = cls.from_json_file(path / CONFIG_NAME)
+        config = cls.from_json_file(config_path(path))
         return config.replace(**changes) if changes else config
 
     @classmethod
@@ -198,9 +209,8 @@ class NezhaConfig:
             FileError: the file is missing, is not a JSON object, or is not a valid configuration.
         """
         path = folder_path(path)
-        values = read_json_object(path)
         try:
-            return cls.from_dict(values)
+            return cls.from_dict(nezha_values(read_json_object(path, LARGEST_CONFIG), path))
         except ArgumentError as error:
             raise FileError(f"{path}: {error}") from error
 

@@ -12,11 +12,18 @@ from minizha.checkpoint.folder import WEIGHTS_NAME, WEIGHTS_NAMES, write_folder
 from minizha.checkpoint.hub import MODEL_FILES, local_folder
 from minizha.checkpoint.names import canonical_names
 from minizha.checkpoint.stored import shown
-from minizha.config import CONFIG_NAME, NezhaConfig
+from minizha.config import NezhaConfig
+from minizha.config_files import CONFIG_NAME, CONFIG_NAMES
 from minizha.errors import ArgumentError, FileError, listed
 from minizha.files import folder_path, names_present, read_together
 from minizha.model.auto import CLASSES, class_of
-from minizha.model.loading import listed_faults, match, read_model_folder
+from minizha.model.loading import (
+    check_vocabulary_size,
+    listed_faults,
+    match,
+    read_model_folder,
+    refuse_missing_body,
+)
 from minizha.targets import check_target_folder, refuse_to_overwrite
 from minizha.text.tokenizer import NezhaTokenizer
 from minizha.text.tokenizer_files import TOKENIZER_FILES
@@ -62,7 +69,7 @@ def convert(
     target = folder_path(target)
     check_target_folder(target, (CONFIG_NAME, WEIGHTS_NAME, *TOKENIZER_FILES))
     folder = local_folder(source, MODEL_FILES, TOKENIZER_FILES)
-    names = (CONFIG_NAME, *WEIGHTS_NAMES, *TOKENIZER_FILES)
+    names = (*CONFIG_NAMES, *WEIGHTS_NAMES, *TOKENIZER_FILES)
     read = [folder / name for name in names]
     for name in names:
         refuse_to_overwrite("DIR", target / name, *read)
@@ -83,10 +90,8 @@ def convert(
         raise FileError(f"{folder}: {error}") from error
     if faults:
         raise FileError(f"{folder}: {listed_faults(faults)}")
-    if not matched:
-        raise FileError(
-            f"{folder}: none of its {len(tensors)} tensors belongs to a {model_class.__name__}"
-        )
+    refuse_missing_body(str(folder), model_class.__name__, tensors, matched)
+    _refuse_incomplete_body(folder, model_class.__name__, missing)
     _check_tokenizer(tokenizer, folder, target, config)
     renamed = canonical_names(tensors, shapes)
     # the heads of other classes are converted too; where two classes give one name different
@@ -104,6 +109,17 @@ def convert(
     return Conversion(model_class.__name__, len(arrays), tokenizer is not None, missing, left_out)
 
 
+def _refuse_incomplete_body(folder: Path, class_name: str, missing: tuple[str, ...]) -> None:
+    """A head or the pooler may be missing; a model without a part of its encoder is none."""
+    lacking = [
+        n for n in missing if n.removeprefix("nezha.").startswith(("embeddings.", "encoder."))
+    ]
+    if lacking:
+        raise FileError(
+            f"{folder}: expected the complete encoder of a {class_name}, found no {listed(lacking, most=3)}"
+        )
+
+
 def _tokenizer(folder: Path) -> NezhaTokenizer | None:
     """The source's tokenizer, if it has one."""
     if names_present(folder, _VOCABULARIES):
@@ -115,11 +131,8 @@ def _check_tokenizer(
     tokenizer: NezhaTokenizer | None, folder: Path, target: Path, config: NezhaConfig
 ) -> None:
     """Raise if it does not fit the model; without one, ``target`` must not hold another model's."""
-    if tokenizer is not None and len(tokenizer) != config.vocab_size:
-        raise FileError(
-            f"{folder}: expected a vocabulary of {config.vocab_size} tokens, the vocab_size of "
-            f"{CONFIG_NAME}, found {len(tokenizer)} tokens"
-        )
+    if tokenizer is not None:
+        check_vocabulary_size(folder, len(tokenizer), config.vocab_size)
     if tokenizer is None and names_present(target, _VOCABULARIES):
         raise FileError(
             f"{target}: holds another model's vocabulary, and {folder} has none to replace it; "

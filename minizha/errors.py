@@ -1,6 +1,11 @@
 """The errors a person can cause, as one family: ``except MinizhaError`` catches them all."""
 
+import unicodedata
 from collections.abc import Sequence
+
+# control and format characters (escape sequences begin with one, bidi overrides are some), halves of
+# surrogate pairs, and separators of lines and paragraphs
+_UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 
 class MinizhaError(Exception):
@@ -26,6 +31,23 @@ class CheckpointWarning(UserWarning):
 
 class TextWarning(UserWarning):
     """A part of a text that is left out, such as titles, or what is beyond the longest row."""
+
+
+def visible(text: str, keep: str = "") -> str:
+    r"""``text`` with its control and format characters as escapes, such as ``\x1b``, but not those
+    in ``keep``.
+
+    Every command prints texts and names from files through it. Sent to a terminal as they are, they
+    could change colours and titles, overwrite what is shown, or reverse its order.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c.encode("unicode_escape").decode("ascii")
+        if c not in keep and unicodedata.category(c) in _UNSEEN
+        else c
+        for c in text
+    )
 
 
 def listed(items: Sequence[str], between: str = ", ", most: int = 20) -> str:

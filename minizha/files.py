@@ -10,6 +10,7 @@ import reprlib
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +34,8 @@ T = TypeVar("T")
 
 DEEPEST = 200  # levels of a JSON text
 _TRIES = 100  # a try fails if another save ends during it
+LARGEST_JSON = 64 * 1024**2
+"""The most bytes of a JSON file; to read it takes up to twenty times as much memory."""
 
 
 def write_atomic(path: str | PathLike[str], data: bytes) -> None:
@@ -164,16 +167,16 @@ def file_identity(
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def read_bytes(path: str | PathLike[str]) -> bytes:
-    """The content of the file at ``path``.
+def read_bytes(path: str | PathLike[str], most: int | None = None) -> bytes:
+    """The content of the file at ``path``, at most ``most`` bytes if that is given.
 
     Raises:
-        FileError: it is missing, unreadable, a folder, a pipe or a device.
+        FileError: it is missing, unreadable, too large, a folder, a pipe or a device.
     """
     path = _path_text(path)
     check_file(path)
     try:
-        return read_current(path, _content)
+        return read_current(path, partial(_content, named=path, most=most))
     except (OSError, ValueError) as error:
         raise FileError(f"{path}: can't be read: {reason(error)}") from error
 
@@ -243,15 +246,15 @@ def make_folder(folder: str | PathLike[str]) -> None:
         raise FileError(f"{name}: expected a folder, can't make it: {reason(error)}") from error
 
 
-def read_json_object(path: str | PathLike[str]) -> dict[str, Any]:
-    """The object in a JSON file.
+def read_json_object(path: str | PathLike[str], most: int = LARGEST_JSON) -> dict[str, Any]:
+    """The object in a JSON file of at most ``most`` bytes.
 
     Raises:
-        FileError: unreadable, not JSON, a key that appears twice, more than 200 levels, or JSON
-            whose outermost value is not an object.
+        FileError: unreadable, too large, not JSON, a key that appears twice, more than 200 levels,
+            an integer of more than 4,300 digits, or JSON whose outermost value is not an object.
     """
     path = _path_text(path)
-    text = decode_utf8(read_bytes(path), path)
+    text = decode_utf8(read_bytes(path, most), path)
     try:
         content = _parse_json(text)
     except ValueError as error:
@@ -304,8 +307,11 @@ def _unicode_mark(data: bytes) -> str | None:
     return next((encoding for mark, encoding in marks.items() if data.startswith(mark)), None)
 
 
-def _content(path: str) -> bytes:
+def _content(path: str, named: str, most: int | None) -> bytes:
     with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if most is not None and size > most:
+            raise FileError(f"{named}: expected at most {most:,} bytes, found {size:,}")
         return file.read()
 
 
@@ -323,6 +329,10 @@ def _parse_json(text: str) -> Any:
         value = json.loads(text, object_pairs_hook=_no_repeats)
     except RecursionError as error:
         raise ValueError(too_deep) from error
+    except ValueError as error:
+        if str(error).startswith("Exceeds the limit"):  # Python's own, with advice for programs
+            raise ValueError("an integer of more than 4,300 digits") from error
+        raise
     level = _with_elements([value])
     for _ in range(DEEPEST):
         level = [inner for outer in level for inner in _with_elements(outer)]

@@ -9,7 +9,8 @@ from minizha.checkpoint.folder import stored_weights
 from minizha.checkpoint.hub import MODEL_FILES, local_folder
 from minizha.checkpoint.model_type import OtherModelError
 from minizha.checkpoint.stored import StoredTensor, shown
-from minizha.config import CONFIG_NAME, NezhaConfig
+from minizha.config import NezhaConfig
+from minizha.config_files import LARGEST_CONFIG, config_path
 from minizha.errors import ArgumentError, FileError
 from minizha.files import read_json_object
 from minizha.model.auto import class_of
@@ -30,7 +31,10 @@ def describe_folder(name: str | PathLike[str]) -> str:
         config, tensors = read_model_folder(folder)
         values, verdict = config.to_dict(), _fit(config, tensors)
     except OtherModelError as error:
-        tensors, values = stored_weights(folder), read_json_object(folder / CONFIG_NAME)
+        tensors, values = (
+            stored_weights(folder),
+            read_json_object(config_path(folder), LARGEST_CONFIG),
+        )
         verdict = [f"can't be loaded: {error}"]
     except ArgumentError as error:
         raise FileError(f"{folder}: {error}") from error

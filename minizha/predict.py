@@ -13,10 +13,10 @@ from minizha.backend import to_host
 from minizha.checkpoint.folder import WEIGHTS_NAMES
 from minizha.checkpoint.hub import MODEL_FILES, local_folder
 from minizha.checks import integer
-from minizha.config import CONFIG_NAME
+from minizha.config_files import CONFIG_NAMES
 from minizha.errors import ArgumentError, MinizhaError
 from minizha.files import read_together
-from minizha.model.loading import LoadingInfo
+from minizha.model.loading import LoadingInfo, check_vocabulary_size
 from minizha.model.pretrained import NezhaPreTrainedModel
 from minizha.model.pretraining import (
     NezhaForMaskedLM,
@@ -46,18 +46,25 @@ def fill_mask(
 ) -> list[list[Guess]]:
     """For each ``[MASK]`` in the text, the ``top_k`` likeliest tokens, best first.
 
+    Rows of the word embeddings beyond the tokenizer's tokens are left out.
+
     Args:
         model: a NezhaForMaskedLM or NezhaForPreTraining.
 
     Raises:
         ArgumentError: the text is not a str or has no [MASK], top_k is not in [1, V], or the model
-            has no head for masked words.
+            has no head for masked words or fewer words than the tokenizer.
         MinizhaError: the logits are not finite.
     """
     _check_model("fill_mask", model, NezhaForMaskedLM, NezhaForPreTraining)
     check_tokenizer(tokenizer)
     _check_text("text", text)
     top_k = integer("top_k", top_k, 1, len(tokenizer))
+    if len(tokenizer) > model.config.vocab_size:
+        raise ArgumentError(
+            f"tokenizer: expected at most {model.config.vocab_size} tokens, the model's vocab_size, "
+            f"found {len(tokenizer)}"
+        )
     batch = tokenizer(text, truncation=False)
     positions = np.flatnonzero(batch["input_ids"][0] == tokenizer.mask_token_id)
     if not len(positions):
@@ -81,7 +88,8 @@ def guess_tokens(
     """
     out = model(**batch, return_dict=True)
     logits = out["prediction_logits" if "prediction_logits" in out else "logits"]
-    probs = to_host(softmax(logits[0])[0])[positions]
+    # word embeddings may have more rows than there are tokens, to be a multiple of 8 or 64
+    probs = to_host(softmax(logits[0][:, : len(tokenizer)])[0])[positions]
     if not np.isfinite(probs).all():
         raise MinizhaError(f"fill_mask: {_DAMAGED}")
     best = np.argsort(-probs, axis=-1, kind="stable")[:, :top_k]
@@ -125,9 +133,9 @@ def load_for_text(
     """A model and its tokenizer from one folder or hub id, both complete and of one save.
 
     Raises:
-        FileError: a file is missing or damaged.
-        MinizhaError: the folder lacks parameters of ``model_class``, or the vocabulary's size is not
-            the model's. The predictions would be meaningless.
+        FileError: a file is missing or damaged, or the vocabulary's size is not the model's.
+        MinizhaError: the folder lacks parameters of ``model_class``. The predictions would be
+            meaningless.
     """
     path = local_folder(folder, (TOKENIZER_FILES[:2], *MODEL_FILES), TOKENIZER_FILES[2:])
 
@@ -136,18 +144,14 @@ def load_for_text(
             path, backend=backend, output_loading_info=True
         )
 
-    files = [path / name for name in (CONFIG_NAME, *WEIGHTS_NAMES, *TOKENIZER_FILES)]
+    files = [path / name for name in (*CONFIG_NAMES, *WEIGHTS_NAMES, *TOKENIZER_FILES)]
     tokenizer, (model, info) = read_together(files, read)
     if info.missing:
         raise MinizhaError(
             f"{folder}: expected a complete {model_class.__name__}, found no "
             + ", ".join(info.missing)
         )
-    if len(tokenizer) != model.config.vocab_size:
-        raise MinizhaError(
-            f"{folder}: vocab.txt has {len(tokenizer)} tokens, but config.json says vocab_size = "
-            f"{model.config.vocab_size}"
-        )
+    check_vocabulary_size(folder, len(tokenizer), model.config.vocab_size)
     return model, tokenizer
 
 

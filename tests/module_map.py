@@ -91,16 +91,16 @@ ROWS = {
     "checkpoint/pickle_machine": Row("checkpoint/test_torch_file", "checkpoint/torch_file"),
     "checkpoint/repository": Row("checkpoint/test_hub"),
     "checkpoint/safetensors_file": Row("checkpoint/test_folder transaction/test_whole_or_nothing"),
-    "checkpoint/stored": Row("checkpoint/test_names test_convert"),
     "checkpoint/torch_zip": Row("checkpoint/test_torch_file", "checkpoint/torch_file"),
     "config_checks": Row("test_config", through="config"),
+    "config_files": Row("checkpoint/test_published_layouts", through="config"),
     "errors": Row("model/test_bad_arguments checkpoint/test_bad_folders"),
     "transaction": Row(
         "transaction/test_whole_or_nothing transaction/test_committed_saves "
         "transaction/test_killed_saves",
         through="model/pretraining",
     ),
-    "cli": Row("test_cli_process"),
+    "cli": Row("test_cli_process test_visible_texts"),
     # texts and training
     "text/": Row("text/test_bad_files"),
     "text/arguments": Row(

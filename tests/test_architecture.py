@@ -21,7 +21,16 @@ LAYERS = (
     {"kernels"},
     {"ops"},
     {"backend"},
-    {"config", "config_checks", "files", "interrupts", "progress", "targets", "transaction"},
+    {
+        "config",
+        "config_checks",
+        "config_files",
+        "files",
+        "interrupts",
+        "progress",
+        "targets",
+        "transaction",
+    },
     {"checks", "transformers_options"},
     {"errors"},
 )

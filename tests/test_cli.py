@@ -162,6 +162,11 @@ def test_commands_in_error_messages_can_be_pasted_too(failed, monkeypatch, tmp_p
         ("pretrain --heads 3", "hidden_size / heads: expected an even whole number"),
         ("pretrain --learning-rate nan", "learning_rate: expected a number in [0, 1], found nan"),
         ("pretrain --workers 0", "--workers: expected an integer of at least 1, found 0"),
+        (
+            "pretrain --batch-size 3 --workers 4",
+            "--workers: expected at most --batch-size = 3, because each process takes a row of the "
+            "batch, found 4",
+        ),
         ("pretrain --size 3", "unrecognized arguments: --size 3"),
         ("pretrain --corpus missing.txt", "missing.txt: can't be read: No such file"),
         ("pretrain --corpus .", ".: expected a file, found a folder"),

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from minizha.errors import FileError
-from minizha.files import decode_utf8, read_bytes, write_atomic
+from minizha.files import decode_utf8, read_bytes, read_json_object, write_atomic
 
 
 def test_writes_and_replaces(tmp_path):
@@ -115,3 +115,18 @@ def test_reading(tmp_path):
         read_bytes(tmp_path / "missing")
     with pytest.raises(FileError, match="expected a file, found a folder"):
         read_bytes(tmp_path)
+
+
+def test_a_file_of_more_bytes_than_allowed(tmp_path):
+    path = tmp_path / "f.json"
+    path.write_bytes(b'{"a": 1}')
+    assert read_bytes(path, 8) == path.read_bytes()
+    assert read_json_object(path, 8) == {"a": 1}
+    for read in (read_bytes, read_json_object):
+        with pytest.raises(FileError, match=r"f\.json: expected at most 7 bytes, found 8$"):
+            read(path, 7)
+    os.truncate(path, 2**40)  # the file takes no space on the disk
+    with pytest.raises(
+        FileError, match="expected at most 67,108,864 bytes, found 1,099,511,627,776"
+    ):
+        read_json_object(path)

@@ -13,7 +13,7 @@ import numpy as np
 from minizha.checkpoint.safetensors_file import stored_safetensors, to_safetensors
 from minizha.checkpoint.stored import StoredTensor, shown
 from minizha.checkpoint.torch_file import stored_torch
-from minizha.config import CONFIG_NAME
+from minizha.config_files import CONFIG_NAME
 from minizha.errors import FileError
 from minizha.files import make_folder, path_exists, read_bytes, read_json_object, write_together
 
@@ -104,10 +104,10 @@ def weight_map(path: Path) -> dict[str, str]:
     Raises:
         FileError: not an index, or a path where a file name is expected.
     """
-    data = read_bytes(path)
-    if len(data) > _MAX_INDEX_BYTES or data.count(b"{") + data.count(b"[") > 1000:
-        raise FileError(f"{path}: too long or too deep for an index ({len(data):,} bytes)")
-    shard_of = read_json_object(path).get("weight_map")
+    data = read_bytes(path, _MAX_INDEX_BYTES)
+    if data.count(b"{") + data.count(b"[") > 1000:
+        raise FileError(f"{path}: too deep for an index")
+    shard_of = read_json_object(path, _MAX_INDEX_BYTES).get("weight_map")
     if type(shard_of) is not dict or not shard_of:
         raise FileError(
             f"{path}: weight_map: expected the file of each tensor, found {reprlib.repr(shard_of)}"

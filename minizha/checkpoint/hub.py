@@ -18,11 +18,11 @@ from typing import Any
 from minizha.checkpoint.folder import INDEX_SUFFIX, WEIGHTS_NAMES, weight_map
 from minizha.checkpoint.repository import COMMIT, HubUnreachableError, Repository
 from minizha.checks import flag
-from minizha.config import CONFIG_NAME
+from minizha.config_files import CONFIG_NAMES
 from minizha.errors import ArgumentError, CheckpointWarning, FileError, MinizhaError, listed
 from minizha.files import folder_path, inner_folder
 
-MODEL_FILES = ((CONFIG_NAME,), WEIGHTS_NAMES)
+MODEL_FILES = (CONFIG_NAMES, WEIGHTS_NAMES)
 """The files that a model needs: from each row, the first one that the repository has."""
 
 # a part of a git reference: no blanks, no characters special to git, no dot at the start

@@ -8,9 +8,10 @@ from typing import Any
 
 from minizha.checkpoint.foreign_names import translate
 from minizha.checkpoint.stored import shown
+from minizha.checkpoint.wrappers import without_wrappers
 from minizha.errors import ArgumentError
 
-_BODY = ("embeddings.", "encoder.", "pooler.")
+BODY = ("embeddings.", "encoder.", "pooler.")
 # buffers, not parameters: minizha computes positions
 _BUFFERS = ("positions_encoding", "relative_positions_embeddings", "position_ids")
 
@@ -24,7 +25,7 @@ def canonical_names(arrays: Mapping[str, Any], expected: Iterable[str]) -> dict[
     names of TensorFlow, Keras or PaddleNLP  PyTorch's, see ``foreign_names``; a matrix
                                              stored (in, out) becomes its transpose
     ``….LayerNorm.gamma``, ``….beta``        ``….LayerNorm.weight``, ``….bias``
-    ``module.…`` (DataParallel)              without it
+    ``module.…``, ``model._orig_mod.…``, …   without what wrappers add, see ``wrappers``
     ``bert.…`` (Huawei, lonePatient)         ``nezha.…``
     body names without ``nezha.``            with it, if the class expects it
     ``nezha.…``                              without it, if the class is the bare model
@@ -47,7 +48,10 @@ def canonical_names(arrays: Mapping[str, Any], expected: Iterable[str]) -> dict[
     expected = set(expected)
     prefixed = any(name.startswith("nezha.") for name in expected)
     renamed, spellings, matrices = {}, {}, []
-    for spelling, (translation, transposed) in translate(arrays, expected).items():
+    own_names = {spelling: without_wrappers(spelling) for spelling in arrays}
+    translations = translate(dict.fromkeys(own_names.values()), expected)
+    for spelling, own_name in own_names.items():
+        translation, transposed = translations[own_name]
         if translation is None or translation.endswith(_BUFFERS):
             continue
         name = _canonical_name(translation, prefixed)
@@ -65,12 +69,11 @@ def canonical_names(arrays: Mapping[str, Any], expected: Iterable[str]) -> dict[
 
 
 def _canonical_name(name: str, prefixed: bool) -> str:
-    name = name.removeprefix("module.")
     name = name.replace("LayerNorm.gamma", "LayerNorm.weight")
     name = name.replace("LayerNorm.beta", "LayerNorm.bias")
     if name.startswith("bert."):
         name = "nezha." + name.removeprefix("bert.")
-    if prefixed and name.startswith(_BODY):
+    if prefixed and name.startswith(BODY):
         return "nezha." + name
     return name if prefixed else name.removeprefix("nezha.")
 

@@ -88,8 +88,8 @@ class PickleMachine:
         FileError: from :meth:`load`, for anything that tensors do not need.
     """
 
-    def __init__(self, path: Path | str, data: memoryview, budget: int) -> None:
-        self.path, self.data, self.budget = path, data, budget
+    def __init__(self, path: Path | str, data: bytes, budget: int) -> None:
+        self.path, self.data, self.budget = path, memoryview(data), budget
         self.position = 0  # of the next byte
         self.persistent: list[Persistent] = []
 
@@ -221,7 +221,8 @@ def _global(m: PickleMachine) -> None:
         raise FileError(f"{m.path}: holds {_UNSUPPORTED[name]} ({name}), which can't be read")
     if name not in _GLOBALS:
         raise FileError(
-            f"{m.path}: names {shown(name)}: a pickle that would run code; only tensors are read"
+            f"{m.path}: names {shown(name)}: a pickle that would run code; only tensors are read (if "
+            "it holds a state dict too, save that alone with torch)"
         )
     m.stack.append(_GLOBALS[name])
 

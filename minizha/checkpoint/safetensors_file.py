@@ -11,10 +11,10 @@ import numpy as np
 
 from minizha.backend import refuse_masked
 from minizha.checkpoint.stored import (
+    StoredFile,
     StoredTensor,
     check_shape,
     decode,
-    map_file,
     one_line,
     other_format,
     raw_dtype,
@@ -103,10 +103,10 @@ def stored_safetensors(path: Path) -> dict[str, StoredTensor]:
             NumPy lacks is refused only when the tensor is read.
     """
     before = file_identity(path, follow_links=True)
-    data = map_file(path)
-    header_length = int.from_bytes(data[:8], "little")
+    file = StoredFile(path)
+    header_length = int.from_bytes(file.peek(0, 8), "little")
     stored, start = {}, 8 + header_length
-    for name, file_dtype, shape in _tensors(path, data, header_length):
+    for name, file_dtype, shape in _tensors(file, header_length):
         where = f"{path}: {shown(name)}"
         check_shape(where, shape)
         dtype = _DTYPES.get(file_dtype)
@@ -114,18 +114,18 @@ def stored_safetensors(path: Path) -> dict[str, StoredTensor]:
             raise FileError(f"{where}: unknown dtype {file_dtype}")
         bits = raw_dtype(dtype).itemsize * 8 if dtype else _UNSUPPORTED_BITS[file_dtype]
         end = start + math.prod(shape) * bits // 8
-        raw, start = data[start:end], end
-        read = partial(_array, raw, dtype, shape) if dtype else partial(_refuse, where, file_dtype)
-        stored[name] = StoredTensor(dtype or file_dtype, shape, read)
-    # the library opened the file by itself: make sure that it is the file mapped here
-    if start != len(data) or file_identity(path, follow_links=True) != before:
+        read = partial(_read, file, start, dtype, shape)
+        stored[name] = StoredTensor(
+            dtype or file_dtype, shape, read if dtype else partial(_refuse, where, file_dtype)
+        )
+        start = end
+    # the library opened the file by itself: make sure that it is the file opened here
+    if start != file.size or file_identity(path, follow_links=True) != before:
         raise FileError(f"{path}: not a valid safetensors file: it changed while it was read")
     return stored
 
 
-def _tensors(
-    path: Path, data: np.ndarray, header_length: int
-) -> list[tuple[str, str, tuple[int, ...]]]:
+def _tensors(file: StoredFile, header_length: int) -> list[tuple[str, str, tuple[int, ...]]]:
     """Name, dtype and shape of each tensor, in the order of the data.
 
     The library makes sure that the data of the tensors follow each other without gaps and fill the
@@ -135,22 +135,24 @@ def _tensors(
 
     try:
         # parsed by the library, a header takes many times its length
-        if header_length > 4 * 1024**2 + len(data) // 16:
-            raise ValueError(f"a header of {header_length:,} bytes in a file of {len(data):,}")
-        with read_current(path, lambda current: safe_open(current, framework="numpy")) as file:
-            names = file.offset_keys()
-            if len(names) > 8000 + len(data) // 512:
-                raise ValueError(f"{len(names):,} tensors in a file of {len(data):,} bytes")
-            slices = [(name, file.get_slice(name)) for name in names]
+        if header_length > 4 * 1024**2 + file.size // 16:
+            raise ValueError(f"a header of {header_length:,} bytes in a file of {file.size:,}")
+        with read_current(
+            file.path, lambda current: safe_open(current, framework="numpy")
+        ) as opened:
+            names = opened.offset_keys()
+            if len(names) > 8000 + file.size // 512:
+                raise ValueError(f"{len(names):,} tensors in a file of {file.size:,} bytes")
+            slices = [(name, opened.get_slice(name)) for name in names]
             return [(name, s.get_dtype(), tuple(s.get_shape())) for name, s in slices]
     except (SafetensorError, OSError, ValueError, TypeError, OverflowError, MemoryError) as error:
         raise FileError(
-            f"{path}: not a valid safetensors file{other_format(data)}: {one_line(error)}"
+            f"{file.path}: not a valid safetensors file{other_format(file)}: {one_line(error)}"
         ) from error
 
 
-def _array(raw: np.ndarray, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
-    return decode(raw.view(raw_dtype(dtype)).reshape(shape), dtype)
+def _read(file: StoredFile, start: int, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    return decode(file.array(raw_dtype(dtype), math.prod(shape), start).reshape(shape), dtype)
 
 
 def _refuse(where: str, dtype: str) -> np.ndarray:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import math
-import mmap
+import os
 import reprlib
+import threading
+import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,7 +21,6 @@ from minizha.transaction import reason
 # dtypes to read raw bytes with: a bfloat16 is the upper half of a float32, and a byte of a damaged
 # file need not be a valid bool
 _RAW = {"bfloat16": "uint16", "bool": "uint8"}
-_CHUNK = 2**20  # numbers to copy before their pages are released
 _MAX_AXES = 64  # NumPy's own limit
 
 
@@ -27,11 +29,11 @@ class StoredTensor(NamedTuple):
 
     ``dtype`` is NumPy's name, "bfloat16", or for a dtype that NumPy lacks the file's own name.
 
-    Convention: the file is mapped, so the array takes no memory until its numbers are used; it
-    must not be written to. Half precision becomes float32, which is a copy.
+    Convention: each call of ``read`` reads the numbers into an array of its own. Half precision
+    becomes float32.
 
     Raises:
-        FileError: from ``read``, if NumPy lacks the dtype.
+        FileError: from ``read``, if NumPy lacks the dtype, or the file changed after it was opened.
     """
 
     dtype: str
@@ -49,43 +51,57 @@ class StoredTensor(NamedTuple):
         return math.prod(self.shape)
 
 
-def map_file(path: Path) -> np.ndarray:
-    """The bytes of a file as a read-only uint8 array, mapped from the disk.
+class StoredFile:
+    """An open file, ``size`` bytes long, of which parts are read on demand.
 
-    Convention: the array stays the same if another file replaces this one.
+    Convention: the parts are those of this file even if another one replaces it. They are read, not
+    mapped: a mapped file that becomes shorter kills the process that reads it (SIGBUS).
 
     Raises:
-        FileError: the file is missing, unreadable, or not an ordinary file.
+        FileError: the file is missing, unreadable, or not an ordinary file; and from every read, if
+            its size or its time has changed since it was opened.
     """
-    check_file(path)
-    try:
-        with read_current(path, lambda current: open(current, "rb")) as file:
-            if not file.seek(0, 2):
-                return np.empty(0, np.uint8)  # an empty file can't be mapped
-            return np.asarray(np.memmap(file, np.uint8, "r"))
-    except (OSError, ValueError, OverflowError) as error:
-        raise FileError(f"{path}: can't be read: {reason(error)}") from error
+
+    def __init__(self, path: Path) -> None:
+        check_file(path)
+        try:
+            self._file = read_current(path, _open_unbuffered)
+        except (OSError, ValueError) as error:
+            raise FileError(f"{path}: can't be read: {reason(error)}") from error
+        weakref.finalize(self, self._file.close)
+        self.path, self._lock = path, threading.Lock()  # a read moves the position of the file
+        self._stamp = self._current_stamp()
+        self.size = self._stamp[0]
+
+    def peek(self, start: int, count: int) -> bytes:
+        """At most ``count`` bytes from ``start``; fewer at the end of the file."""
+        start = min(max(start, 0), self.size)
+        return self.array(np.dtype(np.uint8), min(count, self.size - start), start).tobytes()
+
+    def array(self, dtype: np.dtype, count: int, start: int) -> np.ndarray:
+        """``count`` numbers of ``dtype``, (count,), from the byte ``start``."""
+        array = np.empty(count, dtype)
+        raw, done = array.view(np.uint8), 0
+        try:
+            with self._lock:
+                self._file.seek(start)
+                while done < raw.size and (more := self._file.readinto(raw[done:])):
+                    done += more
+            changed = self._current_stamp() != self._stamp
+        except (OSError, ValueError) as error:
+            raise FileError(f"{self.path}: can't be read: {reason(error)}") from error
+        if done < raw.size or changed:
+            raise FileError(f"{self.path}: it changed while it was read")
+        return array
+
+    def _current_stamp(self) -> tuple[int, int]:
+        status = os.fstat(self._file.fileno())
+        return status.st_size, status.st_mtime_ns
 
 
-def copy_from_map(array: np.ndarray) -> np.ndarray:
-    """A copy in memory; the pages of the mapped file that ``array`` is read from are released.
-
-    The pages of a mapped file stay in memory until the system needs the memory. Copied this way,
-    the arrays of a large file can be read one after the other without filling it.
-    """
-    base = array
-    while isinstance(base, np.ndarray) and base.base is not None:
-        base = base.base
-    releasable = isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED")
-    if not releasable or not array.flags.c_contiguous:
-        return np.array(array)
-    copy = np.empty(array.shape, array.dtype)
-    source, target = array.reshape(-1), copy.reshape(-1)
-    for start in range(0, max(array.size, 1), _CHUNK):
-        chunk = slice(start, start + _CHUNK)
-        target[chunk] = source[chunk]
-        base.madvise(mmap.MADV_DONTNEED)
-    return copy
+def _open_unbuffered(path: str) -> io.FileIO:
+    # it is closed with the last tensor of the file
+    return open(path, "rb", buffering=0)
 
 
 def raw_dtype(dtype: str, order: str = "<") -> np.dtype:
@@ -133,9 +149,9 @@ def one_line(error: BaseException) -> str:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in words)
 
 
-def other_format(data: np.ndarray) -> str:
+def other_format(file: StoredFile) -> str:
     """What the file is instead, as the end of a message, or "" if that is unknown."""
-    head = data[:100].tobytes()
+    head = file.peek(0, 100)
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text.startswith(b"version https://git-lfs"):
         return ": this is a Git LFS pointer, not the file (git lfs pull fetches it)"

@@ -27,52 +27,56 @@ from minizha.checkpoint.pickle_machine import (
     PickleMachine,
 )
 from minizha.checkpoint.stored import (
+    StoredFile,
     StoredTensor,
     check_shape,
     decode,
-    map_file,
     other_format,
     raw_dtype,
     shown,
 )
 from minizha.checkpoint.torch_zip import TorchArchive
-from minizha.errors import FileError
+from minizha.checkpoint.wrappers import find_model
+from minizha.errors import FileError, listed
 
 _ZIP = b"PK\3\4"
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY = b"\x80\2\x8a\n" + _LEGACY_MAGIC.to_bytes(10, "little") + b"."
 _LEGACY_VERSION = 1001
 _MAX_PICKLE_BYTES = 64 * 1024**2
-_WRAPPERS = ("state_dict", "model")
 
 
 class Storage(NamedTuple):
-    """The numbers that tensors are views of: ``count`` of them, ``numbers`` in the mapped file."""
+    """The numbers that tensors are views of: ``count`` of them in ``file``, from the byte ``start``.
+    ``raw`` is the dtype to read them with."""
 
     dtype: str
+    raw: np.dtype
     count: int
-    numbers: np.ndarray
+    file: StoredFile
+    start: int
 
 
 def stored_torch(path: Path) -> dict[str, StoredTensor]:
     """The tensors in a file that ``torch.save(state_dict, path)`` wrote, of any version of torch.
 
-    The state dict may be the entry "state_dict" or "model" of an outer dict. Other values than
-    tensors are left out. Tensors may be views and may share a storage.
+    The state dict may be inside of others, as trainers write it
+    (:func:`~minizha.checkpoint.wrappers.find_model`). Other values than tensors are left out. Tensors
+    may be views and may share a storage.
 
     Raises:
         FileError: the file is missing or damaged, torch did not write it, it would run code if
             Python's pickle read it, or its tensors are not plain arrays (sparse, quantised,
             complex).
     """
-    data = map_file(path)
-    head = data[: len(_LEGACY)].tobytes()
+    file = StoredFile(path)
+    head = file.peek(0, len(_LEGACY))
     if head.startswith(_ZIP):
-        value, storages = _read_zip(path, data)
+        value, storages = _read_zip(file)
     elif head == _LEGACY:
-        value, storages = _read_legacy(path, data)
+        value, storages = _read_legacy(file)
     else:
-        raise FileError(f"{path}: not a file that torch.save wrote{other_format(data)}")
+        raise FileError(f"{path}: not a file that torch.save wrote{other_format(file)}")
     calls = _state_dict(path, value)
     # tied weights are one tensor under two names
     distinct = {id(call): (name, call) for name, call in calls.items()}
@@ -80,35 +84,35 @@ def stored_torch(path: Path) -> dict[str, StoredTensor]:
     return {name: stored[id(call)] for name, call in calls.items()}
 
 
-def _read_zip(path: Path, data: np.ndarray) -> tuple[Any, dict[str, Storage]]:
-    archive = TorchArchive(path, data)
-    pickled = archive.member("data.pkl")
-    if len(pickled) > _MAX_PICKLE_BYTES:
+def _read_zip(file: StoredFile) -> tuple[Any, dict[str, Storage]]:
+    archive, path = TorchArchive(file), file.path
+    start, size = archive.member("data.pkl")
+    if size > _MAX_PICKLE_BYTES:
         raise FileError(
-            f"{path}: data.pkl: expected at most {_MAX_PICKLE_BYTES:,} bytes, found {len(pickled):,}"
+            f"{path}: data.pkl: expected at most {_MAX_PICKLE_BYTES:,} bytes, found {size:,}"
         )
-    orders = {b"little": "<", b"big": ">"}
-    order = archive.member("byteorder")[:10].tobytes() if "byteorder" in archive else b"little"
+    machine = PickleMachine(path, file.peek(start, size), _memory_budget(file))
+    orders, order = {b"little": "<", b"big": ">"}, b"little"
+    if "byteorder" in archive:
+        start, size = archive.member("byteorder")
+        order = file.peek(start, min(size, 10))
     if order not in orders:
         raise FileError(f"{path}: byteorder: expected little or big, found {shown(order)}")
-    machine = PickleMachine(path, memoryview(pickled), _memory_budget(data))
     value = machine.load()
     storages = {}
     for key, (dtype, count) in _declared_storages(path, machine.persistent).items():
-        raw, raw_type = archive.member(f"data/{key}"), raw_dtype(dtype, orders[order])
-        if len(raw) != count * raw_type.itemsize:
+        (start, size), raw = archive.member(f"data/{key}"), raw_dtype(dtype, orders[order])
+        if size != count * raw.itemsize:
             raise FileError(
-                f"{path}: data/{shown(key)}: expected {count} numbers of {dtype}, "
-                f"found {len(raw)} bytes"
+                f"{path}: data/{shown(key)}: expected {count} numbers of {dtype}, found {size} bytes"
             )
-        storages[key] = Storage(dtype, count, raw.view(raw_type))
+        storages[key] = Storage(dtype, raw, count, file, start)
     return value, storages
 
 
-def _read_legacy(path: Path, data: np.ndarray) -> tuple[Any, dict[str, Storage]]:
-    machine = PickleMachine(
-        path, memoryview(data[: _MAX_PICKLE_BYTES + 4096]), _memory_budget(data)
-    )
+def _read_legacy(file: StoredFile) -> tuple[Any, dict[str, Storage]]:
+    path = file.path
+    machine = PickleMachine(path, file.peek(0, _MAX_PICKLE_BYTES + 4096), _memory_budget(file))
     _magic, version, system = machine.load(), machine.load(), machine.load()
     if type(version) is not int or version != _LEGACY_VERSION:
         raise FileError(f"{path}: expected version {_LEGACY_VERSION} of torch's legacy format")
@@ -123,20 +127,20 @@ def _read_legacy(path: Path, data: np.ndarray) -> tuple[Any, dict[str, Storage]]
     storages = {}
     for key in keys:
         dtype, count = declared[key]
-        raw_type = raw_dtype(dtype)
-        start, end = end + 8, end + 8 + count * raw_type.itemsize
-        if end > len(data) or int.from_bytes(data[start - 8 : start], "little") != count:
+        raw = raw_dtype(dtype)
+        start, end = end + 8, end + 8 + count * raw.itemsize
+        if end > file.size or int.from_bytes(file.peek(start - 8, 8), "little") != count:
             raise FileError(f"{path}: storage {shown(key)}: damaged, or the file is truncated")
-        storages[key] = Storage(dtype, count, data[start:end].view(raw_type))
-    if end != len(data):
-        raise FileError(f"{path}: {len(data) - end} bytes too many at the end")
+        storages[key] = Storage(dtype, raw, count, file, start)
+    if end != file.size:
+        raise FileError(f"{path}: {file.size - end} bytes too many at the end")
     return value, storages
 
 
-def _memory_budget(data: np.ndarray) -> int:
+def _memory_budget(file: StoredFile) -> int:
     # about 10 kB a tensor: enough for 800 very small ones, and for 5,000 at most, which take a
     # second
-    return 8 * 1024**2 + min(len(data), 48 * 1024**2)
+    return 8 * 1024**2 + min(file.size, 48 * 1024**2)
 
 
 def _declared_storages(path: Path, ids: Iterable[Persistent]) -> dict[str, tuple[str, int]]:
@@ -164,12 +168,18 @@ def _state_dict(path: Path, value: Any) -> dict[str, Call]:
     if type(value) is not dict:
         found = "a tensor" if type(value) is Call else f"a {type(value).__name__}"
         raise FileError(f"{path}: expected a dict of names and tensors, found {found}")
-    for candidate in (value, *(value.get(name) for name in _WRAPPERS)):
-        if type(candidate) is dict:
-            calls = {name: call for name, call in candidate.items() if type(call) is Call}
-            if calls and all(type(name) is str for name in calls):
-                return calls
-    raise FileError(f"{path}: expected a dict of names and tensors, found no named tensor in it")
+    found = find_model(value, Call)
+    if not found:
+        raise FileError(
+            f"{path}: expected a dict of names and tensors, found no named tensor in it"
+        )
+    if len(found) > 1:
+        several = listed([shown(".".join(f.keys)) for f in found], " and ", most=3)
+        raise FileError(
+            f"{path}: expected one model, found {len(found)}, under the keys {several}: save one of "
+            "them alone"
+        )
+    return found[0].tensors
 
 
 def _tensor(path: Path, name: str, call: Call, storages: dict[str, Storage]) -> StoredTensor:
@@ -210,9 +220,10 @@ def _are_sizes(numbers: Any) -> bool:
 
 
 def _view(storage: Storage, offset: int, shape: tuple, strides: tuple) -> np.ndarray:
-    dtype = storage.numbers.dtype
-    byte_strides = tuple(stride * dtype.itemsize for stride in strides)
     if not math.prod(shape):
-        return decode(np.empty(shape, dtype), storage.dtype)
-    view = np.ndarray(shape, dtype, storage.numbers, offset * dtype.itemsize, byte_strides)
-    return decode(view, storage.dtype)
+        return decode(np.empty(shape, storage.raw), storage.dtype)
+    size = storage.raw.itemsize
+    last = sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True))
+    numbers = storage.file.array(storage.raw, last + 1, storage.start + offset * size)
+    byte_strides = tuple(stride * size for stride in strides)
+    return decode(np.ndarray(shape, storage.raw, numbers, 0, byte_strides), storage.dtype)

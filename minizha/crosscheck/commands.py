@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from minizha.errors import ArgumentError, FileError, MinizhaError
+from minizha.errors import ArgumentError, FileError, MinizhaError, visible
 
 # NumPy is imported inside the commands: `minizha --help` need not wait for it
 
@@ -149,7 +149,9 @@ def _trace(options: argparse.Namespace) -> int:
     if not options.no_rounding:
         rounding_of(arrays, "float32")  # errors of float64 are scaled from these
     arrays.save(options.out, parameters=not options.no_parameters)
-    print(f"{options.out}: {len(arrays)} arrays of {model_class.__name__} in {model.dtype}")
+    print(
+        f"{visible(options.out)}: {len(arrays)} arrays of {model_class.__name__} in {model.dtype}"
+    )
     return EXIT_EQUAL
 
 

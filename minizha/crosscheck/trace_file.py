@@ -16,7 +16,7 @@ from minizha.checkpoint.safetensors_file import (
     stored_safetensors,
     to_safetensors,
 )
-from minizha.checkpoint.stored import StoredTensor, copy_from_map, shown
+from minizha.checkpoint.stored import StoredTensor, shown
 from minizha.checks import flag
 from minizha.config import NezhaConfig
 from minizha.crosscheck.comparison.precision import PRECISIONS
@@ -106,7 +106,7 @@ class StoredTrace(Mapping[str, np.ndarray]):
         self.parameters: Mapping[str, np.ndarray] = {}
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return copy_from_map(self._tensors[name].read())
+        return self._tensors[name].read()
 
     def __contains__(self, name: object) -> bool:
         return name in self._tensors  # the default of Mapping would read the array

@@ -34,7 +34,7 @@ def body_shapes(config: NezhaConfig, *, pooler: bool, prefix: str = "nezha.") ->
     for i in range(config.num_hidden_layers):
         layer = f"encoder.layer.{i}."
         shapes |= _attention(
-            layer + "attention.", D, len(config.unpruned_heads(i)) * config.head_size
+            layer + "attention.", D, config.num_unpruned_heads(i) * config.head_size
         )
         if config.add_cross_attention:
             shapes |= _attention(layer + "crossattention.", D, D)

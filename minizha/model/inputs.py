@@ -123,7 +123,7 @@ def _past(checker: ArgumentChecker, value: Any, B: int) -> tuple[tuple, tuple]:
     P: int | str = "P"
     S: int | str = "S"
     for i, arrays in enumerate(value):
-        N, d = len(c.unpruned_heads(i)), c.head_size
+        N, d = c.num_unpruned_heads(i), c.head_size
         self_attention, cross = _pair(checker, f"{name}[{i}]", arrays, 0, (B, N, P, d)), None
         if len(arrays) == 4:
             cross = _pair(checker, f"{name}[{i}]", arrays, 2, (B, c.num_attention_heads, S, d))

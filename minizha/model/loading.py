@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import reprlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,11 +13,20 @@ import numpy as np
 from minizha.backend import MASKED, holds_masked, is_array
 from minizha.checkpoint.folder import WEIGHTS_NAMES, stored_weights
 from minizha.checkpoint.model_type import refuse_other_models
-from minizha.checkpoint.names import canonical_names
+from minizha.checkpoint.names import BODY, canonical_names
 from minizha.checkpoint.stored import StoredTensor, shown
-from minizha.config import CONFIG_NAME, NezhaConfig
+from minizha.checkpoint.wrappers import explain_names
+from minizha.config import MODEL_TYPE, NezhaConfig
+from minizha.config_files import (
+    CONFIG_NAME,
+    CONFIG_NAMES,
+    LARGEST_CONFIG,
+    config_path,
+    is_relative_bert,
+    nezha_values,
+)
 from minizha.errors import ArgumentError, CheckpointWarning, FileError, listed
-from minizha.files import read_json_object, read_together
+from minizha.files import path_exists, read_json_object, read_together
 from minizha.model.initialisation import Shapes
 
 
@@ -90,6 +100,44 @@ def _host_array(name: Any, value: Any) -> Any:
         ) from error
 
 
+def refuse_missing_body(
+    where: str, class_name: str, tensors: Collection[str], fitting: Collection[str]
+) -> None:
+    """Refuse a checkpoint that has not one parameter of the network's body: its model would be random.
+
+    ``tensors`` are the names in the file, ``fitting`` the parameters found among them.
+
+    Raises:
+        FileError: with the reason, as far as the names show it.
+    """
+    if not _has_body(fitting):
+        part = "the encoder of " if fitting else ""
+        raise FileError(
+            f"{where}: none of its {len(tensors)} tensors belongs to {part}a {class_name}: "
+            f"{explain_names(tensors)}"
+        )
+
+
+def _has_body(names: Collection[str]) -> bool:
+    return any(name.removeprefix("nezha.").startswith(BODY) for name in names)
+
+
+def check_vocabulary_size(folder: Path | str, tokens: int, rows: int) -> None:
+    """Refuse a vocabulary of ``tokens`` tokens beside word embeddings of ``rows`` rows.
+
+    Convention: more rows are accepted where they fill the number up to a multiple of 8, 16, 32, 64 or
+    128, as trainers do for speed. Any other difference means that the files are of two models.
+
+    Raises:
+        FileError: fewer rows than tokens, or more than such padding explains.
+    """
+    padded = any(rows % n == 0 and 0 <= rows - tokens < n for n in (8, 16, 32, 64, 128))
+    if rows != tokens and not padded:
+        raise FileError(
+            f"{folder}: vocab.txt has {tokens} tokens, but config.json says vocab_size = {rows}"
+        )
+
+
 def listed_faults(faults: Mapping[str, str]) -> str:
     """``faults`` in one line."""
     return listed([f"{name}: {fault}" for name, fault in faults.items()], "; ")
@@ -110,20 +158,44 @@ def _fault(value: Any, shape: tuple[int, ...], allow_complex: bool) -> str | Non
     return None
 
 
-def read_model_folder(folder: Path) -> tuple[NezhaConfig, dict[str, StoredTensor]]:
+def read_model_folder(
+    folder: Path, config: NezhaConfig | None = None
+) -> tuple[NezhaConfig, dict[str, StoredTensor]]:
     """The configuration and the tensors in a model folder; no tensor is read yet.
+
+    A ``config`` replaces the one in the folder, which then may be of another type or missing; a
+    CheckpointWarning names another type.
 
     Raises:
         FileError: a file is missing or damaged, or the model is of another type.
     """
-    path = folder / CONFIG_NAME
-    paths = [folder / name for name in (CONFIG_NAME, *WEIGHTS_NAMES)]
-    values, tensors = read_together(paths, lambda: (read_json_object(path), stored_weights(folder)))
-    refuse_other_models(tensors, values.get("model_type"), str(folder))
+    path, values, tensors = _read_both(folder, may_lack_config=config is not None)
+    model_type = values.get("model_type")
+    believed = config is not None or is_relative_bert(values)
+    refuse_other_models(tensors, None if believed else model_type, str(folder))
+    if config is not None:
+        if model_type not in (None, MODEL_TYPE):
+            text = f"says model_type {reprlib.repr(model_type)}; config= is given, so it is read as NEZHA's"
+            warnings.warn(f"{path}: {text}", CheckpointWarning, stacklevel=3)
+        return config, tensors
     try:
-        return NezhaConfig.from_dict(values), tensors
+        return NezhaConfig.from_dict(nezha_values(values, path)), tensors
     except ArgumentError as error:
         raise FileError(f"{path}: {error}") from error
+
+
+def _read_both(
+    folder: Path, may_lack_config: bool = False
+) -> tuple[Path, dict[str, Any], dict[str, StoredTensor]]:
+    """The configuration's path, its values, and the tensors, of the same save."""
+
+    def read() -> tuple[Path, dict[str, Any], dict[str, StoredTensor]]:
+        path = folder / CONFIG_NAME if may_lack_config else config_path(folder)
+        found = not may_lack_config or path_exists(path)
+        values = read_json_object(path, LARGEST_CONFIG) if found else {}
+        return path, values, stored_weights(folder)
+
+    return read_together([folder / name for name in (*CONFIG_NAMES, *WEIGHTS_NAMES)], read)
 
 
 class Checkpoint:
@@ -169,10 +241,7 @@ class Checkpoint:
                 "such tensors instead)"
             )
         if not fitting:
-            raise FileError(
-                f"{self._folder}: none of its {len(self._tensors)} tensors belongs to a "
-                f"{self._class_name}"
-            )
+            refuse_missing_body(self._folder, self._class_name, self._tensors, fitting)
         return {name: tensor.read for name, tensor in fitting.items()}
 
     def warn(self) -> None:
@@ -187,6 +256,8 @@ class Checkpoint:
             for text, names in differences.items()
             if names
         ]
+        if not _has_body(self._match.fitting):  # names of the heads alone fit
+            parts.insert(0, f"the whole encoder is random: {explain_names(self._tensors)}")
         if parts:
             text = f"{self._folder}: {self._class_name}: " + "; ".join(parts)
             warnings.warn(text, CheckpointWarning, stacklevel=3)

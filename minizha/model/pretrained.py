@@ -114,7 +114,8 @@ class NezhaPreTrainedModel(ParameterisedModel, Adaptable):
 
         Args:
             name: a folder, or a hub id such as "sijunhe/nezha-cn-base".
-            config: replaces the folder's ``config.json``: a NezhaConfig, or a folder with one.
+            config: replaces the folder's ``config.json``: a NezhaConfig, or a folder with one. It
+                says that the weights are NEZHA's, whatever ``model_type`` the folder's has.
             dtype: None is the stored one (half precision becomes float32).
             backend: "numpy" or "cupy".
             seed: of the parameters that are missing in the checkpoint.
@@ -149,7 +150,6 @@ class NezhaPreTrainedModel(ParameterisedModel, Adaptable):
             token=token,
             subfolder=subfolder,
         )
-        stored_config, tensors = read_model_folder(folder)
         if config is not None and not isinstance(config, NezhaConfig):
             try:
                 config = NezhaConfig.from_pretrained(config)
@@ -158,7 +158,8 @@ class NezhaPreTrainedModel(ParameterisedModel, Adaptable):
                     f"config: expected a NezhaConfig or a folder: {error}"
                 ) from error
         changes = {key: options.pop(key) for key in _CONFIGURABLE & options.keys()}
-        config = (config or stored_config).replace(**changes)
+        stored_config, tensors = read_model_folder(folder, config)
+        config = stored_config.replace(**changes)
         if dtype is None:
             double = any(tensor.dtype == "float64" for tensor in tensors.values())
             dtype = "float64" if double else "float32"

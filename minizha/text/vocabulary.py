@@ -10,6 +10,8 @@ from os import PathLike
 from minizha.errors import ArgumentError, FileError, MinizhaError
 from minizha.files import decode_utf8, read_bytes
 
+LARGEST_VOCABULARY = 64 * 1024**2
+"""The most bytes of a vocab.txt; that of Chinese BERT has 110,000."""
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 
@@ -39,7 +41,7 @@ def read_vocabulary(path: str | PathLike[str]) -> list[str]:
             empty or repeated line, or lacks one of ``SPECIAL_TOKENS``.
     """
     path = os.fspath(path)
-    text = decode_utf8(read_bytes(path), path)
+    text = decode_utf8(read_bytes(path, LARGEST_VOCABULARY), path)
     if not text.strip():
         raise FileError(f"{path}: expected one token a line, found an empty file")
     if text.startswith("\ufeff"):

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from minizha.errors import FileError, MinizhaError
+from minizha.errors import FileError, MinizhaError, visible
 from minizha.files import folder_path
 from minizha.interrupts import delay_interrupts
 from minizha.model.pretraining import NezhaForPreTraining
@@ -68,8 +68,8 @@ def run(
     data = prepare(corpus, options)
     model = new_model(data, options, backend)
     make_out(folder)
-    workers = workers or (1 if backend == "cupy" else _cores())
-    _print_start(corpus or "三国演义 (embedded)", data, model, workers)
+    workers = workers or (1 if backend == "cupy" else min(_cores(), options.batch_size))
+    _print_start(visible(str(corpus or "三国演义 (embedded)")), data, model, workers)
     curve: list[CurvePoint] = []
     good = LastGood(model)
     outcome = _train_and_evaluate(model, data, options, workers, curve, good)
@@ -237,8 +237,8 @@ def _print_results(held_out: Metrics, seconds: float) -> None:
 
 
 def _describe(example: Example) -> str:
-    guesses = "  ".join(f"{g.token} {g.probability:.2f}" for g in example.guesses)
-    return f"  {example.text}\n    {example.answer}  ←  {guesses}"
+    guesses = "  ".join(f"{visible(g.token)} {g.probability:.2f}" for g in example.guesses)
+    return f"  {visible(example.text)}\n    {visible(example.answer)}  ←  {guesses}"
 
 
 def _fill_mask_command(folder: Path) -> str:

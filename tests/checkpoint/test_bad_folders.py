@@ -3,6 +3,7 @@
 import json
 import os
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -260,3 +261,30 @@ def test_a_config_that_asks_for_all_the_memory(folder):
     )
     with pytest.raises(MinizhaError, match="too large a model for this memory"):
         NezhaForPreTraining.from_pretrained(folder, ignore_mismatched_sizes=True)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
+def test_a_text_of_a_terabyte(name, folder):
+    """It takes no space on the disk, and must take none in memory."""
+    if name != "config.json":
+        (folder / "model.safetensors").rename(folder / "one.safetensors")
+        (folder / name).write_text("{}")
+    os.truncate(folder / name, 2**40)
+    for read in READERS:
+        refused(read, folder, f"{name}: expected at most [0-9,]+ bytes, found 1,099,511,627,776")
+
+
+def test_a_number_of_heads_is_no_loop_count(folder):
+    """A list of them would take 20 GB; the shapes in the file are compared first."""
+    change_config(folder, hidden_size=2**30, num_attention_heads=2**29)
+    tracemalloc.start()
+    try:
+        refused(
+            NezhaForPreTraining.from_pretrained,
+            folder,
+            r"shape \(11, 1073741824\), found \(11, 8\)",
+        )
+        assert "does not fit: nezha.embeddings.word_embeddings.weight" in describe_folder(folder)
+        assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    finally:
+        tracemalloc.stop()

@@ -213,11 +213,14 @@ INDEXES = {
     "two maps": (b'{"weight_map":{"a":"x"},"weight_map":{}}', "'weight_map' appears 2 times"),
     "no UTF-8": (b'{"weight_map":{"\xff":"x"}}', "expected UTF-8 text"),
     "half of it": (b'{"weight_map":{"a":', "not valid JSON"),
-    "a deep list": (b'{"weight_map":' + b"[" * 100_000, "too long or too deep for an index"),
-    "a wide list": (b'{"x":[%s1]}' % (b"[]," * 300_000), "too long or too deep for an index"),
+    "a deep list": (b'{"weight_map":' + b"[" * 100_000, "too deep for an index"),
+    "a wide list": (
+        b'{"x":[%s1]}' % (b"[]," * 300_000),
+        "expected at most 409,600 bytes, found ",
+    ),
     "2 MB of names": (
         b'{"weight_map":{%s}}' % b",".join(b'"%d":"x"' % i for i in range(200_000)),
-        "too long or too deep for an index",
+        "expected at most 409,600 bytes, found ",
     ),
     "35,000 names": (
         b'{"weight_map":{%s}}' % b",".join(b'"%d":""' % i for i in range(35_000)),

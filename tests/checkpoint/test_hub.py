@@ -416,7 +416,7 @@ def test_no_such_repository_revision_or_file(hub):
     refused("found no model.safetensors or .* or pytorch_model.bin.index.json in revision 'main'")
     refused("found no a.txt or b.txt in revision 'main'", required=[["a.txt", "b.txt"]])
     hub.faults["config.json"] = "plain 404"
-    refused("found no config.json in revision 'main'")
+    refused("found no config.json or bert_config.json in revision 'main'")
 
 
 @pytest.mark.parametrize(

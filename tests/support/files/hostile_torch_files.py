@@ -73,7 +73,7 @@ def patched(data: bytes, old: bytes, new: bytes) -> bytes:
     return data.replace(old, new)
 
 
-RUNS_CODE = "a pickle that would run code; only tensors are read$"
+RUNS_CODE = "a pickle that would run code; only tensors are read"
 DAMAGED = "a damaged or truncated pickle$"
 EXPECTED_TENSOR = "expected a tensor, found something else"
 EXPECTED_STORAGE = "expected a storage, found something else"
