@@ -227,7 +227,7 @@ def _refuse_what_is_no_number(model: str, arrays: Any) -> None:
 def _refuse_part_of_a_model(option: str, target: str) -> None:
     """Raise if ``target`` is, or would become, the configuration or the weights of a model folder."""
     from minizha.checkpoint.folder import WEIGHTS_NAMES
-    from minizha.config import CONFIG_NAME
+    from minizha.config_files import CONFIG_NAME
     from minizha.files import names_present
 
     folder, name = os.path.split(target)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from minizha.backend import namespace
 from minizha.checkpoint.folder import WEIGHTS_NAME, WEIGHTS_NAMES
-from minizha.config import CONFIG_NAME
+from minizha.config_files import CONFIG_NAME
 from minizha.errors import FileError, MinizhaError, listed
 from minizha.files import make_folder, names_present, write_atomic
 from minizha.model.pretraining import NezhaForPreTraining
