@@ -243,7 +243,8 @@ def _fitting(name: str, gradient: Array, parameter: Array) -> Array:
     if type(gradient) is not type(parameter):
         namespace(gradient, parameter)  # raises, if one of them is on a GPU
     if isinstance(gradient, np.ndarray) and gradient.size:
-        limit, low, high = _root_of_largest(parameter.dtype), gradient.min(), gradient.max()
+        limit = _root_of_largest(parameter.dtype)
+        low, high = float(gradient.min()), float(gradient.max())
         if not (low >= -limit and high <= limit):  # also catches NaN
             raise ArgumentError(
                 f"{name}: expected numbers whose squares are finite in {parameter.dtype}, found "
