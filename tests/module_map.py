@@ -123,6 +123,7 @@ ROWS = {
     ),
     "crosscheck/comparison/counts": Row("crosscheck/comparison/test_location"),
     "crosscheck/comparison/differences": Row("crosscheck/report/test_text"),
+    "crosscheck/comparison/judging": Row("crosscheck/test_comparing", "crosscheck/comparing"),
     "crosscheck/comparison/layouts": Row("crosscheck/comparison/test_matching"),
     "crosscheck/comparison/visible": Row(
         "crosscheck/test_comparing crosscheck/diagnosis/test_diagnose"
@@ -133,10 +134,13 @@ ROWS = {
     "crosscheck/diagnosis/layers": Row(DIAGNOSIS, through="crosscheck/diagnosis"),
     "crosscheck/diagnosis/positions": Row(DIAGNOSIS, through="crosscheck/diagnosis"),
     "crosscheck/diagnosis/backward": Row(RECOMPUTATION),
-    "crosscheck/diagnosis/backward_heads": Row(RECOMPUTATION, "crosscheck/diagnosis/backward"),
     "crosscheck/diagnosis/backward_rules": Row(RECOMPUTATION),
-    "crosscheck/diagnosis/backward_sums": Row(RECOMPUTATION, "crosscheck/diagnosis/backward"),
+    "crosscheck/diagnosis/case": Row(DIAGNOSIS, through="crosscheck/diagnosis"),
     "crosscheck/diagnosis/facts": Row(RECOMPUTATION),
+    "crosscheck/diagnosis/facts_in": Row(
+        "crosscheck/comparison/test_rounding crosscheck/test_never_called_equal",
+        through="crosscheck/comparison/rounding",
+    ),
     "crosscheck/diagnosis/forward": Row(RECOMPUTATION),
     "crosscheck/diagnosis/rules": Row(RECOMPUTATION, through="crosscheck/diagnosis/forward"),
     "crosscheck/gradient_checks": Row("crosscheck/test_gradient_checks_mistakes"),

@@ -1,9 +1,11 @@
 """The arrays that known mistakes give in the cases: the first that differs, and the results.
 
-Each mistake of minizha's catalogue is shown in the first case in which it changes an array. A wrong
+Each mistake of KEYS is shown in the first case in which it changes an array. A wrong
 array of another implementation can be compared with these.
 """
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,9 @@ FIRST_CASES = ("pretraining-clipped", "dropout-model", "model-empty-rows", "deco
 VISIBLE_ERROR = 1e-9  # relative to the largest number; NaN counts as visible
 RESULTS = ("pooler", "cls.predictions", "cls.seq_relationship", "classifier", "qa_outputs", "loss")
 LAST_GRADIENT = "embeddings.word_embeddings.grad"
+OWN_FILE = Path(__file__).parent / "v1" / "mistakes.json"
+KEYS = [entry["name"] for entry in json.loads(OWN_FILE.read_text("utf-8"))["mistakes"]]
+"""The mistakes of the first version, which later ones are not added to, in the order of its file."""
 
 
 def make_mistakes(
@@ -29,7 +34,7 @@ def make_mistakes(
     names = [*FIRST_CASES, *(name for name in cases if name not in FIRST_CASES)]
     traces = {name: as_trace(*cases[name]) for name in names}
     entries, arrays = [], {}
-    for key in CATALOGUE:
+    for key in KEYS:
         outcomes = (outcome(key, name, traces[name]) for name in names)
         entry, changed = next(filter(None, outcomes), (None, {}))
         if entry:

@@ -1,7 +1,7 @@
 """Checks of implementations: traces of a model, their comparison with those of another one, test
 vectors, and checks of gradients, of minizha's models and of any backward function.
 
-Read names, recorder, trace_entries, nesting, tracing, trace_file, inputs_file; comparison,
+Read table, names, recorder, trace_entries, nesting, tracing, trace_file, inputs_file; comparison,
 diagnosis, report, comparing; adapters; vectors, vectors_report; gradient_checks; derivatives,
 relations, pair_functions, pair_report, replacements, pair_entries, pair_arguments, pair_checks;
 commands.
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from minizha.crosscheck import adapters as adapters
     from minizha.crosscheck.comparing import compare as compare
     from minizha.crosscheck.diagnosis import diagnose as diagnose
+    from minizha.crosscheck.diagnosis import mistaken as mistaken
+    from minizha.crosscheck.diagnosis import mistakes as mistakes
     from minizha.crosscheck.gradient_checks import GradientReport as GradientReport
     from minizha.crosscheck.gradient_checks import gradcheck as gradcheck
     from minizha.crosscheck.pair_checks import check_pair as check_pair
@@ -34,6 +36,8 @@ _MODULES = {
     "compare": "comparing",
     "diagnose": "diagnosis",
     "gradcheck": "gradient_checks",
+    "mistaken": "diagnosis",
+    "mistakes": "diagnosis",
     "open_trace": "trace_file",
     "trace": "tracing",
 }

@@ -59,7 +59,12 @@ def _add_trace(commands: argparse._SubParsersAction) -> None:
     tracing.add_argument(
         "--no-parameters",
         action="store_true",
-        help="leave the parameters out: smaller, but a comparison can't say why two sides differ",
+        help="leave the parameters out: smaller, but a comparison judges fewer steps by themselves",
+    )
+    tracing.add_argument(
+        "--no-rounding",
+        action="store_true",
+        help="don't measure what rounding does to each array: faster, but a comparison must do it",
     )
     tracing.set_defaults(command=_trace)
 
@@ -118,6 +123,7 @@ def _add_vectors(commands: argparse._SubParsersAction) -> None:
 
 def _trace(options: argparse.Namespace) -> int:
     from minizha.checkpoint.hub import MODEL_FILES, local_folder
+    from minizha.crosscheck.comparison.overall import rounding_of
     from minizha.crosscheck.inputs_file import read_inputs_file
     from minizha.crosscheck.tracing import trace
     from minizha.files import check_target
@@ -139,6 +145,8 @@ def _trace(options: argparse.Namespace) -> int:
     model = model_class.from_pretrained(folder, dtype=options.dtype, backend=options.backend)
     arrays = trace(model, inputs, gradients=options.gradients)
     _refuse_what_is_no_number(options.model, arrays)
+    if not options.no_rounding:
+        rounding_of(arrays, "float32")  # errors of float64 are scaled from these
     arrays.save(options.out, parameters=not options.no_parameters)
     print(f"{options.out}: {len(arrays)} arrays of {model_class.__name__} in {model.dtype}")
     return EXIT_EQUAL

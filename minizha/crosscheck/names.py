@@ -5,129 +5,72 @@ gradient of the loss with respect to it, ``encoder.layer.0.attention.self.query.
 a parameter, under its checkpoint name. There is no prefix ``nezha.``: a bare model and one with
 heads use the same names. A name never changes its meaning within a version; new names may be added.
 
-Axes: B batch, L tokens of the call (queries), N heads, J keys (those of the past, then the new
-ones), S tokens whose keys are computed (L, or the encoder's), D hidden, A features of all heads side
-by side, F intermediate, V vocabulary, C columns, O and I outputs and inputs of a matrix.
+The arrays are those of the rows of :mod:`~minizha.crosscheck.table`, which also explains the axes. Of a
+matrix, O and I are the outputs and inputs.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import NamedTuple
+
+from minizha.crosscheck.table import (
+    ATTENTION_ROWS,
+    EMBEDDING_ROWS,
+    FEED_FORWARD_ROWS,
+    HEAD_ROWS,
+    Row,
+)
+from minizha.crosscheck.table import DROPOUT as DROPOUT
+from minizha.crosscheck.table import WORDS as WORDS
 
 VERSION = 1
 
 
-class Entry(NamedTuple):
-    """One array: its name, its axes, the parameters of the step that computes it, and what it is.
-
-    In the tables of attention and feed-forward, names are relative to a prefix; the empty name is the
-    layer itself.
-    """
-
-    name: str
-    axes: tuple[str, ...]
-    parameters: tuple[str, ...]
-    text: str
+def _in_trace(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    return tuple(row for row in rows if row.text)
 
 
-def _entry(name: str, axes: str, text: str, *parameters: str) -> Entry:
-    return Entry(name, tuple(axes.split()), parameters, text)
-
-
-def _affine(name: str, axes: str, text: str, module: str = "") -> Entry:
-    """The result of a step with the weight and the bias of ``module``, by default that of its name."""
-    module = module or name
-    return _entry(name, axes, text, f"{module}.weight", f"{module}.bias")
-
-
-EMBEDDINGS = (
-    _entry("embeddings.word_embeddings", "B L D", "the word vectors of the tokens"),
-    _entry(
-        "embeddings.token_type_embeddings",
-        "B L D",
-        "the vectors of the first and the second sentence",
-        "embeddings.token_type_embeddings.weight",
-    ),
-    _affine("embeddings.LayerNorm", "B L D", "LayerNorm of the sum of both"),
-    _entry("embeddings", "B L D", "after dropout: the input of the first layer"),
-)
-
-# attention and cross-attention; their prefixes: "encoder.layer.0.attention.", "….crossattention."
-ATTENTION = (
-    _affine("self.query", "B L A", "queries, heads side by side"),
-    _affine("self.key", "B S A", "keys, without those of the past"),
-    _affine("self.value", "B S A", "values, without those of the past"),
-    _entry("scores", "B N L J", "(q·k + q·R) / √d, before the mask is added"),
-    _entry("probs", "B N L J", "softmax of scores + mask"),
-    _entry("weights", "B N L J", "after dropout and head mask: the documented attentions"),
-    _entry("context", "B L A", "Σ weights · (v + R), heads side by side"),
-    _affine("output.dense", "B L D", "the projection of the context"),
-    _affine("output", "B L D", "after dropout, residual sum and LayerNorm", "output.LayerNorm"),
-)
-
-# the prefix is "encoder.layer.0."; the last one is the layer itself
-FEED_FORWARD = (
-    _affine("intermediate.dense", "B L F", "before the activation function"),
-    _entry("intermediate", "B L F", "after the activation function"),
-    _affine("output.dense", "B L D", "the projection back to D"),
-    _affine("", "B L D", "after dropout, residual sum and LayerNorm", "output.LayerNorm"),
-)
-
-HEADS = (
-    _affine("pooler.dense", "B D", "of the first token"),
-    _entry("pooler", "B D", "tanh of pooler.dense"),
-    _affine("cls.predictions.transform.dense", "B L D", "the first step of the masked-word head"),
-    _entry("cls.predictions.transform.activation", "B L D", "after the activation function"),
-    _affine(
-        "cls.predictions.transform",
-        "B L D",
-        "after LayerNorm",
-        "cls.predictions.transform.LayerNorm",
-    ),
-    _entry(
-        "cls.predictions",
-        "B L V",
-        "the logits of all tokens; the gradient is 0 for tokens that are not labelled",
-        "cls.predictions.decoder.weight",
-        "cls.predictions.bias",
-    ),
-    _affine("cls.seq_relationship", "B C", "column 0: B follows A"),
-    _affine("classifier", "B … C", "(B, C) or (B, L, C)"),
-    _affine("qa_outputs", "B L C", "column 0: start of the answer, column 1: end"),
-    _entry("masked_lm_loss", "", "mean over the labelled tokens"),
-    _entry("next_sentence_loss", "", "mean over the pairs"),
-    _entry("loss", "", "the sum of the losses whose labels are given"),
-)
-
-DROPOUT = ".dropout"
-"""The suffix of dropout factors, y = x · factor, which exist in train mode only: ``embeddings.dropout``,
-``….attention.dropout`` (of probs), ``….attention.output.dropout``, ``….output.dropout``,
-``classifier.dropout``."""
+EMBEDDINGS = _in_trace(EMBEDDING_ROWS)
+ATTENTION = _in_trace(ATTENTION_ROWS)
+"""Of attention and of cross-attention; their prefixes: ``encoder.layer.0.attention.``,
+``….crossattention.``."""
+FEED_FORWARD = _in_trace(FEED_FORWARD_ROWS)
+"""The prefix is ``encoder.layer.0.``; the last one, without a name, is the layer itself."""
+HEADS = _in_trace(HEAD_ROWS)
 
 GRADIENT = ".grad"
 """The suffix of gradients."""
 UPSTREAM = "upstream."
 """The prefix of upstream gradients among a trace's inputs."""
-WORDS = "embeddings.word_embeddings.weight"
-"""The parameter whose gradient is complete last, at the end of the backward pass."""
 FLOAT_INPUTS = ("inputs_embeds", "encoder_hidden_states", "past_key_values")
 """The names, or prefixes, of inputs with a gradient; that of ``inputs_embeds`` is stored as that of
 ``embeddings.word_embeddings``."""
 WITHOUT_GRADIENT = ("attention.weights", "loss")
 """The suffixes of activations whose gradient is in no trace."""
+MASKED = tuple(
+    f"attention.{row.name}{suffix}"
+    for row in ATTENTION
+    if row.has_hidden
+    for suffix in ("", GRADIENT)
+)
+"""The suffixes of the arrays of which a mask hides entries."""
 
-_LAYER = re.compile(r"encoder\.layer\.(\d+)(?:\.|$)")
+# a number as Python writes it, of a size that a file can't misuse
+_LAYER = re.compile(r"encoder\.layer\.(0|[1-9][0-9]{0,8})(?:\.|$)")
 _ATTENTION = re.compile(r"(?:cross)?attention\.")
 _TABLES = {
-    "outside": {e.name: e for e in EMBEDDINGS + HEADS},
-    "attention": {e.name: e for e in ATTENTION},
-    "layer": {e.name: e for e in FEED_FORWARD},
+    name: {row.name: (k, row) for k, row in enumerate(rows)}
+    for name, rows in (
+        ("embeddings", EMBEDDINGS),
+        ("attention", ATTENTION),
+        ("layer", FEED_FORWARD),
+        ("heads", HEADS),
+    )
 }
 _MADE_WITH = {
-    table: {parameter: e.name for e in entries.values() for parameter in e.parameters}
-    for table, entries in _TABLES.items()
+    name: {parameter: row.name for _, row in rows.values() for parameter in row.parameters}
+    for name, rows in _TABLES.items()
 }
 
 
@@ -135,16 +78,16 @@ def _split(name: str) -> tuple[str, str, str]:
     """The prefix of a name, the key of its table, and the name in that table."""
     layer = _LAYER.match(name)
     if layer is None:
-        return "", "outside", name
+        return "", "embeddings" if name.startswith("embeddings") else "heads", name
     attention = _ATTENTION.match(name, layer.end())
-    end, table = (layer.end(), "layer") if attention is None else (attention.end(), "attention")
-    return name[:end], table, name[end:]
+    end, rows = (layer.end(), "layer") if attention is None else (attention.end(), "attention")
+    return name[:end], rows, name[end:]
 
 
-def entry(name: str) -> Entry | None:
-    """The entry of an activation or of the gradient of one; None for other names."""
-    _, table, rest = _split(name.removesuffix(GRADIENT))
-    return _TABLES[table].get(rest)
+def entry(name: str) -> Row | None:
+    """The row of an activation or of the gradient of one; None for other names."""
+    _, rows, rest = _split(name.removesuffix(GRADIENT))
+    return _TABLES[rows].get(rest, (0, None))[1]
 
 
 def made_with(parameter: str) -> str:
@@ -153,8 +96,8 @@ def made_with(parameter: str) -> str:
 
     Convention: for a parameter that is not in the tables it is the name of its module.
     """
-    prefix, table, rest = _split(parameter)
-    activation = _MADE_WITH[table].get(rest, rest.rpartition(".")[0])
+    prefix, rows, rest = _split(parameter)
+    activation = _MADE_WITH[rows].get(rest, rest.rpartition(".")[0])
     return (prefix + activation).removesuffix(".")
 
 
@@ -200,26 +143,33 @@ def part_of(name: str) -> str:
 
 def in_order(names: Collection[str]) -> list[str]:
     """``names`` in execution order; names that are not in the tables come last, in their old order."""
-    layers = max((layer_of(name) or 0 for name in names), default=0) + 1
-    steps = _steps("", EMBEDDINGS)
-    for i in range(layers):
-        layer = f"encoder.layer.{i}."
-        for prefix in (f"{layer}attention.", f"{layer}crossattention."):
-            steps += _steps(prefix, ATTENTION)
-        steps += _steps(layer, FEED_FORWARD)
-    steps += _steps("", HEADS)
-    order = [name for name, _ in steps]
-    order += [n + GRADIENT for name, parameters in reversed(steps) for n in (name, *parameters)]
-    position = {name: i for i, name in enumerate([*order, WORDS + GRADIENT])}
-    return sorted(names, key=lambda name: position.get(name, len(position)))
+    return sorted(names, key=_position)
 
 
-def _steps(prefix: str, table: tuple[Entry, ...]) -> list[tuple[str, tuple[str, ...]]]:
-    """The full names of a table's arrays, each with those of its parameters."""
-    return [
-        ((prefix + e.name).removesuffix("."), tuple(prefix + p for p in e.parameters))
-        for e in table
-    ]
+def _position(name: str) -> tuple[int, ...]:
+    """The position of a name in execution order, as numbers to compare."""
+    differentiated = name.removesuffix(GRADIENT)
+    position, parameter = _forward_position(differentiated), 0
+    if position is None and is_gradient(name):
+        activation, rest = made_with(differentiated), _split(differentiated)[2]
+        known = entry(activation)
+        if known is not None and rest in known.parameters:
+            position, parameter = _forward_position(activation), 1 + known.parameters.index(rest)
+    if position is None:
+        return (2,)
+    if not is_gradient(name):
+        return (0, *position)
+    return (1, *(-k for k in position), parameter)
+
+
+def _forward_position(activation: str) -> tuple[int, ...] | None:
+    """The part of the model, the layer, the block and the row; None for an unknown name."""
+    prefix, rows, rest = _split(activation)
+    if rest not in _TABLES[rows]:
+        return None
+    part = {"embeddings": 0, "heads": 2}.get(rows, 1)
+    block = 2 if rows == "layer" else int("crossattention." in prefix)
+    return part, layer_of(activation) or 0, block, _TABLES[rows][rest][0]
 
 
 def without_prefix(name: str) -> str:

@@ -16,7 +16,7 @@ from minizha.crosscheck.names import (
     EMBEDDINGS,
     FEED_FORWARD,
     HEADS,
-    Entry,
+    Row,
 )
 from minizha.crosscheck.recorder import Recorder
 from minizha.model.call import ModelCache
@@ -73,12 +73,12 @@ def trace_entries(
             yield TraceEntry(name, values[name], None, ())
 
 
-def _result(entry: Entry, cache: Any, recorder: Recorder, prefix: str = "") -> TraceEntry:
+def _result(entry: Row, cache: Any, recorder: Recorder, prefix: str = "") -> TraceEntry:
     """The result of the operation that made ``cache``."""
     return _entry_of(entry, recorder.y(cache), recorder.dy(cache), prefix)
 
 
-def _entry_of(entry: Entry, value: Array, gradient: Array | None, prefix: str = "") -> TraceEntry:
+def _entry_of(entry: Row, value: Array, gradient: Array | None, prefix: str = "") -> TraceEntry:
     name = (prefix + entry.name).removesuffix(".")
     return TraceEntry(name, value, gradient, tuple(prefix + p for p in entry.parameters))
 
@@ -121,7 +121,7 @@ def _attention(prefix: str, cache: AttentionBlockCache, recorder: Recorder) -> I
     if heads.key is not None:  # None if the keys of the encoder come from an earlier call
         yield _result(key, heads.key, recorder, prefix)
         yield _result(value, heads.value, recorder, prefix)
-    yield _entry_of(scores, inner.scores, recorder.dx(inner.softmax), prefix)
+    yield _entry_of(scores, recorder.x(inner.softmax), recorder.dx(inner.softmax), prefix)
     yield _result(probs, inner.softmax, recorder, prefix)
     yield from _factor(prefix.removesuffix("."), inner.dropout)
     yield _entry_of(weights, inner.weights, None, prefix)
@@ -135,7 +135,7 @@ def _attention(prefix: str, cache: AttentionBlockCache, recorder: Recorder) -> I
 
 
 def _predictions(
-    table: dict[str, Entry], cache: MaskedWordsCache, recorder: Recorder
+    table: dict[str, Row], cache: MaskedWordsCache, recorder: Recorder
 ) -> Iterator[TraceEntry]:
     """The values of all tokens; gradients of labelled tokens and of those with an upstream gradient."""
     _, steps = all_predictions(cache)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from os import PathLike
 from pathlib import Path
@@ -18,6 +19,7 @@ from minizha.checkpoint.safetensors_file import (
 from minizha.checkpoint.stored import StoredTensor, copy_from_map, shown
 from minizha.checks import flag
 from minizha.config import NezhaConfig
+from minizha.crosscheck.comparison.precision import PRECISIONS
 from minizha.crosscheck.names import VERSION, in_order
 from minizha.errors import FileError, MinizhaError
 from minizha.files import folder_path, write_atomic
@@ -31,6 +33,8 @@ class Trace(dict[str, np.ndarray]):
 
     The attributes say what the arrays were computed from: ``model_class``, ``config``, ``dtype``,
     ``training``, ``inputs`` {argument: array} and ``parameters`` {checkpoint name: array}.
+    ``rounding`` {precision: {name: error}} is what rounding does to each array; a comparison measures it
+    where it is empty (:mod:`~minizha.crosscheck.comparison.rounding`).
     """
 
     def __init__(
@@ -47,12 +51,13 @@ class Trace(dict[str, np.ndarray]):
         super().__init__(arrays)
         self.model_class, self.config, self.dtype = model_class, config, dtype
         self.training, self.inputs, self.parameters = training, inputs, parameters
+        self.rounding: dict[str, dict[str, float]] = {}
 
     def save(self, path: str | PathLike[str], parameters: bool = True) -> None:
         """Write a safetensors file, completely or not at all.
 
-        ``parameters=False`` leaves the parameters out; a comparison can then say where two sides
-        differ, but rarely why.
+        ``parameters=False`` leaves the parameters out. A comparison can then compare the arrays that are
+        made with one with ours only, and name no mistake in them.
 
         Raises:
             FileError: the file can't be written.
@@ -72,6 +77,7 @@ class Trace(dict[str, np.ndarray]):
             "dtype": self.dtype,
             "training": self.training,
             "names": list(self),
+            "rounding": self.rounding,
         }
         arrays = dict(self)
         arrays |= {INPUTS + name: array for name, array in self.inputs.items()}
@@ -95,6 +101,7 @@ class StoredTrace(Mapping[str, np.ndarray]):
         self.path, self._tensors = path, tensors
         self.model_class, self.config = metadata.get("class"), metadata.get("config")
         self.dtype, self.training = metadata.get("dtype"), metadata.get("training")
+        self.rounding: dict[str, dict[str, float]] = metadata.get("rounding", {})
         self.inputs: Mapping[str, np.ndarray] = {}
         self.parameters: Mapping[str, np.ndarray] = {}
 
@@ -157,8 +164,19 @@ def _read_metadata(path: Path) -> dict[str, Any] | None:
             raise TypeError("a name is not a string")
         metadata["class"], metadata["dtype"] = str(metadata["class"]), str(metadata["dtype"])
         metadata["training"] = bool(metadata["training"])
+        metadata["rounding"] = _rounding(metadata.get("rounding", {}))
     except FileError:
         raise
     except (ValueError, TypeError, KeyError, RecursionError, MinizhaError) as error:
         raise FileError(f"{path}: its metadata {METADATA!r} can't be read: {error}") from error
     return metadata
+
+
+def _rounding(content: Any) -> dict[str, dict[str, float]]:
+    """The rounding errors of a file, checked; files of version 0.1 have none."""
+    found = {p: {str(n): float(v) for n, v in errors.items()} for p, errors in content.items()}
+    if not found.keys() <= set(PRECISIONS):
+        raise ValueError(f"rounding: expected {', '.join(PRECISIONS)}, found {list(found)}")
+    if not all(math.isfinite(v) and v > 0 for errors in found.values() for v in errors.values()):
+        raise ValueError("rounding: expected positive numbers")
+    return found

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from minizha.backend import Array, is_array, to_backend, to_host
-from minizha.crosscheck.names import FLOAT_INPUTS, GRADIENT, UPSTREAM, WORDS, without_prefix
+from minizha.crosscheck.names import FLOAT_INPUTS, GRADIENT, UPSTREAM, without_prefix
 from minizha.crosscheck.nesting import flat
 from minizha.crosscheck.recorder import record_operations
 from minizha.crosscheck.trace_entries import TraceEntry, trace_entries
@@ -146,7 +146,6 @@ def _gradients(
         for name in entry.parameters:
             if name in parameters:
                 arrays[name + GRADIENT] = parameters[name]
-    arrays[WORDS + GRADIENT] = parameters[WORDS]  # complete only now: the lookup is its last use
     for name, d in flat(input_gradients).items():
         if name != "inputs_embeds":  # that is the gradient of embeddings.word_embeddings
             arrays[name + GRADIENT] = d

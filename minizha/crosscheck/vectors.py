@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from math import nan
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,8 +20,10 @@ from minizha.checkpoint.safetensors_file import stored_safetensors
 from minizha.checkpoint.stored import StoredTensor, shown
 from minizha.config import NezhaConfig
 from minizha.crosscheck.comparison.measure import measure
+from minizha.crosscheck.comparison.overall import rounding_of
+from minizha.crosscheck.comparison.verdict import TIMES
 from minizha.crosscheck.comparison.visible import visible_entries
-from minizha.crosscheck.trace_file import StoredTrace, open_trace
+from minizha.crosscheck.trace_file import StoredTrace, Trace, open_trace
 from minizha.crosscheck.vectors_report import (
     DIFFERENT,
     EQUAL,
@@ -70,7 +73,8 @@ def verify(folder: str | PathLike[str], vectors: str | PathLike[str] | None = No
         vectors: the folder with ``manifest.json``; None: the one of this copy of the repository.
 
     Convention: ``error = max |result − expected| / max |expected|`` must be at most the case's
-    tolerance for the coarsest dtype of the file. The scale of a bias's gradient is at least that of
+    tolerance for the coarsest dtype of the file, or 12 times what rounding to that dtype does to the
+    array, which is measured. The scale of a bias's gradient is at least that of
     its weight's: keys' and some classifiers' biases have gradient 0 in theory. Scores that a mask
     hides are not compared.
 
@@ -153,9 +157,9 @@ def _verify_case(case: VectorCase, theirs: StoredTrace) -> CaseResult:
         return CaseResult(name, DIFFERENT, total=total, divergence=nothing, unknown=unknown)
     coarse = any(theirs[their_names[n]].dtype.itemsize < 8 for n in names)
     dtype = "float32" if coarse else "float64"
-    tolerance = float(case.description["tolerance"][dtype])
-    checked = [_check(case, n, theirs[their_names[n]], dtype, tolerance) for n in names]
-    wrong = [c for c in checked if c.reason or not c.error <= tolerance]
+    rounding = _rounding(case, dtype)
+    checked = [_check(case, n, theirs[their_names[n]], dtype, rounding.get(n)) for n in names]
+    wrong = [c for c in checked if c.reason or not c.error <= c.tolerance]
     return CaseResult(
         name=name,
         status=DIFFERENT if wrong else EQUAL,
@@ -164,16 +168,40 @@ def _verify_case(case: VectorCase, theirs: StoredTrace) -> CaseResult:
         total=total,
         wrong=len(wrong),
         largest_error=max(c.error for c in checked),
+        times_rounding=max((c.error / c.rounding for c in checked if c.rounding), default=nan),
         divergence=wrong[0] if wrong else None,
         unknown=unknown,
     )
 
 
+def _rounding(case: VectorCase, dtype: str) -> dict[str, float]:
+    """What rounding to the dtype does to each array, measured; the files of version 1 do not say."""
+    description, parameters = case.description, "parameters/"
+    trace = Trace(
+        {name: case.expected(name) for name in description["expected"]},
+        model_class=description["class"],
+        config=case.config,
+        dtype=description["dtype"],
+        training=description["training"],
+        inputs=dict(case.inputs),
+        parameters={
+            name.removeprefix(parameters): tensor.read()
+            for name, tensor in case.stored.items()
+            if name.startswith(parameters)
+        },
+    )
+    try:
+        return rounding_of(trace, dtype)
+    except (KeyError, ValueError, IndexError, TypeError, AttributeError):  # a damaged case
+        return {}
+
+
 def _check(
-    case: VectorCase, name: str, theirs: np.ndarray, dtype: str, tolerance: float
+    case: VectorCase, name: str, theirs: np.ndarray, dtype: str, rounding: float | None
 ) -> Divergence:
     """The error of one array, right or wrong."""
     ours, reason = case.expected(name), ""
+    tolerance = float(case.description["tolerance"][dtype])
     if ours.ndim == 0 and theirs.size == 1:  # some writers can't write arrays without axes
         theirs = theirs.reshape(())
     if theirs.dtype.kind != "f":
@@ -186,10 +214,13 @@ def _check(
     scale = measured.scale
     if (weight := weight_beside(name)) in case.stored_names:
         scale = max(scale, float(np.abs(case.expected(weight)).max()))
+    relative = (rounding or 0.0) / (scale or 1.0)
+    tolerance = max(tolerance, TIMES * relative)
     return Divergence(
         name=name,
         error=measured.max_abs / (scale or 1.0),
         tolerance=tolerance,
+        rounding=relative,
         index=measured.index,
         expected=measured.ours,
         found=measured.theirs,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict, dataclass
+from math import isnan
 from typing import Any
 
 from minizha.crosscheck.report.plain import plain
@@ -15,7 +16,8 @@ EQUAL, DIFFERENT, MISSING = "equal", "different", "missing"
 @dataclass(frozen=True)
 class Divergence:
     """The first wrong array of a case: ``error`` is the largest difference divided by the largest
-    number of the array, ``reason`` says what is wrong where no number does."""
+    number of the array, ``rounding`` what rounding alone explains of it (0 where that is not known);
+    ``reason`` says what is wrong where no number does."""
 
     name: str
     error: float
@@ -24,6 +26,7 @@ class Divergence:
     expected: float = float("nan")
     found: float = float("nan")
     reason: str = ""
+    rounding: float = 0.0
 
     def __str__(self) -> str:
         if self.reason:
@@ -38,8 +41,9 @@ class Divergence:
 @dataclass(frozen=True)
 class CaseResult:
     """The result of one case. ``compared`` of its ``total`` arrays were in the results; ``wrong`` of
-    these differ, and the first of them in execution order is ``divergence``; ``unknown`` are names that
-    the case does not have."""
+    these differ, and the first of them in execution order is ``divergence``; ``times_rounding`` is the
+    largest ratio of an error to what rounding does to its array, NaN where that is not known;
+    ``unknown`` are names that the case does not have."""
 
     name: str
     status: str
@@ -48,6 +52,7 @@ class CaseResult:
     total: int = 0
     wrong: int = 0
     largest_error: float = 0.0
+    times_rounding: float = float("nan")
     divergence: Divergence | None = None
     unknown: tuple[str, ...] = ()
 
@@ -59,9 +64,9 @@ class CaseResult:
             count = f"{self.wrong} of {self.compared} arrays differ"
             return f"{self.status:9} {self.name}: {count}, first {self.divergence}{extra}"
         count = f"{self.compared} of {self.total} arrays in {self.dtype}"
-        return (
-            f"{self.status:9} {self.name}: {count}, largest error {self.largest_error:.1e}{extra}"
-        )
+        times = "" if isnan(self.times_rounding) else f", {self.times_rounding:.2g} times rounding"
+        error = f"largest error {self.largest_error:.1e}{times}"
+        return f"{self.status:9} {self.name}: {count}, {error}{extra}"
 
 
 @dataclass(frozen=True)

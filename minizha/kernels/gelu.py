@@ -27,9 +27,8 @@ _FAR_FLOAT32 = 15.0  # exp(−15²/2) is 0 in float32
 
 
 class SlopeCache(NamedTuple):
-    """The slope ``Φ(x) + x · φ(x)``, and x, which only a trace needs."""
+    """The slope ``Φ(x) + x · φ(x)``."""
 
-    x: np.ndarray
     slope: np.ndarray
 
 
@@ -41,7 +40,7 @@ def gelu(x: np.ndarray) -> tuple[np.ndarray, SlopeCache]:
     for start in range(0, flat.size, BLOCK):
         block = slice(start, start + BLOCK)
         _block(flat[block], y[block], slope[block], scratch)
-    return y.reshape(x.shape), SlopeCache(x, slope.reshape(x.shape))
+    return y.reshape(x.shape), SlopeCache(slope.reshape(x.shape))
 
 
 def gelu_backward(dy: np.ndarray, cache: SlopeCache) -> np.ndarray:

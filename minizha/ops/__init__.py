@@ -1,7 +1,8 @@
 """The mathematics: one operation a file, forward and backward on one screen.
 
-Follow the reading order in README.md. ``@replaceable`` marks the pairs that have an optimised
-version in :mod:`minizha.kernels`; the operations here are complete without them.
+Follow the reading order in README.md. ``@operation`` marks the pairs, so that a trace can show what they
+compute; ``@replaceable`` those that have an optimised version in :mod:`minizha.kernels`, too. The
+operations here are complete without them.
 
 Every operation is a pair of pure functions. ``y, cache = op(x, …)`` is the forward pass; the cache
 is a NamedTuple of the values that the backward pass needs. ``dx, … = op_backward(dy, cache)`` takes

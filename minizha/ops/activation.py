@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from minizha.backend import Array, namespace
 from minizha.ops.gelu import gelu, gelu_backward, gelu_new, gelu_new_backward
+from minizha.ops.operation import operation
 
 
 class ReluCache(NamedTuple):
@@ -15,6 +16,7 @@ class ReluCache(NamedTuple):
     positive: Array
 
 
+@operation
 def relu(x: Array) -> tuple[Array, ReluCache]:
     """``y = max(x, 0)``
 
@@ -28,6 +30,7 @@ def relu(x: Array) -> tuple[Array, ReluCache]:
     return x * positive, ReluCache(positive)
 
 
+@operation
 def relu_backward(dy: Array, cache: ReluCache) -> Array:
     """``dx = dy · [x > 0]``
 
@@ -45,6 +48,7 @@ class SiluCache(NamedTuple):
     sigmoid: Array
 
 
+@operation
 def silu(x: Array) -> tuple[Array, SiluCache]:
     """``y = x · σ(x)``, ``σ(x) = 1 / (1 + exp(−x))``
 
@@ -58,6 +62,7 @@ def silu(x: Array) -> tuple[Array, SiluCache]:
     return x * sigmoid, SiluCache(x, sigmoid)
 
 
+@operation
 def silu_backward(dy: Array, cache: SiluCache) -> Array:
     """``dx = dy · (σ + x · σ · (1 − σ))``
 
@@ -75,6 +80,7 @@ class TanhCache(NamedTuple):
     y: Array
 
 
+@operation
 def tanh(x: Array) -> tuple[Array, TanhCache]:
     """``y = tanh(x)``
 
@@ -86,6 +92,7 @@ def tanh(x: Array) -> tuple[Array, TanhCache]:
     return y, TanhCache(y)
 
 
+@operation
 def tanh_backward(dy: Array, cache: TanhCache) -> Array:
     """``dx = dy · (1 − y²)``
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from minizha.backend import Array
 from minizha.ops.dropout import DropoutCache, Rng, dropout, dropout_backward
+from minizha.ops.operation import operation
 from minizha.ops.relative_position import (
     RelativeCache,
     relative_key,
@@ -22,14 +23,12 @@ from minizha.ops.softmax import SoftmaxCache, softmax, softmax_backward
 
 
 class AttentionCache(NamedTuple):
-    """The factors of the two products, the caches of the steps between them, and the scores
-    before the mask, which only a trace needs."""
+    """The factors of the two products, and the caches of the steps between them."""
 
     scaled_query: Array
     key: Array
     value: Array
     relative_key: RelativeCache
-    scores: Array
     softmax: SoftmaxCache
     dropout: DropoutCache
     head_mask: Array | None
@@ -37,6 +36,7 @@ class AttentionCache(NamedTuple):
     relative_value: RelativeCache
 
 
+@operation
 def attention(
     query: Array,
     key: Array,
@@ -73,7 +73,7 @@ def attention(
         scaled_query, table, key.shape[-2], offset
     )  # (B, N, Lq, Lk)
     scores = scaled_query @ key.swapaxes(-1, -2) + key_term
-    probs, softmax_cache = softmax(scores if mask is None else scores + mask)
+    probs, softmax_cache = softmax(scores, mask)
     weights, dropout_cache = dropout(probs, dropout_rate, rng)
     if head_mask is not None:
         weights = weights * head_mask
@@ -84,7 +84,6 @@ def attention(
         key=key,
         value=value,
         relative_key=relative_key_cache,
-        scores=scores,
         softmax=softmax_cache,
         dropout=dropout_cache,
         head_mask=head_mask,
@@ -94,6 +93,7 @@ def attention(
     return context, cache
 
 
+@operation
 def attention_backward(
     dcontext: Array, cache: AttentionCache, dweights: Array | None = None
 ) -> tuple[Array, Array, Array]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from minizha.backend import Array, namespace
+from minizha.ops.operation import operation
 
 
 class BinaryCrossEntropyCache(NamedTuple):
@@ -15,6 +16,7 @@ class BinaryCrossEntropyCache(NamedTuple):
     count: int
 
 
+@operation
 def binary_cross_entropy(
     logits: Array, targets: Array, count: int | None = None
 ) -> tuple[Array, BinaryCrossEntropyCache]:
@@ -45,6 +47,7 @@ def binary_cross_entropy(
     return xp.asarray(loss, dtype=logits.dtype), BinaryCrossEntropyCache(probs, targets, count)
 
 
+@operation
 def binary_cross_entropy_backward(dloss: Array | float, cache: BinaryCrossEntropyCache) -> Array:
     """``dlogits[t, c] = dloss · (σ(z) − targets[t, c]) / count``, count = T · C by default
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minizha.backend import Array, namespace, to_backend, to_host
+from minizha.ops.operation import operation
 
 IGNORED = -100
 """The label of an ignored row, which adds nothing to the loss and has gradient 0."""
@@ -37,6 +38,7 @@ def labelled_rows(labels: Array) -> tuple[np.ndarray, np.ndarray]:
     return rows, labels[rows]
 
 
+@operation
 def cross_entropy(
     logits: Array, labels: Array, count: int | None = None
 ) -> tuple[Array, CrossEntropyCache]:
@@ -68,6 +70,7 @@ def cross_entropy(
     return xp.asarray(loss, dtype=logits.dtype), cache
 
 
+@operation
 def cross_entropy_backward(dloss: Array | float, cache: CrossEntropyCache) -> Array:
     """``dlogits[t, v] = dloss · (probs[t, v] − [v = labels[t]]) / count``, and 0 in ignored rows
 

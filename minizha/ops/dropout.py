@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minizha.backend import Array, namespace, to_backend
+from minizha.ops.operation import operation
 
 Rng = np.random.Generator | None
 """The random generator of dropout; None outside of training."""
@@ -18,6 +19,7 @@ class DropoutCache(NamedTuple):
     factor: Array | None
 
 
+@operation
 def dropout(x: Array, rate: float, rng: Rng) -> tuple[Array, DropoutCache]:
     """``y = x · factor``, ``factor = 0`` with probability ``rate``, else ``1 / (1 − rate)``
 
@@ -36,6 +38,7 @@ def dropout(x: Array, rate: float, rng: Rng) -> tuple[Array, DropoutCache]:
     return x * factor, DropoutCache(factor)
 
 
+@operation
 def dropout_backward(dy: Array, cache: DropoutCache) -> Array:
     """``dx = dy · factor``
 

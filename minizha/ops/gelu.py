@@ -11,6 +11,7 @@ import math
 from typing import NamedTuple
 
 from minizha.backend import Array, namespace
+from minizha.ops.operation import operation
 from minizha.ops.replaceable import replaceable
 
 # Φ(−z) = exp(−z²/2) · P(z) / Q(z) for z ≥ 0, highest powers first: Hart et al., Computer
@@ -98,6 +99,7 @@ class GeluNewCache(NamedTuple):
     t: Array
 
 
+@operation
 def gelu_new(x: Array) -> tuple[Array, GeluNewCache]:
     """``y = x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))``
 
@@ -112,6 +114,7 @@ def gelu_new(x: Array) -> tuple[Array, GeluNewCache]:
     return 0.5 * x * (1.0 + t), GeluNewCache(x, t)
 
 
+@operation
 def gelu_new_backward(dy: Array, cache: GeluNewCache) -> Array:
     """``dx = dy · ((1 + t)/2 + x/2 · (1 − t²) · √(2/π) · (1 + 3 · 0.044715 x²))``
 

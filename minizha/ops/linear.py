@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from minizha.backend import Array
+from minizha.ops.operation import operation
 
 
 class LinearCache(NamedTuple):
@@ -14,6 +15,7 @@ class LinearCache(NamedTuple):
     weight: Array
 
 
+@operation
 def linear(x: Array, weight: Array, bias: Array) -> tuple[Array, LinearCache]:
     """``y = x · weightᵀ + bias``
 
@@ -28,6 +30,7 @@ def linear(x: Array, weight: Array, bias: Array) -> tuple[Array, LinearCache]:
     return y.reshape(*x.shape[:-1], weight.shape[0]), LinearCache(x, weight)
 
 
+@operation
 def linear_backward(dy: Array, cache: LinearCache) -> tuple[Array, Array, Array]:
     """``dx = dy · weight``, ``dweight = dyᵀ · x``, ``dbias = Σ dy``
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from minizha.backend import is_array
+from minizha.ops.operation import operation
 
 
 class Kernel(NamedTuple):
@@ -31,7 +32,7 @@ KERNELS: dict[tuple[str, str], Kernel] = {}
 
 
 def replaceable(plain: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark one half of a pair, ``op`` or ``op_backward``, as replaceable by a kernel.
+    """Mark one half of a pair, ``op`` or ``op_backward``, as an operation that a kernel may replace.
 
     The plain function remains available as ``op.plain``.
     """
@@ -47,8 +48,8 @@ def replaceable(plain: Callable[..., Any]) -> Callable[..., Any]:
         kernel = _kernel_that_made(cache, name)
         return (plain if kernel is None else kernel.backward)(dy, cache)
 
-    marked = forward if plain.__name__ == name else backward
-    marked.plain = plain
+    marked = operation(forward if plain.__name__ == name else backward)
+    marked.plain = plain  # type: ignore[attr-defined]  # functions may have it
     return marked
 
 
@@ -68,7 +69,7 @@ def _kernel_for(name: str, values: Iterable[Any]) -> Kernel | None:
 
 
 def _kernel_that_made(cache: Any, name: str) -> Kernel | None:
-    for (operation, _), kernel in KERNELS.items():
-        if operation == name and type(cache) is kernel.cache:
+    for (replaced, _), kernel in KERNELS.items():
+        if replaced == name and type(cache) is kernel.cache:
             return kernel
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from minizha.backend import Array, namespace
+from minizha.ops.operation import operation
 
 
 class SquaredErrorCache(NamedTuple):
@@ -14,6 +15,7 @@ class SquaredErrorCache(NamedTuple):
     count: int
 
 
+@operation
 def squared_error(
     y: Array, targets: Array, count: int | None = None
 ) -> tuple[Array, SquaredErrorCache]:
@@ -34,6 +36,7 @@ def squared_error(
     return xp.asarray(loss, dtype=y.dtype), SquaredErrorCache(difference, count)
 
 
+@operation
 def squared_error_backward(dloss: Array | float, cache: SquaredErrorCache) -> Array:
     """``dy[t, c] = dloss · 2 · (y[t, c] − targets[t, c]) / count``, count = T · C by default
 

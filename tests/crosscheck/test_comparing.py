@@ -11,7 +11,6 @@ import pytest
 
 from minizha import crosscheck
 from minizha.crosscheck.comparing import compare
-from minizha.crosscheck.comparison.noise import MARGIN
 from minizha.crosscheck.comparison.visible import visible_entries
 from minizha.errors import ArgumentError, FileError
 from tests.support.eight_models import inputs_and_labels_of, perturbed
@@ -53,7 +52,10 @@ def test_equal(ours):
     assert report.first_divergence is None
     assert [d.name for d in report] == list(ours)
     assert all(d.error == d.max_abs == d.ulp == 0 for d in report)
-    assert all(d.dtype == "float64" and d.tolerance == MARGIN * d.expected > 0 for d in report)
+    assert all(
+        d.dtype == "float64" and d.tolerance == pytest.approx(12 * d.expected) and d.tolerance > 0
+        for d in report
+    )
     assert (report.missing, report.left_over, report.remarks, report.location) == (
         (),
         (),
@@ -180,14 +182,26 @@ def test_relu_has_a_kink():
         perturbed(MODEL_CLASS, "numpy", hidden_act="relu"),
         inputs_and_labels_of(MODEL_CLASS),
     )
-    ours = crosscheck.trace(model, inputs)
     name = "encoder.layer.0.intermediate.dense"
-    at = np.unravel_index(np.abs(ours[name]).argmin(), ours[name].shape)
-    ours[name][at] = 1e-17
-    moved = spoilt(spoilt(ours, name, -2e-17, at), name + ".grad", 1.0, at)
-    assert compare(ours, moved, diagnose=False).divergence is None
-    ours.config = ours.config.replace(hidden_act="gelu")  # the control: gelu has no kink
-    assert compare(ours, moved, diagnose=False).first_divergence == name + ".grad"
+    before = crosscheck.trace(model, inputs)[name]
+    at = np.unravel_index(np.abs(before).argmin(), before.shape)
+    bias = next(n for n in model.state_dict() if n.endswith(name + ".bias"))
+
+    def with_entry(value):
+        """The trace of the model whose bias makes the entry ``value``."""
+        copy, parameters = model.copy_with(), model.state_dict()
+        moved = parameters[bias].copy()
+        moved[at[-1]] += value - before[at]
+        copy.load_state_dict(parameters | {bias: moved})
+        return crosscheck.trace(copy, inputs)
+
+    ours, theirs = with_entry(1e-16), with_entry(-1e-16)
+    slopes = [np.abs(t[name + ".grad"][at]) for t in (ours, theirs)]
+    assert min(slopes) == 0 < max(slopes)
+    assert compare(ours, theirs).ok
+    # the control: an entry that is not beside the kink
+    report = compare(ours, spoilt(theirs, name + ".grad", 1.0, (0, 0, at[-1] - 1)), diagnose=False)
+    assert report.first_divergence == name + ".grad"
 
 
 # --- what can't be compared -----------------------------------------------------------------------
@@ -263,23 +277,40 @@ HIDING = [
 ]
 
 
-@pytest.mark.parametrize("name", HIDING)
-@pytest.mark.parametrize("end", ["", ".grad"])
+ROWS_ALONE = [
+    name
+    for name in HIDING
+    if TINY[name].mask == "example" and not TINY[name].config.get("is_decoder")
+]
+"""Cases in which nothing is hidden but whole rows, whose gradients count: the mask is added to their
+scores."""
+HIDDEN = [(name, "") for name in HIDING]
+HIDDEN += [(name, ".grad") for name in HIDING if name not in ROWS_ALONE]
+
+
+@pytest.mark.parametrize(("name", "end"), HIDDEN)
 def test_hidden_scores_are_not_compared(name, end):
     ours = traced(name)
     scores = f"encoder.layer.0.attention.scores{end}"
     places = hidden(ours, scores)
-    assert places.any()
     wrong = dict(ours) | {scores: np.where(places, -1e4, ours[scores])}
     assert compare(ours, wrong).ok
     # the control: a visible entry
-    if not places.all():
-        at = tuple(np.argwhere(~places)[-1])
-        assert (
-            compare(ours, spoilt(ours, scores, 0.1, at), diagnose=False).first_divergence == scores
-        )
+    at = tuple(np.argwhere(~places)[-1])
+    found = compare(ours, spoilt(ours, scores, 0.1, at), diagnose=False)
+    assert found.first_divergence == scores
     plain = compare(dict(ours), wrong, diagnose=False)  # without inputs everything counts
     assert plain.first_divergence == scores
+
+
+@pytest.mark.parametrize("name", ROWS_ALONE)
+def test_gradients_of_rows_without_a_key_are_compared(name):
+    ours = traced(name)
+    scores = "encoder.layer.0.attention.scores.grad"
+    assert not hidden(ours, scores).any()
+    row = tuple(np.argwhere(hidden(ours, scores.removesuffix(".grad")))[0])
+    found = compare(ours, spoilt(ours, scores, 0.1, row), diagnose=False)
+    assert found.first_divergence == scores
 
 
 @pytest.mark.parametrize("name", HIDING)
@@ -417,15 +448,16 @@ def test_noise_that_hides_everything_is_told():
 
 
 def test_the_diagnosis_gets_their_arrays_under_our_names(ours, theirs, monkeypatch):
-    from minizha.crosscheck import comparing, diagnosis
+    from minizha.crosscheck import diagnosis
+    from minizha.crosscheck.comparison import errors
 
     calls = []
 
-    def explain(mine, other, name, precision):
+    def explain(mine, other, name, **options):
         calls.append((mine, {n: other[n].shape for n in other}, name))
         return diagnosis.Diagnosis((), ("a remark",))
 
-    monkeypatch.setattr(comparing, "explain", explain)
+    monkeypatch.setattr(errors, "diagnose", explain)
     other = {"bert." + n: a for n, a in spoilt(theirs, SCORES).items()}
     other["bert.embeddings"] = other["bert.embeddings"].swapaxes(0, 1)
     report = compare(ours, other)

@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from minizha import NezhaConfig, NezhaForPreTraining, crosscheck
+from minizha.crosscheck.comparison.overall import rounding_of
 
 pytestmark = [
     pytest.mark.heavy,
@@ -54,6 +55,7 @@ def files(tmp_path_factory):
     labels = np.where(rng.random(ids.shape) < 0.15, ids, -100)
     inputs = {"input_ids": ids, "labels": labels, "next_sentence_label": [0, 1]}
     trace = crosscheck.trace(model, inputs)
+    rounding_of(trace, "float32")  # as `minizha trace` does
     trace.save(folder / "ours.safetensors")
     theirs = {}
     for name, array in trace.items():  # the rounding errors of another program

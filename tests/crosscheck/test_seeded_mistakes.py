@@ -18,8 +18,11 @@ TOO_SMALL = {
     "loss_count_epsilon",
     "loss_log_epsilon",
     "mask_minus_1e9",
+    "table_float32",
 }
 """Too small for float32: a relative 1e-5, or the digits of a score that remain after adding −1e9."""
+BENIGN = {"table_float32"}
+"""No mistake in float64, but a matter of precision."""
 UNKNOWN = {
     "dropout_factor_unscaled",
     "key_value_gradients_swapped",
@@ -27,7 +30,8 @@ UNKNOWN = {
     "query_key_gradients_swapped",
 }
 """Seeds whose name is not in the catalogue of the diagnosis."""
-NAMED = [seed for seed in SEEDS if seed.key and seed.key not in UNKNOWN]
+KNOWN = [seed for seed in SEEDS if seed.key and seed.key not in UNKNOWN]
+NAMED = [seed for seed in KNOWN if seed.key not in BENIGN]
 
 
 def trace(case, dtype="float64"):
@@ -71,7 +75,7 @@ def test_float32_is_no_mistake(case):
     assert not found.findings
 
 
-@of_seeds(SEEDS)
+@of_seeds([seed for seed in SEEDS if seed.key not in BENIGN])
 def test_a_mistake_is_found_where_it_was_made(seed):
     found = report(seed)
     assert not found.ok
@@ -103,8 +107,21 @@ def test_what_is_unknown_is_given_no_other_name(seed):
     assert not report(seed).findings
 
 
+@of_seeds([seed for seed in SEEDS if seed.key in BENIGN])
+def test_a_matter_of_precision_is_told_where_it_begins(seed):
+    found = report(seed)
+    assert found.ok
+    assert found.first_divergence is None
+    assert not found.findings
+    (error,) = found.errors
+    assert error.benign
+    assert error.arrays[0] == seed.first
+    assert "made in float32" in error.text
+
+
 def test_every_known_mistake_is_seeded():
-    assert CATALOGUE.keys() == {seed.key for seed in NAMED}
+    assert CATALOGUE.keys() == {seed.key for seed in KNOWN}
+    assert {seed.key for seed in SEEDS} >= BENIGN
     assert not CATALOGUE.keys() & UNKNOWN
 
 

@@ -251,8 +251,8 @@ def test_the_way_back_is_the_reverse_with_each_steps_parameters_behind_it(name, 
             expected += [f"{stem}{p}.grad" for p in known.parameters if f"{stem}{p}.grad" in found]
     assert list(found) == activations(found) + order
     assert order[: len(expected)] == expected
-    assert order[len(expected)] == LAST
-    assert all(n.startswith(("encoder_hidden", "past_key")) for n in order[len(expected) + 1 :])
+    assert expected[-1] == LAST
+    assert all(n.startswith(("encoder_hidden", "past_key")) for n in order[len(expected) :])
     assert "embeddings.LayerNorm.weight.grad" in expected
 
 

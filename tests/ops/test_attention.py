@@ -102,14 +102,6 @@ def test_a_masked_key_gets_no_weight_and_no_gradient(xp):
     assert (np.abs(dkey).max(axis=-1)[:, :, [0, 1, 3, 4]] > 0.0).all()
 
 
-def test_the_cached_scores_are_those_before_the_mask(xp):
-    case = typical_case("attention", masked=True).on(xp)
-    _, masked = case.run()
-    constants = {name: v for name, v in case.constants.items() if name != "mask"}
-    _, free = case._replace(constants=constants).run()
-    assert_close(masked.scores, to_host(free.scores), 0.0)
-
-
 def test_gradients_of_the_weights_from_above_join_in(xp):
     """The gradient of ⟨dcontext, context⟩ + ⟨dweights, weights⟩; the second term by the complex step."""
     case = typical_case("attention").on(xp)

@@ -12,6 +12,7 @@ from minizha.ops.softmax import softmax, softmax_backward
 from tests.support.assertions import assert_close
 from tests.support.op_cases import draw_case, rows_of, typical_case, upstream
 
+RNG = np.random.default_rng(0)
 pytestmark = pytest.mark.usefixtures("plain_ops")
 
 
@@ -47,3 +48,12 @@ def test_a_common_shift_changes_nothing_and_has_no_gradient(xp):
     assert np.abs(to_host(dscores).sum(axis=-1)).max() <= 1e-15
     # so an upstream gradient of ones would test nothing
     assert np.abs(to_host(softmax_backward(xp.ones_like(probs), cache))).max() <= 1e-15
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_mask_is_added_to_the_scores(dtype, xp):
+    scores, mask = (xp.asarray(RNG.standard_normal(s), dtype=dtype) for s in ((2, 3, 4), (2, 1, 4)))
+    probs, cache = softmax(scores, mask)
+    assert_close(probs, to_host(softmax(scores + mask)[0]), 0.0)
+    assert cache.probs is probs
+    assert np.abs(to_host(probs) - to_host(softmax(scores)[0])).max() > 0.01, "the control"

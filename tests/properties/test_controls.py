@@ -240,7 +240,7 @@ def logits_of_the_current_parameters(monkeypatch):
 @must_fail(of_outputs.test_attention_is_a_distribution_over_the_keys)
 def a_softmax_of_another_sum(monkeypatch):
     changed_result(
-        monkeypatch, attention, "softmax", lambda result, _: (result[0] * 1.5, result[1])
+        monkeypatch, attention, "softmax", lambda result, *_: (result[0] * 1.5, result[1])
     )
 
 

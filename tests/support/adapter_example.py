@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.nn.functional import gelu
 
 
 class Attention(nn.Module):
@@ -42,13 +43,15 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    def __init__(self, D, N, mask_by):
+    def __init__(self, D, N, mask_by, F=11):
         super().__init__()
         self.attention = Attention(D, N, mask_by)
-        self.project = nn.Linear(D, D)
+        self.project, self.widen, self.narrow = nn.Linear(D, D), nn.Linear(D, F), nn.Linear(F, D)
+        self.first_norm, self.second_norm = nn.LayerNorm(D), nn.LayerNorm(D)
 
     def forward(self, x, mask):
-        return x + self.project(self.attention(x, mask))
+        h = self.first_norm(x + self.project(self.attention(x, mask)))
+        return self.second_norm(h + self.narrow(gelu(self.widen(h))))
 
 
 class Port(nn.Module):
@@ -83,10 +86,16 @@ def our_names(port):
     """{name of a parameter: name in a trace}, as the author of an adapter writes it."""
     table = {"words": "embeddings.word_embeddings", "normalise": "embeddings.LayerNorm"}
     for i, _ in enumerate(port.blocks):
-        layer = f"encoder.layer.{i}.attention."
+        layer = f"encoder.layer.{i}"
         for letter, name in zip("qkv", ("query", "key", "value"), strict=True):
-            table[f"blocks.{i}.attention.{letter}"] = f"{layer}self.{name}"
-        table[f"blocks.{i}.project"] = f"{layer}output.dense"
+            table[f"blocks.{i}.attention.{letter}"] = f"{layer}.attention.self.{name}"
+        table |= {
+            f"blocks.{i}.project": f"{layer}.attention.output.dense",
+            f"blocks.{i}.first_norm": f"{layer}.attention.output.LayerNorm",
+            f"blocks.{i}.widen": f"{layer}.intermediate.dense",
+            f"blocks.{i}.narrow": f"{layer}.output.dense",
+            f"blocks.{i}.second_norm": f"{layer}.output.LayerNorm",
+        }
     return {
         name: f"{table[name.rpartition('.')[0]]}.{name.rpartition('.')[2]}"
         for name, _ in port.named_parameters()

@@ -32,7 +32,7 @@ def public_functions(package) -> dict[str, Callable]:
 
 
 FUNCTIONS = public_functions(minizha.ops)
-del FUNCTIONS["replaceable"]  # a decorator, not an operation
+del FUNCTIONS["replaceable"], FUNCTIONS["operation"]  # decorators, not operations
 FORWARDS = {
     name.removesuffix("_backward"): FUNCTIONS.get(name.removesuffix("_backward"))
     for name in FUNCTIONS

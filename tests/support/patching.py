@@ -1,5 +1,24 @@
 """Putting a mistake into the package: functions replaced by wrong ones, wherever they are looked up."""
 
+import functools
+
+from minizha.ops.operation import operation
+
+
+def as_operation(right, wrong):
+    """``wrong`` marked as an operation, so that a trace has what it takes and returns."""
+
+    @functools.wraps(right)
+    def call(*arguments, **options):
+        return wrong(*arguments, **options)
+
+    return operation(call)
+
+
+def changed_pair(pair, **halves):
+    """A pair in a table, such as ``ACTIVATIONS["gelu"]``, with another ``forward`` or ``backward``."""
+    return pair._replace(**{n: as_operation(getattr(pair, n), half) for n, half in halves.items()})
+
 
 def replaced(monkeypatch, owners, name, wrong):
     """``wrong(right)`` takes the function's place in each module or class that has the name."""
@@ -7,7 +26,10 @@ def replaced(monkeypatch, owners, name, wrong):
     assert any(hasattr(owner, name) for owner in owners), f"nothing is called {name}"
     for owner in owners:
         if hasattr(owner, name):
-            monkeypatch.setattr(owner, name, wrong(getattr(owner, name)))
+            right = getattr(owner, name)
+            is_operation = getattr(right, "__module__", "").startswith("minizha.ops.")
+            new = as_operation(right, wrong(right)) if is_operation else wrong(right)
+            monkeypatch.setattr(owner, name, new)
 
 
 def changed_result(monkeypatch, owners, name, change):

@@ -243,7 +243,7 @@ def a_masked_key_that_gets_a_gradient(monkeypatch):
         monkeypatch,
         attention,
         "softmax",
-        lambda found, _: (found[0], SoftmaxCache(found[0] + 0.1 * (found[0] == 0.0))),
+        lambda found, *_: (found[0], SoftmaxCache(found[0] + 0.1 * (found[0] == 0.0))),
     )
 
 

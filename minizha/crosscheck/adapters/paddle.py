@@ -29,7 +29,7 @@ from minizha.crosscheck.names import (
     HEADS,
     WITHOUT_GRADIENT,
     WORDS,
-    Entry,
+    Row,
     layer_of,
 )
 from minizha.errors import ArgumentError
@@ -90,7 +90,7 @@ def mapping(
     return {k: v for k, v in table.items() if (v if isinstance(v, str) else v["name"]) in saved}
 
 
-def _array(prefix: str, entry: Entry, body: str) -> dict[str, str]:
+def _array(prefix: str, entry: Row, body: str) -> dict[str, str]:
     """An array and its gradient: the output of the layer that has the parameters of its step."""
     name = (prefix + entry.name).removesuffix(".")
     step = _theirs(name, body)
@@ -103,7 +103,7 @@ def _array(prefix: str, entry: Entry, body: str) -> dict[str, str]:
     return {name: theirs, name + GRADIENT: theirs + GRADIENT}
 
 
-def _gradients(prefix: str, entry: Entry, body: str) -> Table:
+def _gradients(prefix: str, entry: Row, body: str) -> Table:
     """The gradients of the parameters of a step."""
     table: Table = {}
     for name in (prefix + p for p in entry.parameters):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -31,6 +32,11 @@ class Difference:
     theirs: float
     reason: str = ""
     """Why the arrays differ, where no number says it: another shape, NaN, infinity, no floats."""
+    local_error: float = math.nan
+    """How far theirs is from what follows from their own inputs, ÷ scale; NaN where that is not
+    tested."""
+    local_tolerance: float = math.nan
+    """The same error that is allowed."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,21 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Error:
+    """One cause of differences: arrays that do not follow from their own inputs.
+
+    ``arrays`` are their names in execution order, ``findings`` the known mistakes that give all of
+    them. A ``benign`` error, which ``text`` describes, is no mistake but a matter of precision, such as
+    a relative table that is made in float32; it does not make the two sides different.
+    """
+
+    arrays: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
+    text: str = ""
+    benign: bool = False
+
+
+@dataclass(frozen=True)
 class Comparison:
     """The result of the comparison of two traces.
 
@@ -73,8 +94,10 @@ class Comparison:
     are names of ours that theirs lacks, ``left_over`` names of theirs that match none of ours.
     ``location`` says where the first diverging array differs, ``findings`` are the known mistakes that
     reproduce it, the likeliest first. ``remarks`` are further sentences. ``undecided`` are names of
-    ours that can't be judged: rounding alone may change them by more than a tenth, or they may be
-    among the left-over arrays.
+    ours that can't be judged: rounding explains them only just, or only if they were computed in half
+    precision, or may change them by more than a tenth, or they may be among the left-over arrays.
+    ``errors`` are all independent causes of differences, in execution order; ``findings`` are those of
+    the first.
     """
 
     differences: tuple[Difference, ...]
@@ -84,6 +107,7 @@ class Comparison:
     findings: tuple[Finding, ...] = ()
     remarks: tuple[str, ...] = ()
     undecided: tuple[str, ...] = ()
+    errors: tuple[Error, ...] = ()
 
     @property
     def ok(self) -> bool:

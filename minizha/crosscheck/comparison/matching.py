@@ -11,7 +11,7 @@ import numpy as np
 from minizha.backend import is_array, to_host
 from minizha.checkpoint.stored import shown
 from minizha.crosscheck.comparison.layouts import TRANSPOSED, Layout, Shape, layouts
-from minizha.crosscheck.comparison.measure import sample
+from minizha.crosscheck.comparison.precision import sample
 from minizha.errors import ArgumentError, FileError, MinizhaError, listed
 from minizha.files import read_json_object
 

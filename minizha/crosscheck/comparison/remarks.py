@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
 from minizha.checkpoint.stored import shown
 from minizha.crosscheck.comparison.differences import Comparison, Difference
 from minizha.crosscheck.comparison.matching import Match
-from minizha.crosscheck.comparison.noise import NOISE_LIMIT
+from minizha.crosscheck.comparison.verdict import MOST, Why
 from minizha.crosscheck.names import is_gradient
 from minizha.errors import listed
 
@@ -21,19 +22,18 @@ def remarks(
     comparison: Comparison,
     matches: Mapping[str, Match],
     widened: Sequence[tuple[str, str]],
-    lowered: Sequence[tuple[str, str]],
+    why: Mapping[str, Why],
     parameters: Mapping[str, np.ndarray],
 ) -> list[str]:
     """All remarks on a comparison.
 
     ``widened`` lists arrays of theirs that hold numbers of a coarser dtype than their own, with that
-    dtype; ``lowered`` lists arrays from which on all others are judged by a coarser dtype, with that
-    dtype. ``parameters`` are ours.
+    dtype; ``why`` says why arrays are undecided. ``parameters`` are ours.
     """
     return [
         *_other_inputs(comparison.divergence),
         *_spread(comparison.differences),
-        *_precision(comparison, widened, lowered),
+        *_precision(comparison, widened, why),
         *_matched(matches),
         *_unmatched(comparison, matches),
         *_blind_to_biases(parameters),
@@ -85,24 +85,34 @@ def _growth(first: Difference, wrong: Sequence[Difference]) -> Iterator[str]:
 
 
 def _precision(
-    comparison: Comparison, widened: Sequence[tuple[str, str]], lowered: Sequence[tuple[str, str]]
+    comparison: Comparison, widened: Sequence[tuple[str, str]], why: Mapping[str, Why]
 ) -> Iterator[str]:
     if widened:
         name, dtype = widened[0]
         yield f"their {name} holds {dtype} numbers, so errors of rounding to {dtype} are allowed"
-    for name, dtype in lowered:
-        if (name, dtype) not in widened:
-            yield f"judged as {dtype} from {name} on, which is of that dtype"
-    # without gradients: those of a nearly one-hot softmax are always noise
-    noisy = [
-        d for d in comparison if d.ok and d.tolerance > NOISE_LIMIT and not is_gradient(d.name)
-    ]
-    noisy = noisy or [d for d in comparison if d.name in comparison.undecided]
-    if noisy:
-        yield (
-            f"from {noisy[0].name} on, rounding to {noisy[0].dtype} alone explains errors of "
-            f"{noisy[0].tolerance:.1g}: a finer dtype would show more"
-        )
+    yield from _coarser_in_the_middle(comparison.differences)
+    reasons = {name: why[name] for name in comparison.undecided if name in why}
+    for d in comparison:  # those that are equal to the last bit are not undecided
+        # without gradients: those of a nearly one-hot softmax are always noise
+        if d.ok and d.tolerance > MOST and not is_gradient(d.name):
+            reasons.setdefault(d.name, Why.LARGE)
+    found = {d.name: d for d in comparison}
+    for reason in Why:
+        names = [d.name for d in comparison if reasons.get(d.name) is reason]
+        if names:
+            d = found[names[0]]
+            more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
+            text = reason.value.format(
+                dtype=d.dtype, error=f"{d.error:.1g}", allowed=f"{d.tolerance:.1g}"
+            )
+            yield f"{d.name}{more} {text}"
+
+
+def _coarser_in_the_middle(differences: Sequence[Difference]) -> Iterator[str]:
+    """Arrays from which on a file is coarser, where it does not begin so."""
+    for before, after in pairwise(differences):
+        if before.dtype != after.dtype:
+            yield f"rounded to {after.dtype} in {after.name}"
 
 
 def _matched(matches: Mapping[str, Match]) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Which entries of attention scores are compared: those that the mask does not hide.
 
-Hidden scores have no effect, so a port may store anything there, and in their gradients.
+Hidden scores have no effect, so a port may store anything there, and in their gradients if the query
+sees another key.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-_MASKED = ("attention.scores", "attention.scores.grad")
+from minizha.crosscheck.names import MASKED
 
 
 def visible_entries(trace: Any, name: str, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -22,9 +23,10 @@ def visible_entries(trace: Any, name: str, shape: tuple[int, ...]) -> np.ndarray
     Shapes: scores (B, N, L, J) → (B or 1, 1, L or 1, J).
 
     Convention: as in :mod:`minizha.model.inputs`. Where the mask is not 1, a term is added that is
-    larger than any score: such an entry does not count, nor does any entry of a row without a 1.
+    larger than any score: such an entry does not count, nor does any entry of a row without a 1. The
+    gradients of such a row do count: the mask is added, so they are those of its equal probabilities.
     """
-    if not name.endswith(_MASKED) or len(shape) != 4:
+    if not name.endswith(MASKED) or len(shape) != 4:
         return None
     inputs = getattr(trace, "inputs", None)
     inputs = inputs if isinstance(inputs, Mapping) else {}
@@ -44,7 +46,8 @@ def visible_entries(trace: Any, name: str, shape: tuple[int, ...]) -> np.ndarray
         mask = mask.reshape(B, 1, L, J)
     else:
         return None
-    return (mask == 1) & (mask.max(axis=-1, keepdims=True) == 1)
+    sees = mask.max(axis=-1, keepdims=True) == 1
+    return (mask == 1) | ~sees if name.endswith(".grad") else (mask == 1) & sees
 
 
 def beside_kinks(

@@ -10,12 +10,18 @@ from minizha.crosscheck.diagnosis.facts import AttentionFacts
 from minizha.crosscheck.diagnosis.rules import (
     Array,
     ForwardRules,
-    by_row,
     key_term,
     labelled,
-    softmax,
+    plain,
+    value_term,
 )
-from minizha.ops.activation import ACTIVATIONS
+from minizha.ops.activation import ACTIVATIONS, TanhCache, tanh_backward
+from minizha.ops.binary_cross_entropy import binary_cross_entropy, binary_cross_entropy_backward
+from minizha.ops.cross_entropy import IGNORED, cross_entropy, cross_entropy_backward
+from minizha.ops.embedding import EmbeddingCache, embedding_backward
+from minizha.ops.layer_norm import layer_norm, layer_norm_backward
+from minizha.ops.softmax import SoftmaxCache, softmax_backward
+from minizha.ops.squared_error import squared_error, squared_error_backward
 
 
 class Rules(ForwardRules):
@@ -37,19 +43,16 @@ class Rules(ForwardRules):
 
     def norm_backward(self, dy: Array, x: Array, weight: Array, eps: float) -> Array:
         """``dx = (dn − mean(dn) − n · mean(dn · n)) · s`` with ``dn = dy · weight``."""
-        n, s = normalised(x, eps)
-        dn = dy * weight
-        mean, along_n = (a.mean(axis=-1, keepdims=True) for a in (dn, dn * n))
-        return (dn - mean - n * along_n) * s
+        return layer_norm_backward(dy, layer_norm(x, weight, 0.0, eps)[1])[0]
 
     def norm_weight_backward(self, dy: Array, x: Array, eps: float) -> Array:
         """``dweight = Σ dy · n`` over all rows."""
-        return rows(dy * normalised(x, eps)[0]).sum(axis=0)
+        return layer_norm_backward(dy, layer_norm(x, 1.0, 0.0, eps)[1])[1]
 
     def activation_backward(self, dy: Array, x: Array, name: str) -> Array:
         """``dx`` of the activation function ``name``."""
         op = ACTIVATIONS[name]
-        return op.backward(dy, op.forward(x)[1])
+        return plain(op.backward)(dy, plain(op.forward)(x)[1])
 
     def dropout_backward(self, dy: Array, factor: Array | None) -> Array:
         """``dx = dy · factor``."""
@@ -73,12 +76,16 @@ class Rules(ForwardRules):
 
     def softmax_backward(self, dprobs: Array, probs: Array) -> Array:
         """``dscores = probs · (dprobs − Σ dprobs · probs)``."""
-        return probs * (dprobs - (dprobs * probs).sum(axis=-1, keepdims=True))
+        return softmax_backward(dprobs, SoftmaxCache(probs))
+
+    def masked_backward(self, dmasked: Array, a: AttentionFacts) -> Array:
+        """The gradient of the scores: that of the masked ones, since the mask is added to them."""
+        return dmasked
 
     def query_backward(self, dscores: Array, k: Array, a: AttentionFacts) -> Array:
         """``dq[i] = Σ_j dscores[i, j] · (k[j] + R[i, j]) / √d``."""
         relative = self.relative(a, dscores.shape[2], k.shape[2])
-        return (dscores @ k + by_row(dscores, relative) @ relative.table) / math.sqrt(a.d)
+        return (dscores @ k + value_term(dscores, relative)) / math.sqrt(a.d)
 
     def key_backward(self, dscores: Array, q: Array, a: AttentionFacts) -> Array:
         """``dk[j] = Σ_i dscores[i, j] · q[i] / √d``."""
@@ -92,11 +99,7 @@ class Rules(ForwardRules):
 
     def lookup_backward(self, dwords: Array, ids: Array, count: int, pad: int | None) -> Array:
         """``dtable[id] = Σ dwords`` over all tokens with that id; 0 in the pad row."""
-        dtable = np.zeros((count, dwords.shape[-1]))
-        np.add.at(dtable, ids.reshape(-1), rows(dwords))
-        if pad is not None:
-            dtable[pad] = 0.0
-        return dtable
+        return plain(embedding_backward)(dwords, EmbeddingCache(ids, count, pad))
 
     def types_backward(self, dtypes: Array, types: Array, count: int) -> Array:
         """``dtable[type] = Σ dtypes`` over all tokens of that type."""
@@ -110,18 +113,18 @@ class Rules(ForwardRules):
 
     def pooled_backward(self, dfirst: Array, L: int) -> Array:
         """The gradient of the hidden states: 0 except for the first token."""
-        dhidden = np.zeros((dfirst.shape[0], L, dfirst.shape[-1]))
+        dhidden = np.zeros((dfirst.shape[0], L, dfirst.shape[-1]), dfirst.dtype)
         dhidden[:, 0] = dfirst
         return dhidden
 
     def tanh_backward(self, dy: Array, y: Array) -> Array:
         """``dx = dy · (1 − y²)``."""
-        return dy * (1.0 - y * y)
+        return tanh_backward(dy, TanhCache(y))
 
     def nll_backward(self, logits: Array, labels: Array, where: Array) -> Array:
         """``dlogits = (softmax(logits) − [v = label]) / count``; 0 in rows that are not in ``where``."""
-        is_label = np.arange(logits.shape[-1]) == np.where(where, labels, -1)[..., None]
-        return (softmax(logits) - is_label) * where[..., None] / max(int(where.sum()), 1)
+        _, cache = cross_entropy(rows(logits), np.where(where, labels, IGNORED).reshape(-1))
+        return cross_entropy_backward(1.0, cache).reshape(logits.shape)
 
     def masked_lm_backward(self, logits: Array, labels: Array) -> Array:
         """``dlogits`` of the mean over the labelled tokens."""
@@ -130,9 +133,11 @@ class Rules(ForwardRules):
     def class_backward(self, logits: Array, labels: Array, problem: str) -> Array:
         """``dlogits`` of a classifier's loss."""
         if problem == "regression":
-            return 2.0 * (logits - labels.reshape(logits.shape)) / max(logits.size, 1)
+            return squared_error_backward(
+                1.0, squared_error(logits, labels.reshape(logits.shape))[1]
+            )
         if problem == "multi_label_classification":
-            return (1.0 / (1.0 + np.exp(-logits)) - labels) / max(logits.size, 1)
+            return binary_cross_entropy_backward(1.0, binary_cross_entropy(logits, labels)[1])
         return self.nll_backward(logits, labels, labelled(labels))
 
     def answer_backward(self, logits: Array, start: Array, end: Array) -> Array:
@@ -151,6 +156,5 @@ def rows(x: Array) -> Array:
 
 def normalised(x: Array, eps: float) -> tuple[Array, Array]:
     """``n = (x − μ) · s`` and ``s = 1 / √(σ² + eps)``."""
-    centred = x - x.mean(axis=-1, keepdims=True)
-    s = 1.0 / np.sqrt((centred * centred).mean(axis=-1, keepdims=True) + eps)
-    return centred * s, s
+    _, cache = layer_norm(x, 1.0, 0.0, eps)
+    return cache.normalised, cache.inverse_std

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from minizha.crosscheck.comparison.differences import Finding
-from minizha.crosscheck.comparison.measure import coarser, eps_of
-from minizha.crosscheck.comparison.visible import visible_entries
-from minizha.crosscheck.diagnosis.backward import backward_steps
+from minizha.crosscheck.comparison.precision import eps_of, smallest_of
+from minizha.crosscheck.comparison.verdict import TIMES
 from minizha.crosscheck.diagnosis.backward_rules import Rules
-from minizha.crosscheck.diagnosis.catalogue import CATALOGUE, Mistake
-from minizha.crosscheck.diagnosis.facts import Facts
-from minizha.crosscheck.diagnosis.forward import Steps, evaluate, forward_steps
+from minizha.crosscheck.diagnosis.case import Case, distance, mistake_error, overrides
+from minizha.crosscheck.diagnosis.catalogue import CATALOGUE, Mistake, known_mistake
+from minizha.crosscheck.diagnosis.forward import evaluate
 from minizha.crosscheck.diagnosis.rules import Array, ForwardRules
 from minizha.crosscheck.names import DROPOUT, is_gradient, layer_of
 from minizha.errors import ArgumentError
 
 RIGHT_EPS = 64.0
-"""An array is right within so many eps for each step from the arrays that they show."""
+"""An array is right within so many eps for each step from the arrays that they show, where no
+measured error is given."""
 MISTAKEN_EPS = 1024.0
 """A mistake gives their array within so many eps; many, since the terms of some sums cancel."""
 CLOSER = 8.0
 """A mistake must come this many times closer to their array than the right computation does. Other
 mistakes are named beside the closest one if their error is at most this many times as large."""
+HINT_CLOSER = 1000.0
+"""A simple relation must come this many times closer, or down to rounding."""
 
 
 class Diagnosis(NamedTuple):
@@ -43,6 +45,8 @@ def diagnose(
     *,
     precision: str | None = None,
     seconds: float = 15.0,
+    known: Collection[str] = (),
+    allowed: float | None = None,
 ) -> Diagnosis:
     """Compute their array ``name`` again, from their own inputs, with each known mistake.
 
@@ -52,7 +56,10 @@ def diagnose(
         name: the array to explain.
         precision: the dtype that they computed in, if their arrays are stored in a finer one
             ("float32" for numbers of float32 in arrays of float64).
-        seconds: the time limit. After it no further mistake is tried, and a remark says so.
+        seconds: the time limit. After it only ``known`` mistakes are tried, and a remark says so.
+        known: keys of mistakes that were found in other arrays; if one of them gives this array, too,
+            no other is tried.
+        allowed: the largest error that rounding explains, as a comparison measures it.
 
     Where several mistakes give the array, the other arrays of the layer decide: the mistake must
     explain those that are wrong and leave those that are right.
@@ -66,7 +73,8 @@ def diagnose(
         reason = "our side is not a minizha trace and has no configuration"
         return Diagnosis((), (f"no mistake was tried: {reason}",))
     try:
-        return _try_all(_Case(ours, theirs, precision), name, time.monotonic() + seconds)
+        case = Case(ours, theirs, precision)
+        return _try_all(case, name, time.monotonic() + seconds, known, allowed)
     except KeyError as error:
         return Diagnosis((), (f"no mistake was tried: our side lacks {error}",))
     except (ValueError, IndexError, TypeError, AttributeError) as error:
@@ -81,44 +89,60 @@ def mistaken(ours: Any, key: str) -> dict[str, Array]:
 
     Convention: a mistake of the forward pass leaves the backward rules right: they are applied to
     the mistaken activations.
+
+    Raises:
+        ArgumentError: ``key`` is not that of a known mistake.
     """
-    case = _Case(ours, {})
+    rules = known_mistake(key).rules()
     memory: dict[str, Array] = {}
-    steps = case.steps(CATALOGUE[key].rules())
+    steps = Case(ours, {}).steps(rules)
     for name in ours:
         if name in steps and name not in memory:
             memory[name] = evaluate(steps, name, {}, memory)
     return {name: memory[name] for name in ours if name in memory}
 
 
-def _try_all(case: _Case, name: str, end: float) -> Diagnosis:
+def _try_all(
+    case: Case, name: str, end: float, known: Collection[str], allowed: float | None
+) -> Diagnosis:
     if name not in case.steps(Rules()):
         return Diagnosis((), (f"no mistake was tried: the diagnosis can't compute {name}",))
     right, called, steps = case.compute(name, Rules)
     their, eps = case.their(name), case.eps(name)
     right_error = distance(right, their)
-    if right_error <= RIGHT_EPS * eps * steps:
+    within = RIGHT_EPS * eps * steps
+    if allowed is not None:
+        within = allowed / max(np.abs(right).max(initial=0.0), smallest_of("float64"))
+    if right_error <= within:
         return Diagnosis(
             (),
             (f"{name} is right for their own inputs: the difference arises before it",),
         )
-    errors, tried = {}, 0
-    candidates = [m for m in CATALOGUE.values() if _overrides(m.rules) & called]
-    candidates.sort(key=lambda m: not m.seen_in)  # known ports' mistakes first: time may run out
+    errors: dict[str, float] = {}
+    tried = 0
+    candidates = [m for m in CATALOGUE.values() if overrides(m.rules) & called]
+    # first those that other arrays show, then known ports': time may run out
+    candidates.sort(key=lambda m: (m.key not in known, not m.seen_in))
     for mistake in candidates:
-        if time.monotonic() > end:
+        explained = errors and mistake.key not in known and errors.keys() <= set(known)
+        if explained or (time.monotonic() > end and mistake.key not in known):
             break
         tried += 1
-        error = _error(case, name, mistake, right)
-        if error is not None and error <= min(MISTAKEN_EPS * eps, right_error / CLOSER):
-            errors[mistake.key] = error
+        found = mistake_error(case, name, mistake, right)
+        if found is None:
+            continue
+        enough = MISTAKEN_EPS * eps
+        if allowed is not None and eps > eps_of("float64"):
+            enough = min(enough, max(within, TIMES * found.rounding))
+        if found.error <= min(enough, right_error / CLOSER):
+            errors[mistake.key] = found.error
     remarks = []
     if tried < len(candidates):
         remarks.append(f"{tried} of {len(candidates)} mistakes were tried in the time allowed")
     if not errors:
         remarks += [
             f"none of the {tried} known mistakes that apply here gives their {name}",
-            *_hints(name, right, their, MISTAKEN_EPS * eps),
+            *_hints(name, right, their, max(within, right_error / HINT_CLOSER)),
         ]
     closest = max(min(errors.values(), default=0.0), eps)
     likely = [m for key, m in CATALOGUE.items() if errors.get(key, np.inf) <= CLOSER * closest]
@@ -131,104 +155,8 @@ def _try_all(case: _Case, name: str, end: float) -> Diagnosis:
     return Diagnosis(tuple(findings), tuple(remarks))
 
 
-class Computed(NamedTuple):
-    """An array, the names of the rules that were used, and the number of steps to it from arrays
-    that they show."""
-
-    array: Array
-    called: set[str]
-    steps: int
-
-
-class _Case:
-    """Our facts and their arrays, which are computed again from each other."""
-
-    def __init__(
-        self, ours: Any, theirs: Mapping[str, Array], precision: str | None = None
-    ) -> None:
-        self.trace, self.theirs, self.precision = ours, theirs, precision
-        self.facts, self.names = Facts(ours), list(ours)
-
-    def steps(self, rules: Rules) -> Steps:
-        return forward_steps(self.facts, rules) | backward_steps(self.facts, rules)
-
-    def compute(self, name: str, rules_class: type[Rules]) -> Computed:
-        """The array by the rules of a class."""
-        rules = _recording(rules_class)
-        memory: dict[str, Array] = {}
-        array = evaluate(self.steps(rules), name, self.theirs, memory)
-        steps = 1 + sum(1 for needed in memory if needed not in self.theirs)
-        return Computed(self._without_hidden(name, array), rules.called, steps)
-
-    def their(self, name: str) -> Array:
-        return self._without_hidden(name, np.asarray(self.theirs[name], np.float64))
-
-    def eps(self, name: str) -> float:
-        """The eps of the dtype that they computed in."""
-        dtype = np.asarray(self.theirs[name]).dtype
-        precision = dtype.name if dtype.kind == "f" else "float64"
-        return eps_of(precision if self.precision is None else coarser(precision, self.precision))
-
-    def _without_hidden(self, name: str, array: Array) -> Array:
-        """The array with 0 in place of scores that a mask hides, which do not count."""
-        visible = visible_entries(self.trace, name, array.shape)
-        return array if visible is None else np.where(visible, array, 0.0)
-
-
-def _recording(rules_class: type[Rules]) -> Any:
-    """An instance of a class of rules that records in ``called`` which of them are used."""
-
-    class Recording(rules_class):  # type: ignore[misc, valid-type]  # its base is known at run time only
-        def __init__(self) -> None:
-            self.called: set[str] = set()
-
-        def __getattribute__(self, name: str) -> Any:
-            if not name.startswith("_") and name != "called":
-                self.called.add(name)
-            return super().__getattribute__(name)
-
-    return Recording()
-
-
-def _overrides(rules_class: type[Rules]) -> set[str]:
-    """The rules that a mistake replaces."""
-    return {
-        name
-        for cls in rules_class.__mro__
-        if issubclass(cls, Rules) and cls is not Rules
-        for name in vars(cls)
-    }
-
-
-def _error(case: _Case, name: str, mistake: Mistake, right: Array) -> float | None:
-    """The distance of their array from the mistaken one; None if the mistake changes nothing or
-    can't be made here."""
-    try:
-        with np.errstate(all="ignore"):
-            wrong = case.compute(name, mistake.rules).array
-    except (ValueError, IndexError, KeyError):  # the mistake leads to shapes that don't fit
-        return None
-    if wrong.shape != right.shape or distance(wrong, right) <= 16 * np.finfo(np.float64).eps:
-        return None
-    return distance(wrong, case.their(name))
-
-
-def distance(a: Array, b: Array) -> float:
-    """``max |a − b| / max |a|``; NaN equals NaN, and nothing else equals NaN."""
-    if a.shape != b.shape:
-        return float("inf")
-    if a.size == 0:
-        return 0.0
-    if (np.isfinite(a) != np.isfinite(b)).any():
-        return float("inf")
-    known = np.isfinite(a)
-    scale = max(np.abs(a[known]).max(initial=0.0), np.finfo(np.float64).tiny)
-    with np.errstate(over="ignore"):
-        return float(np.abs(a[known] - b[known]).max(initial=0.0) / scale)
-
-
 def _likeliest(
-    case: _Case, name: str, candidates: list[Mistake], end: float
+    case: Case, name: str, candidates: list[Mistake], end: float
 ) -> tuple[list[Mistake], bool]:
     """The mistakes that spoil the fewest right arrays of the same layer, or head, and among these
     explain the most wrong ones; and whether they spoil any."""
@@ -247,21 +175,21 @@ def _likeliest(
         eps = case.eps(other)
         is_right = distance(right, case.their(other)) <= RIGHT_EPS * eps * steps
         for mistake in candidates:
-            if _overrides(mistake.rules) & called:
-                error = _error(case, other, mistake, right)
-                if error is not None:  # else the mistake does not touch this array
-                    spoilt[mistake.key] += is_right and error > MISTAKEN_EPS * eps
-                    explained[mistake.key] += not is_right and error <= MISTAKEN_EPS * eps
+            if overrides(mistake.rules) & called:
+                found = mistake_error(case, other, mistake, right)
+                if found is not None:  # else the mistake does not touch this array
+                    spoilt[mistake.key] += is_right and found.error > MISTAKEN_EPS * eps
+                    explained[mistake.key] += not is_right and found.error <= MISTAKEN_EPS * eps
     rank = {m.key: (spoilt[m.key], -explained[m.key]) for m in candidates}
     first = min(rank.values())
     return [m for m in candidates if rank[m.key] == first], first[0] > 0
 
 
 def _acts_forward(mistake: Mistake) -> bool:
-    return bool(_overrides(mistake.rules) & vars(ForwardRules).keys())
+    return bool(overrides(mistake.rules) & vars(ForwardRules).keys())
 
 
-def _neighbours(case: _Case, name: str) -> list[str]:
+def _neighbours(case: Case, name: str) -> list[str]:
     """The other arrays of the same layer (for an activation only its activations), and the same array
     of the layer before."""
     layer = layer_of(name)

@@ -10,6 +10,9 @@ import numpy as np
 from minizha.config import NezhaConfig
 from minizha.crosscheck.names import DROPOUT, UPSTREAM, without_prefix
 
+LARGE = 2**22
+"""Numbers in a parameter that is large: 32 MiB of float64."""
+
 
 class AttentionFacts(NamedTuple):
     """One attention of one layer, and what it reads besides queries, keys and values.
@@ -66,8 +69,16 @@ class Facts:
         return name in self._parameters
 
     def parameter(self, name: str) -> np.ndarray:
-        """A parameter by its name in a trace; KeyError if the trace does not hold it."""
-        return np.asarray(self._trace.parameters[self._parameters[name]], np.float64)
+        """A parameter by its name in a trace; KeyError if the trace does not hold it.
+
+        A large one keeps its dtype: rules read rows of it, or convert it in blocks.
+        """
+        value = self.stored_parameter(name)
+        return value if value.size > LARGE else np.asarray(value, np.float64)
+
+    def stored_parameter(self, name: str) -> np.ndarray:
+        """A parameter in its own dtype."""
+        return np.asarray(self._trace.parameters[self._parameters[name]])
 
     def input(self, name: str) -> np.ndarray | None:
         """An argument of the call, or None; in multiple choice as (B·choices, …)."""
@@ -80,9 +91,18 @@ class Facts:
             value = value.reshape(-1, *value.shape[2:])
         return value
 
+    def was_given(self, name: str) -> bool:
+        """Whether ``name`` is an argument of the call."""
+        return name in self._inputs
+
     def upstream(self, field: str) -> np.ndarray | None:
         """The upstream gradient of an output field, or None."""
         return self.input(UPSTREAM + field)
+
+    def upstream_of_weights(self, a: AttentionFacts) -> np.ndarray | float:
+        """The upstream gradient of the weights of an attention, 0 by default."""
+        upstream = self.upstream(("cross_" if a.is_cross else "") + f"attentions.{a.layer}")
+        return 0.0 if upstream is None else upstream
 
     def starts_from_loss(self) -> bool:
         """Whether the backward pass starts from the loss."""
@@ -109,6 +129,49 @@ class Facts:
         """(B, L), zeros by default."""
         types = self.input("token_type_ids")
         return np.zeros(self.shape, np.int64) if types is None else types
+
+    @property
+    def task(self) -> str:
+        """The class without "NezhaFor": "PreTraining", …; "NezhaModel" as it is."""
+        return self.model_class.removeprefix("NezhaFor")
+
+    @property
+    def has_pooler(self) -> bool:
+        """Whether the model has a pooler."""
+        return self.has("pooler.dense.weight") or "pooler" in self._trace
+
+    @property
+    def eps(self) -> float:
+        """That of every LayerNorm."""
+        return self.config.layer_norm_eps
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """The labels of masked words, or of a classifier, or None."""
+        return self.input("labels")
+
+    @property
+    def ends(self) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """The positions of the first and the last token of each answer, or None."""
+        return self.input("start_positions"), self.input("end_positions")
+
+    @property
+    def pair_labels(self) -> np.ndarray | None:
+        """The labels of next-sentence prediction, or None."""
+        return self.input("next_sentence_label" if self.task == "PreTraining" else "labels")
+
+    @property
+    def problem(self) -> str:
+        """The problem type that NezhaForSequenceClassification chooses; other classes have one label."""
+        labels, c = self.labels, self.config
+        if self.task != "SequenceClassification" or labels is None:
+            return "single_label_classification"
+        if c.problem_type is not None:
+            return c.problem_type
+        if c.num_labels == 1:
+            return "regression"
+        integers = labels.dtype.kind in "iu"
+        return "single_label_classification" if integers else "multi_label_classification"
 
     def has_encoder(self) -> bool:
         """Whether the layers have cross-attention to an encoder."""

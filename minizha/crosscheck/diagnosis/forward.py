@@ -1,22 +1,34 @@
 """The forward pass as steps: each array of a trace from those before it, by the rules of a class.
 
 An array can thus be computed from any earlier arrays that the other side has; those that it lacks
-are computed first. (``….sum``, the input of a LayerNorm, is a step that is in no trace.)
-
-Letters, here and in the backward pass: f the facts, r the rules, a the facts of one attention and p
-its prefix, i the layer, x and h the names of the inputs of a layer and of its feed-forward network.
+are computed first. (Some steps are in no trace, such as ``….sum``, the input of a LayerNorm.) The steps
+are the rows of :mod:`minizha.crosscheck.table`, put in their places in a model.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from minizha.crosscheck.diagnosis.backward_rules import Rules
 from minizha.crosscheck.diagnosis.facts import AttentionFacts, Facts
 from minizha.crosscheck.diagnosis.rules import Array
+from minizha.crosscheck.names import DROPOUT, GRADIENT
+from minizha.crosscheck.table import (
+    ATTENTION_ROWS,
+    EMBEDDING_ROWS,
+    FEED_FORWARD_ROWS,
+    HEAD_ROWS,
+    LOSS_ROWS,
+    WORDS,
+    Row,
+    Rule,
+    is_parameter,
+)
 
 
 class Step(NamedTuple):
@@ -30,10 +42,23 @@ Steps = dict[str, Step]
 UNPOOLED = ("MaskedLM", "TokenClassification", "QuestionAnswering")
 
 
+class PlacedRow(NamedTuple):
+    """A row in its place: the full names of its array and of its needs, and the facts of its attention."""
+
+    row: Row
+    name: str
+    needs: Mapping[str, str]
+    a: AttentionFacts | None
+
+
 def evaluate(
-    steps: Mapping[str, Step], name: str, known: Mapping[str, Array], memory: dict[str, Array]
+    steps: Mapping[str, Step],
+    name: str,
+    known: Mapping[str, Array],
+    memory: dict[str, Array],
+    dtype: str = "float64",
 ) -> Array:
-    """Compute the array ``name``, even if it is known, from the ``known`` arrays.
+    """Compute the array ``name``, even if it is known, from the ``known`` arrays, read as ``dtype``.
 
     ``memory`` collects the arrays that were read or computed.
 
@@ -45,202 +70,127 @@ def evaluate(
     for need in step.needs:
         if need not in memory:
             if need in known:
-                memory[need] = np.asarray(known[need], np.float64)
+                memory[need] = np.asarray(known[need], dtype)
             else:
-                memory[need] = evaluate(steps, need, known, memory)
+                memory[need] = evaluate(steps, need, known, memory, dtype)
         arguments.append(memory[need])
     return step.compute(*arguments)
 
 
 def forward_steps(f: Facts, r: Rules) -> Steps:
     """The steps of the forward pass, in execution order."""
-    steps = _embeddings(f, r)
+    rows = placed_rows(f)
+    arrays = {placed.name for placed in rows}
+    return {placed.name: step_of(placed, placed.row.rule, arrays, f, r) for placed in rows}
+
+
+def step_of(placed: PlacedRow, rule: Rule, arrays: set[str], f: Facts, r: Rules) -> Step:
+    """A rule of a row as a step: its arguments are chosen by their names. The needs that are not
+    among the ``arrays`` are read when the step is computed."""
+    names = {"y": placed.name, "dy": placed.name + GRADIENT, **placed.needs}
+    constants = {"r": r, "f": f, "a": placed.a, "name": placed.name}
+    arguments = _arguments(rule)
+    needs = tuple(
+        names[argument]
+        for argument in arguments
+        if argument in ("y", "dy") or names.get(argument) in arrays
+    )
+
+    def compute(*values: Array) -> Array:
+        found, given = dict(zip(needs, values, strict=True)), []
+        for argument in arguments:
+            if argument in constants:
+                given.append(constants[argument])
+            elif names[argument] in found:
+                given.append(found[names[argument]])
+            else:
+                given.append(_outside(f, r, names[argument]))
+        return rule(*given)
+
+    return Step(needs, compute)
+
+
+@functools.cache
+def _arguments(rule: Rule) -> tuple[str, ...]:
+    return tuple(inspect.signature(rule).parameters)
+
+
+def _outside(f: Facts, r: Rules, name: str) -> Any:
+    """A parameter, a dropout factor or an input; None if there is no such input."""
+    if is_parameter(name):
+        module, _, leaf = name.rpartition(".")
+        return f.parameter(f"{r.parameter(module, f)}.{leaf}")
+    if name.endswith(DROPOUT):
+        return f.factor(name.removesuffix(DROPOUT))
+    return f.input(name)
+
+
+# --- the rows in their places ---------------------------------------------------------------------
+
+
+def placed_rows(f: Facts) -> list[PlacedRow]:
+    """The rows of a model, in execution order."""
+    rows = _placed(EMBEDDING_ROWS)
     x = "embeddings"
     for i in range(f.config.num_hidden_layers):
-        steps |= _layer(f, r, i, x)
-        x = f"encoder.layer.{i}"
-    return steps | _heads(f, r, x)
+        name, h = f"encoder.layer.{i}", x
+        for is_cross in (False, True)[: 1 + f.has_encoder()]:
+            a = f.attention(i, is_cross)
+            links = {
+                "x": h,
+                "source": "encoder_hidden_states" if is_cross else f"{a.prefix}self.input",
+                "past_key": a.past_name(0),
+                "past_value": a.past_name(1),
+            }
+            without = () if a.has_new_keys else ("self.key", "self.value")
+            present = [row for row in ATTENTION_ROWS if row.name not in without]
+            rows += _placed(present, a.prefix, links, a)
+            h = f"{a.prefix}output"
+        rows += _placed(FEED_FORWARD_ROWS, f"{name}.", {"x": x, "h": h})
+        x = name
+    vectors = x if f.task in UNPOOLED else "pooler"
+    links = {"last": x, "vectors": vectors}
+    if f.config.tie_word_embeddings:
+        links["cls.predictions.decoder.weight"] = WORDS
+    return rows + _placed(_heads(f), "", links)
 
 
-def linear(f: Facts, r: Rules, name: str) -> Callable[[Array], Array]:
-    """The linear map ``name``, with the parameters that the rules choose for it."""
+def _placed(
+    rows: Any, prefix: str = "", links: Mapping[str, str] = {}, a: AttentionFacts | None = None
+) -> list[PlacedRow]:
+    def full(name: str) -> str:
+        return links.get(name, (prefix + name).removesuffix("."))
 
-    def compute(x: Array) -> Array:
-        source = r.parameter(name, f)
-        return r.linear(x, f.parameter(f"{source}.weight"), f.parameter(f"{source}.bias"))
-
-    return compute
-
-
-def _norm(f: Facts, r: Rules, name: str, module: str) -> Callable[[Array], Array]:
-    def compute(x: Array) -> Array:
-        source = r.parameter(name, f)
-        weight, bias = f.parameter(f"{source}.weight"), f.parameter(f"{source}.bias")
-        return r.norm(x, weight, bias, f.config.layer_norm_eps, module)
-
-    return compute
-
-
-def _embeddings(f: Facts, r: Rules) -> Steps:
-    words, types = "embeddings.word_embeddings", "embeddings.token_type_embeddings"
-    norm = _norm(f, r, "embeddings.LayerNorm", "embeddings")
-
-    def word_vectors() -> Array:
-        vectors = f.input("inputs_embeds")
-        return r.words(f.parameter(f"{words}.weight"), f) if vectors is None else vectors
-
-    return {
-        words: Step((), word_vectors),
-        types: Step((), lambda: r.types(f.parameter(f"{types}.weight"), f)),
-        "embeddings.sum": Step((words, types), lambda w, t: r.embedding_sum(w, t, f)),
-        "embeddings.LayerNorm": Step(("embeddings.sum",), norm),
-        "embeddings": Step(
-            ("embeddings.LayerNorm",), lambda y: r.dropout(y, f.factor("embeddings"))
-        ),
-    }
-
-
-def _layer(f: Facts, r: Rules, i: int, x: str) -> Steps:
-    name = f"encoder.layer.{i}"
-    steps = _attention(f, r, f.attention(i, False), x)
-    h = f"{name}.attention.output"
-    if f.has_encoder():
-        steps |= _attention(f, r, f.attention(i, True), h)
-        h = f"{name}.crossattention.output"
-    inner, result = f"{name}.intermediate", f"{name}.output"
-    norm = _norm(f, r, f"{result}.LayerNorm", "layer")
-    steps[f"{inner}.dense"] = Step((h,), linear(f, r, f"{inner}.dense"))
-    steps[inner] = Step(
-        (f"{inner}.dense",), lambda y: r.activation(y, f.config.hidden_act, "layer")
-    )
-    steps[f"{result}.dense"] = Step((inner,), linear(f, r, f"{result}.dense"))
-    steps[f"{result}.sum"] = Step(
-        (f"{result}.dense", h, x),
-        lambda y, h, x: r.residual(y, r.feed_forward_residual(h, x), f.factor(result), "layer"),
-    )
-    steps[name] = Step((f"{result}.sum",), norm)
-    return steps
-
-
-def _attention(f: Facts, r: Rules, a: AttentionFacts, x: str) -> Steps:
-    p, d = a.prefix, a.d
-    query, key, value = (f"{p}self.{name}" for name in ("query", "key", "value"))
-    norm = _norm(f, r, f"{p}output.LayerNorm", "attention")
-
-    def projected(name: str) -> Step:
-        project = linear(f, r, name)
-        if name != query and a.is_cross:
-            return Step((), lambda: project(f.input("encoder_hidden_states")))
-        return Step((x,), lambda x: project(r.before_attention(x, norm)))
-
-    def heads(new: Array | None, which: int) -> Array:
-        """Keys or values: those of the past, then the new ones."""
-        past = [] if a.past is None else [a.past[which]]
-        return np.concatenate(past + ([] if new is None else [r.split(new, d)]), axis=2)
-
-    new = (lambda n: (n,)) if a.has_new_keys else (lambda n: ())
-    steps = {query: projected(query)}
-    if a.has_new_keys:
-        steps |= {key: projected(key), value: projected(value)}
-    return steps | {
-        f"{p}scores": Step(
-            (query, *new(key)), lambda q, k=None: r.scores(r.split(q, d), heads(k, 0), a)
-        ),
-        f"{p}probs": Step((f"{p}scores",), lambda s: r.probs(s, a)),
-        f"{p}weights": Step((f"{p}probs", f"{p}scores"), lambda pr, s: r.weights(pr, s, a)),
-        f"{p}context": Step(
-            (f"{p}weights", f"{p}probs", *new(value)),
-            lambda w, probs, v=None: r.merge(r.context(w, probs, heads(v, 1), a)),
-        ),
-        f"{p}output.dense": Step((f"{p}context",), linear(f, r, f"{p}output.dense")),
-        f"{p}output.sum": Step(
-            (f"{p}output.dense", x),
-            lambda y, x: r.residual(y, x, f.factor(f"{p}output"), "attention"),
-        ),
-        f"{p}output": Step((f"{p}output.sum",), norm),
-    }
-
-
-def _heads(f: Facts, r: Rules, x: str) -> Steps:
-    steps: Steps = {}
-    task = f.model_class.removeprefix("NezhaFor")
-    if task not in UNPOOLED and f.has("pooler.dense.weight"):
-        pooled = linear(f, r, "pooler.dense")
-        steps["pooler.dense"] = Step((x,), lambda h: pooled(r.pooled(h)))
-        steps["pooler"] = Step(("pooler.dense",), r.tanh)
-    if task in ("PreTraining", "MaskedLM"):
-        steps |= _predictions(f, r, x)
-    if task in ("PreTraining", "NextSentencePrediction"):
-        relation = linear(f, r, "cls.seq_relationship")
-        steps["cls.seq_relationship"] = Step(("pooler",), relation)
-    if task in ("SequenceClassification", "MultipleChoice", "TokenClassification"):
-        classify, vectors = linear(f, r, "classifier"), x if task in UNPOOLED else "pooler"
-        steps["classifier"] = Step(
-            (vectors,), lambda v: classify(r.dropout(v, f.factor("classifier")))
+    return [
+        PlacedRow(
+            row,
+            (prefix + row.name).removesuffix("."),
+            {argument: full(need) for argument, need in row.needs.items()},
+            a,
         )
-    if task == "QuestionAnswering":
-        steps["qa_outputs"] = Step((x,), linear(f, r, "qa_outputs"))
-    return steps | _losses(f, r, task)
+        for row in rows
+    ]
 
 
-def _predictions(f: Facts, r: Rules, x: str) -> Steps:
-    head, transform = "cls.predictions", "cls.predictions.transform"
-    norm = _norm(f, r, f"{transform}.LayerNorm", "predictions")
-
-    def logits(y: Array) -> Array:
-        tied = f.config.tie_word_embeddings
-        weight = "embeddings.word_embeddings.weight" if tied else f"{head}.decoder.weight"
-        return r.decoder(y, f.parameter(weight), f.parameter(f"{head}.bias"))
-
-    return {
-        f"{transform}.dense": Step((x,), linear(f, r, f"{transform}.dense")),
-        f"{transform}.activation": Step(
-            (f"{transform}.dense",), lambda y: r.activation(y, f.config.hidden_act, "predictions")
-        ),
-        transform: Step((f"{transform}.activation",), norm),
-        head: Step((transform,), logits),
-    }
-
-
-def _losses(f: Facts, r: Rules, task: str) -> Steps:
-    labels, steps, terms = f.input("labels"), {}, []
-    pair_labels = f.input("next_sentence_label") if task == "PreTraining" else labels
-    if task in ("PreTraining", "MaskedLM") and labels is not None:
-        steps["masked_lm_loss"] = Step(
-            ("cls.predictions",), lambda logits: r.masked_lm_loss(logits, labels)
-        )
-        terms.append("masked_lm_loss")
-    if task in ("PreTraining", "NextSentencePrediction") and pair_labels is not None:
-        steps["next_sentence_loss"] = Step(
-            ("cls.seq_relationship",), lambda logits: r.next_sentence_loss(logits, pair_labels)
-        )
-        terms.append("next_sentence_loss")
-    if terms:
-        steps["loss"] = Step(
-            tuple(terms), lambda *losses: r.total_loss(dict(zip(terms, losses, strict=True)))
-        )
-    elif task == "QuestionAnswering" and f.input("start_positions") is not None:
-        ends = f.input("start_positions"), f.input("end_positions")
-        steps["loss"] = Step(("qa_outputs",), lambda logits: r.answer_loss(logits, *ends))
-    elif labels is not None:
-        problem = problem_of(f, task, labels)
-        shape = (*labels.shape[:1], -1) if task == "MultipleChoice" else None
-        steps["loss"] = Step(
-            ("classifier",),
-            lambda logits: r.class_loss(
-                logits if shape is None else logits.reshape(shape), labels, problem
-            ),
-        )
-    return steps
-
-
-def problem_of(f: Facts, task: str, labels: Array) -> str:
-    """The problem type that NezhaForSequenceClassification chooses; other classes have one label."""
-    if task != "SequenceClassification":
-        return "single_label_classification"
-    if f.config.problem_type is not None:
-        return f.config.problem_type
-    if f.config.num_labels == 1:
-        return "regression"
-    integers = labels.dtype.kind in "iu"
-    return "single_label_classification" if integers else "multi_label_classification"
+def _heads(f: Facts) -> list[Row]:
+    """The rows of the pooler, the heads and the losses of a class."""
+    names = ["pooler"] if f.task not in UNPOOLED and f.has_pooler else []
+    names += {
+        "PreTraining": ["cls.predictions", "cls.seq_relationship"],
+        "MaskedLM": ["cls.predictions"],
+        "NextSentencePrediction": ["cls.seq_relationship"],
+        "QuestionAnswering": ["qa_outputs"],
+        "NezhaModel": [],
+    }.get(f.task, ["classifier"])
+    losses = []
+    if "cls.predictions" in names and f.was_given("labels"):
+        losses.append("masked_lm_loss")
+    if "cls.seq_relationship" in names and f.pair_labels is not None:
+        losses.append("next_sentence_loss")
+    if losses:
+        losses.append("loss")
+    rows = [row for row in HEAD_ROWS if row.name in losses or row.name.startswith(tuple(names))]
+    labels = "start_positions" if "qa_outputs" in names else "labels"
+    return rows + [
+        loss for head, loss in LOSS_ROWS.items() if head in names and f.was_given(labels)
+    ]

@@ -3,218 +3,138 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
-from minizha.crosscheck.diagnosis.backward_rules import Rules, normalised
-from minizha.crosscheck.diagnosis.catalogue import mistake
-from minizha.crosscheck.diagnosis.facts import AttentionFacts
+from minizha.crosscheck.diagnosis.backward_rules import normalised
+from minizha.crosscheck.diagnosis.catalogue import add, mistake, times
 from minizha.crosscheck.diagnosis.rules import Array, key_term, labelled, softmax
 from minizha.ops.activation import ACTIVATIONS
 
 
-@mistake("softmax_backward_no_mean", "softmax's backward without the mean Σ dprobs · probs")
-class SoftmaxBackwardNoMean(Rules):
-    def softmax_backward(self, dprobs: Array, probs: Array) -> Array:
-        return probs * dprobs
+def passed_on(right, d, *_):
+    """The gradient as it comes: the factor of the operation is forgotten."""
+    return d
 
 
-@mistake("layer_norm_backward_no_mean", "LayerNorm's backward without mean(dn)")
-class LayerNormBackwardNoMean(Rules):
-    def norm_backward(self, dy: Array, x: Array, weight: Array, eps: float) -> Array:
-        n, s = normalised(x, eps)
-        dn = dy * weight
-        return (dn - n * (dn * n).mean(axis=-1, keepdims=True)) * s
+def lost(*_: Any) -> float:
+    """A factor of 0."""
+    return 0.0
 
 
-@mistake("layer_norm_backward_no_variance", "LayerNorm's backward without n · mean(dn · n)")
-class LayerNormBackwardNoVariance(Rules):
-    def norm_backward(self, dy: Array, x: Array, weight: Array, eps: float) -> Array:
-        _, s = normalised(x, eps)
-        dn = dy * weight
-        return (dn - dn.mean(axis=-1, keepdims=True)) * s
+# --- operations
 
 
-@mistake(
-    "layer_norm_backward_no_means", "LayerNorm's backward is dy · weight · s, without both means"
-)
-class LayerNormBackwardNoMeans(Rules):
-    def norm_backward(self, dy: Array, x: Array, weight: Array, eps: float) -> Array:
-        return dy * weight * normalised(x, eps)[1]
+@mistake("norm_backward", "LayerNorm's backward without mean(dn)")
+def layer_norm_backward_no_mean(right, dy, x, weight, eps):
+    n, s = normalised(x, eps)
+    dn = dy * weight
+    return (dn - n * (dn * n).mean(axis=-1, keepdims=True)) * s
 
 
-@mistake("layer_norm_backward_no_weight", "LayerNorm's backward without its weight")
-class LayerNormBackwardNoWeight(Rules):
-    def norm_backward(self, dy: Array, x: Array, weight: Array, eps: float) -> Array:
-        return super().norm_backward(dy, x, np.ones_like(weight), eps)
+@mistake("norm_backward", "LayerNorm's backward without n · mean(dn · n)")
+def layer_norm_backward_no_variance(right, dy, x, weight, eps):
+    dn = dy * weight
+    return (dn - dn.mean(axis=-1, keepdims=True)) * normalised(x, eps)[1]
 
 
-@mistake("no_relative_key_gradient", "the queries' gradient without the relative term")
-class NoRelativeKeyGradient(Rules):
-    def query_backward(self, dscores: Array, k: Array, a: AttentionFacts) -> Array:
-        return dscores @ k / math.sqrt(a.d)
+@mistake("activation_backward", "Φ(x) as the slope of GELU: x · φ(x) is missing")
+def gelu_slope_cdf(right, dy, x, name):
+    safe = np.where(x == 0.0, 1.0, x)
+    return dy * np.where(x == 0.0, 0.5, ACTIVATIONS["gelu"].forward(safe)[0] / safe)
 
 
-@mistake("no_relative_value_gradient", "the weights' gradient without the relative term")
-class NoRelativeValueGradient(Rules):
-    def probs_backward(
-        self, dcontext: Array, dweights: Array, v: Array, a: AttentionFacts
-    ) -> Array:
-        relative = self.relative_of_values(a, dcontext.shape[2], v.shape[2])
-        without_term = dweights - key_term(dcontext, relative)
-        return super().probs_backward(dcontext, without_term, v, a)
+@mistake("linear_backward", "dy · weightᵀ in place of dy · weight")
+def linear_backward_transposed(right, dy, weight):
+    return right.linear_backward(dy, weight.T if weight.shape[0] == weight.shape[1] else weight)
 
 
-@mistake("no_scale_gradient", "the queries' gradient without 1/√d")
-class NoScaleGradient(Rules):
-    def query_backward(self, dscores: Array, k: Array, a: AttentionFacts) -> Array:
-        return super().query_backward(dscores, k, a) * math.sqrt(a.d)
+@mistake("weight_backward", "a weight's gradient is transposed")
+def weight_gradient_transposed(right, dy, x):
+    dweight = right.weight_backward(dy, x)
+    return dweight.T if dweight.shape[0] == dweight.shape[1] else dweight
 
 
-@mistake("no_scale_key_gradient", "the keys' gradient without 1/√d")
-class NoScaleKeyGradient(Rules):
-    def key_backward(self, dscores: Array, q: Array, a: AttentionFacts) -> Array:
-        return super().key_backward(dscores, q, a) * math.sqrt(a.d)
+# fmt: off
+add("softmax_backward_no_mean", "softmax's backward without the mean Σ dprobs · probs",
+    softmax_backward=lambda right, dprobs, probs: probs * dprobs)
+add("layer_norm_backward_no_means", "LayerNorm's backward is dy · weight · s, without both means",
+    norm_backward=lambda right, dy, x, weight, eps: dy * weight * normalised(x, eps)[1])
+add("layer_norm_backward_no_weight", "LayerNorm's backward without its weight",
+    norm_backward=lambda right, dy, x, w, eps: right.norm_backward(dy, x, np.ones_like(w), eps))
+add("gelu_slope_tanh", "the slope of the tanh form of GELU",
+    activation_backward=lambda right, dy, x, name: right.activation_backward(dy, x, "gelu_new"))
+add("bias_gradient_mean", "a bias gets the mean over all rows, not the sum",
+    bias_backward=lambda right, dy: right.bias_backward(dy) / max(dy.size // dy.shape[-1], 1))
+add("bias_gradient_lost", "a bias gets no gradient", **times(lost, "bias_backward"))
+add("gradient_over_batch", "parameters' gradients are divided by the batch size",
+    weight_backward=lambda right, dy, x: right.weight_backward(dy, x) / max(len(dy), 1),
+    bias_backward=lambda right, dy: right.bias_backward(dy) / max(len(dy), 1),
+    norm_weight_backward=lambda right, dy, x, eps: right.norm_weight_backward(dy, x, eps) / max(len(dy), 1))
+add("residual_gradient_lost", "the gradient that goes around a block is lost",
+    **times(lost, "residual_backward"))
+add("dropout_gradient_lost", "dropout is missing on the way back", dropout_backward=passed_on)
+add("tanh_gradient_lost", "the pooler's tanh is missing on the way back", tanh_backward=passed_on)
+# fmt: on
+
+# --- attention
 
 
-@mistake("tied_decoder_gradient_lost", "the tied matrix gets the gradient of the lookup alone")
-class TiedDecoderGradientLost(Rules):
-    def tied_backward(self, lookup: Array, decoder: Array, pad: int | None) -> Array:
-        return lookup
+# fmt: off
+add("no_relative_key_gradient", "the queries' gradient without the relative term",
+    query_backward=lambda right, dscores, k, a: dscores @ k / math.sqrt(a.d))
+add("no_scale_gradient", "the queries' gradient without 1/√d",
+    **times(lambda dscores, k, a: math.sqrt(a.d), "query_backward"))
+add("no_scale_key_gradient", "the keys' gradient without 1/√d",
+    **times(lambda dscores, q, a: math.sqrt(a.d), "key_backward"))
+add("head_mask_gradient_lost", "the head mask is missing on the way back",
+    probs_backward=lambda right, dcontext, dweights, v, a: (
+        right.probs_backward(dcontext, dweights, v, a._replace(head_mask=None))))
+# fmt: on
 
 
-@mistake("lookup_gradient_lost", "the tied matrix gets the gradient of the decoder alone")
-class LookupGradientLost(Rules):
-    def tied_backward(self, lookup: Array, decoder: Array, pad: int | None) -> Array:
-        return decoder
+@mistake("probs_backward", "the weights' gradient without the relative term")
+def no_relative_value_gradient(right, dcontext, dweights, v, a):
+    relative = right.relative_of_values(a, dcontext.shape[2], v.shape[2])
+    return right.probs_backward(dcontext, dweights - key_term(dcontext, relative), v, a)
 
 
-@mistake("pad_row_not_zeroed", "the lookup gives the padding row a gradient")
-class PadRowNotZeroed(Rules):
-    def lookup_backward(self, dwords: Array, ids: Array, count: int, pad: int | None) -> Array:
-        return super().lookup_backward(dwords, ids, count, None)
+# --- embeddings
 
 
-@mistake("pad_row_zeroed", "the padding row's gradient is 0, that of the tied decoder too")
-class PadRowZeroed(Rules):
-    def tied_backward(self, lookup: Array, decoder: Array, pad: int | None) -> Array:
-        total = super().tied_backward(lookup, decoder, pad)
-        if pad is not None:
-            total[pad] = 0.0
-        return total
+def _no_pad_row(dtable: Array, pad: int | None) -> Array:
+    if pad is not None:
+        dtable[pad] = 0.0
+    return dtable
 
 
-@mistake("repeated_ids_lost", "of a token that occurs several times, one place alone counts")
-class RepeatedIdsLost(Rules):
-    def lookup_backward(self, dwords: Array, ids: Array, count: int, pad: int | None) -> Array:
-        dtable = np.zeros((count, dwords.shape[-1]))
-        dtable[ids.reshape(-1)] = dwords.reshape(
-            -1, dwords.shape[-1]
-        )  # of equal ids the last one stays
-        if pad is not None:
-            dtable[pad] = 0.0
-        return dtable
+@mistake("lookup_backward", "of a token that occurs several times, one place alone counts")
+def repeated_ids_lost(right, dwords, ids, count, pad):
+    dtable = np.zeros((count, dwords.shape[-1]), dwords.dtype)
+    dtable[ids.reshape(-1)] = dwords.reshape(-1, dwords.shape[-1])  # the last of equal ids stays
+    return _no_pad_row(dtable, pad)
 
 
-@mistake("token_type_gradient_lost", "the sentences' embeddings get no gradient")
-class TokenTypeGradientLost(Rules):
-    def types_backward(self, dtypes: Array, types: Array, count: int) -> Array:
-        return 0.0 * super().types_backward(dtypes, types, count)
+# fmt: off
+add("tied_decoder_gradient_lost", "the tied matrix gets the gradient of the lookup alone",
+    tied_backward=lambda right, lookup, decoder, pad: lookup)
+add("lookup_gradient_lost", "the tied matrix gets the gradient of the decoder alone",
+    tied_backward=lambda right, lookup, decoder, pad: decoder)
+add("pad_row_not_zeroed", "the lookup gives the padding row a gradient",
+    lookup_backward=lambda right, dwords, ids, count, pad: right.lookup_backward(dwords, ids, count, None))
+add("pad_row_zeroed", "the padding row's gradient is 0, that of the tied decoder too",
+    tied_backward=lambda right, *both: _no_pad_row(right.tied_backward(*both), both[-1]))
+add("token_type_gradient_lost", "the sentences' embeddings get no gradient",
+    **times(lost, "types_backward"))
 
+# --- losses
 
-@mistake("gelu_slope_tanh", "the slope of the tanh form of GELU")
-class GeluSlopeTanh(Rules):
-    def activation_backward(self, dy: Array, x: Array, name: str) -> Array:
-        return super().activation_backward(dy, x, "gelu_new")
-
-
-@mistake("gelu_slope_cdf", "Φ(x) as the slope of GELU: x · φ(x) is missing")
-class GeluSlopeCdf(Rules):
-    def activation_backward(self, dy: Array, x: Array, name: str) -> Array:
-        safe = np.where(x == 0.0, 1.0, x)
-        return dy * np.where(x == 0.0, 0.5, ACTIVATIONS["gelu"].forward(safe)[0] / safe)
-
-
-@mistake("residual_gradient_lost", "the gradient that goes around a block is lost")
-class ResidualGradientLost(Rules):
-    def residual_backward(self, dsum: Array) -> Array:
-        return 0.0 * dsum
-
-
-@mistake("bias_gradient_mean", "a bias gets the mean over all rows, not the sum")
-class BiasGradientMean(Rules):
-    def bias_backward(self, dy: Array) -> Array:
-        return super().bias_backward(dy) / max(dy.size // dy.shape[-1], 1)
-
-
-@mistake("bias_gradient_lost", "a bias gets no gradient")
-class BiasGradientLost(Rules):
-    def bias_backward(self, dy: Array) -> Array:
-        return 0.0 * super().bias_backward(dy)
-
-
-@mistake("weight_gradient_transposed", "a weight's gradient is transposed")
-class WeightGradientTransposed(Rules):
-    def weight_backward(self, dy: Array, x: Array) -> Array:
-        right = super().weight_backward(dy, x)
-        return right.T if right.shape[0] == right.shape[1] else right
-
-
-@mistake("gradient_over_batch", "parameters' gradients are divided by the batch size")
-class GradientOverBatch(Rules):
-    def weight_backward(self, dy: Array, x: Array) -> Array:
-        return super().weight_backward(dy, x) / max(dy.shape[0], 1)
-
-    def bias_backward(self, dy: Array) -> Array:
-        return super().bias_backward(dy) / max(dy.shape[0], 1)
-
-    def norm_weight_backward(self, dy: Array, x: Array, eps: float) -> Array:
-        return super().norm_weight_backward(dy, x, eps) / max(dy.shape[0], 1)
-
-
-@mistake("linear_backward_transposed", "dy · weightᵀ in place of dy · weight")
-class LinearBackwardTransposed(Rules):
-    def linear_backward(self, dy: Array, weight: Array) -> Array:
-        square = weight.shape[0] == weight.shape[1]
-        return super().linear_backward(dy, weight.T if square else weight)
-
-
-@mistake("head_mask_gradient_lost", "the head mask is missing on the way back")
-class HeadMaskGradientLost(Rules):
-    def probs_backward(
-        self, dcontext: Array, dweights: Array, v: Array, a: AttentionFacts
-    ) -> Array:
-        return super().probs_backward(dcontext, dweights, v, a._replace(head_mask=None))
-
-
-@mistake("dropout_gradient_lost", "dropout is missing on the way back")
-class DropoutGradientLost(Rules):
-    def dropout_backward(self, dy: Array, factor: Array | None) -> Array:
-        return dy
-
-
-@mistake("tanh_gradient_lost", "the pooler's tanh is missing on the way back")
-class TanhGradientLost(Rules):
-    def tanh_backward(self, dy: Array, y: Array) -> Array:
-        return dy
-
-
-@mistake("loss_gradient_sum", "the loss's gradient is not divided by the number of labels")
-class LossGradientSum(Rules):
-    def nll_backward(self, logits: Array, labels: Array, where: Array) -> Array:
-        return super().nll_backward(logits, labels, where) * max(int(where.sum()), 1)
-
-
-@mistake(
-    "loss_gradient_all_tokens", "the masked-word gradient is divided by the number of all tokens"
-)
-class LossGradientAllTokens(Rules):
-    def masked_lm_backward(self, logits: Array, labels: Array) -> Array:
-        share = labelled(labels).sum() / max(labels.size, 1)
-        return super().masked_lm_backward(logits, labels) * share
-
-
-@mistake("loss_gradient_no_label", "the loss's gradient without [v = label]")
-class LossGradientNoLabel(Rules):
-    def nll_backward(self, logits: Array, labels: Array, where: Array) -> Array:
-        return softmax(logits) * where[..., None] / max(int(where.sum()), 1)
+add("loss_gradient_sum", "the loss's gradient is not divided by the number of labels",
+    **times(lambda logits, labels, where: max(int(where.sum()), 1), "nll_backward"))
+add("loss_gradient_all_tokens", "the masked-word gradient is divided by the number of all tokens",
+    **times(lambda logits, y: int(labelled(y).sum()) / max(y.size, 1), "masked_lm_backward"))
+add("loss_gradient_no_label", "the loss's gradient without [v = label]",
+    nll_backward=lambda right, logits, labels, where: (
+        softmax(logits) * where[..., None] / max(int(where.sum()), 1)))
+# fmt: on

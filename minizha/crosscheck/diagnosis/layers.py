@@ -8,250 +8,169 @@ from collections.abc import Callable
 
 import numpy as np
 
-from minizha.crosscheck.diagnosis.backward_rules import Rules
-from minizha.crosscheck.diagnosis.catalogue import mistake
-from minizha.crosscheck.diagnosis.facts import Facts
+from minizha.crosscheck.diagnosis.catalogue import Wrong, add, mistake, skipped, times
 from minizha.crosscheck.diagnosis.rules import Array
 
 # --- embeddings
 
-
-@mistake("no_token_types", "the sentences' embeddings are not added")
-class NoTokenTypes(Rules):
-    def embedding_sum(self, words: Array, types: Array, f: Facts) -> Array:
-        return words
-
-
-@mistake("token_types_zero", "every token is taken for one of the first sentence")
-class TokenTypesZero(Rules):
-    def types(self, table: Array, f: Facts) -> Array:
-        return table[np.zeros(f.shape, np.int64)]
-
-
-@mistake("embeddings_scaled", "word embeddings times √D", "Vaswani et al. 2017")
-class EmbeddingsScaled(Rules):
-    def words(self, table: Array, f: Facts) -> Array:
-        return super().words(table, f) * math.sqrt(table.shape[1])
+# fmt: off
+add("no_token_types", "the sentences' embeddings are not added",
+    embedding_sum=lambda right, words, types, f: words)
+add("token_types_zero", "every token is taken for one of the first sentence",
+    types=lambda right, table, f: table[np.zeros(f.shape, np.int64)])
+add("embeddings_scaled", "word embeddings times √D", "Vaswani et al. 2017",
+    **times(lambda table, f: math.sqrt(table.shape[1]), "words"))
+add("pad_row_zero", "the padding token's vector is read as 0",
+    **times(lambda table, f: (f.input("input_ids") != f.config.pad_token_id)[..., None], "words"))
+add("no_embedding_norm", "no LayerNorm after the embeddings", **skipped("norm", "embeddings"))
+# fmt: on
 
 
-@mistake("pad_row_zero", "the padding token's vector is read as 0")
-class PadRowZero(Rules):
-    def words(self, table: Array, f: Facts) -> Array:
-        is_pad = f.input("input_ids") == f.config.pad_token_id
-        return super().words(table, f) * ~is_pad[..., None]
-
-
-@mistake("no_embedding_norm", "no LayerNorm after the embeddings")
-class NoEmbeddingNorm(Rules):
-    def norm(self, x: Array, weight: Array, bias: Array, eps: float, module: str) -> Array:
-        return x if module == "embeddings" else super().norm(x, weight, bias, eps, module)
+@mistake("types", "where no token types are given, every token is one of the second sentence")
+def token_types_default_one(right, table, f):
+    given = f.input("token_type_ids") is not None
+    return right.types(table, f) if given else table[np.ones(f.shape, np.int64)]
 
 
 # --- linear maps
 
 
-@mistake("weight_transposed", "x · weight in place of x · weightᵀ: stored (in, out)", "TensorFlow")
-class WeightTransposed(Rules):
-    def linear(self, x: Array, weight: Array, bias: Array) -> Array:
-        square = weight.shape[0] == weight.shape[1]
-        return super().linear(x, weight.T if square else weight, bias)
+@mistake("linear", "x · weight in place of x · weightᵀ: stored (in, out)", "TensorFlow")
+def weight_transposed(right, x, weight, bias, name):
+    square = weight.shape[0] == weight.shape[1]
+    return right.linear(x, weight.T if square else weight, bias, name)
 
 
-@mistake("bias_missing", "the bias is not added")
-class BiasMissing(Rules):
-    def linear(self, x: Array, weight: Array, bias: Array) -> Array:
-        return super().linear(x, weight, 0.0 * bias)
+def _no_bias(module: str) -> Wrong:
+    """Linear maps whose name matches ``module`` have no bias."""
+
+    def linear(right, x, weight, bias, name):
+        return right.linear(x, weight, 0.0 * bias if re.search(module, name) else bias, name)
+
+    return linear
 
 
-@mistake("layer_0_for_all", "every layer reads the parameters of layer 0", "ALBERT's sharing")
-class Layer0ForAll(Rules):
-    def parameter(self, name: str, f: Facts) -> str:
-        return re.sub(r"^encoder\.layer\.\d+", "encoder.layer.0", name)
+# fmt: off
+add("bias_missing", "the bias is not added", linear=_no_bias(""))
+add("feed_forward_no_bias", "the feed-forward network has no biases", "bert4torch 0.6.0",
+    linear=_no_bias(r"\d\.(intermediate|output)\.dense$"))
+add("intermediate_no_bias", "the first bias of the feed-forward network is not added",
+    linear=_no_bias(r"\d\.intermediate\.dense$"))
+add("output_no_bias", "the second bias of the feed-forward network is not added",
+    linear=_no_bias(r"\d\.output\.dense$"))
+# fmt: on
 
 
-@mistake("layers_reversed", "the layers' parameters in reverse order")
-class LayersReversed(Rules):
-    def parameter(self, name: str, f: Facts) -> str:
-        last = f.config.num_hidden_layers - 1
-        return re.sub(r"(?<=^encoder\.layer\.)\d+", lambda layer: str(last - int(layer[0])), name)
+@mistake("parameter", "every layer reads the parameters of layer 0", "ALBERT's sharing")
+def layer_0_for_all(right, name, f):
+    return re.sub(r"^encoder\.layer\.\d+", "encoder.layer.0", name)
+
+
+@mistake("parameter", "the layers' parameters in reverse order")
+def layers_reversed(right, name, f):
+    last = f.config.num_hidden_layers - 1
+    return re.sub(r"(?<=^encoder\.layer\.)\d+", lambda layer: str(last - int(layer[0])), name)
 
 
 # --- activations
 
 
-class OtherActivation(Rules):
-    """Rules with the activation function ``name``, whatever ``hidden_act`` says."""
-
-    name = ""
-
-    def activation(self, x: Array, name: str, module: str) -> Array:
-        """The function ``name`` of the class."""
-        return super().activation(x, self.name, module)
+def _other_activation(name: str) -> Wrong:
+    """The activation function ``name``, whatever ``hidden_act`` says."""
+    return lambda right, x, _, module: right.activation(x, name, module)
 
 
-@mistake("gelu_tanh", "the tanh form of GELU", "Huawei's TensorFlow code")
-class GeluTanh(OtherActivation):
-    name = "gelu_new"
+def _sigmoid_gelu(slope: float) -> Wrong:
+    """``x · σ(slope · x)``."""
+    return lambda right, x, name, module: x * 0.5 * (1.0 + np.tanh(0.5 * slope * x))
 
 
-@mistake("gelu_erf", "the exact form of GELU where the configuration asks for another function")
-class GeluErf(OtherActivation):
-    name = "gelu"
-
-
-@mistake("gelu_relu", "ReLU in place of GELU")
-class GeluRelu(OtherActivation):
-    name = "relu"
-
-
-@mistake("gelu_silu", "SiLU in place of GELU")
-class GeluSilu(OtherActivation):
-    name = "silu"
-
-
-@mistake("gelu_quick", "x · σ(1.702 x) in place of GELU")
-class GeluQuick(Rules):
-    def activation(self, x: Array, name: str, module: str) -> Array:
-        return x * 0.5 * (1.0 + np.tanh(0.851 * x))
-
-
-@mistake("no_activation", "no activation function")
-class NoActivation(Rules):
-    def activation(self, x: Array, name: str, module: str) -> Array:
-        return x if module == "layer" else super().activation(x, name, module)
-
+# fmt: off
+add("gelu_tanh", "the tanh form of GELU", "Huawei's TensorFlow code",
+    activation=_other_activation("gelu_new"))
+add("gelu_erf", "the exact form of GELU where the configuration asks for another function",
+    activation=_other_activation("gelu"))
+add("gelu_relu", "ReLU in place of GELU", activation=_other_activation("relu"))
+add("gelu_silu", "SiLU in place of GELU", activation=_other_activation("silu"))
+add("gelu_quick", "x · σ(1.702 x) in place of GELU", activation=_sigmoid_gelu(1.702))
+add("gelu_quick_1_7", "x · σ(1.7 x) in place of GELU", activation=_sigmoid_gelu(1.7))
+add("no_activation", "no activation function", **skipped("activation", "layer"))
+# fmt: on
 
 # --- LayerNorm
 
 
-class OtherEps(Rules):
-    """Rules with a fixed eps, whatever the configuration says."""
-
-    eps = 0.0
-
-    def norm(self, x: Array, weight: Array, bias: Array, eps: float, module: str) -> Array:
-        """LayerNorm with the eps of the class."""
-        return super().norm(x, weight, bias, self.eps, module)
+def _other_eps(eps: float) -> Wrong:
+    """LayerNorm with this eps, whatever the configuration says."""
+    return lambda right, x, weight, bias, _, module: right.norm(x, weight, bias, eps, module)
 
 
-@mistake("layer_norm_eps_1e_5", "LayerNorm with eps 1e-5", "torch's default")
-class LayerNormEps1e5(OtherEps):
-    eps = 1e-5
+# fmt: off
+add("layer_norm_eps_1e_3", "LayerNorm with eps 1e-3", "Keras' default", norm=_other_eps(1e-3))
+add("layer_norm_eps_1e_5", "LayerNorm with eps 1e-5", "torch's default", norm=_other_eps(1e-5))
+add("layer_norm_eps_1e_6", "LayerNorm with eps 1e-6", norm=_other_eps(1e-6))
+add("layer_norm_eps_1e_7", "LayerNorm with eps 1e-7", "bert4keras", norm=_other_eps(1e-7))
+add("layer_norm_eps_1e_12", "LayerNorm with eps 1e-12, whatever the configuration says",
+    norm=_other_eps(1e-12))
+# fmt: on
 
 
-@mistake("layer_norm_eps_1e_6", "LayerNorm with eps 1e-6")
-class LayerNormEps1e6(OtherEps):
-    eps = 1e-6
+def _other_deviation(deviation: Callable[[Array, float], Array]) -> Wrong:
+    """LayerNorm that divides by ``deviation(x, eps)``."""
+
+    return lambda right, x, weight, bias, eps, module: (
+        (x - x.mean(axis=-1, keepdims=True)) / deviation(x, eps) * weight + bias
+    )
 
 
-@mistake("layer_norm_eps_1e_7", "LayerNorm with eps 1e-7", "bert4keras")
-class LayerNormEps1e7(OtherEps):
-    eps = 1e-7
+def _unbiased(x: Array) -> Array:
+    return x.var(axis=-1, keepdims=True) * (x.shape[-1] / max(x.shape[-1] - 1, 1))
 
 
-@mistake("layer_norm_eps_1e_12", "LayerNorm with eps 1e-12, whatever the configuration says")
-class LayerNormEps1e12(OtherEps):
-    eps = 1e-12
-
-
-def _scaled_norm(x: Array, std: Array, weight: Array, bias: Array) -> Array:
-    return (x - x.mean(axis=-1, keepdims=True)) / std * weight + bias
-
-
-@mistake(
-    "layer_norm_eps_outside", "LayerNorm with eps outside of the root", "The Annotated Transformer"
-)
-class LayerNormEpsOutside(Rules):
-    def norm(self, x: Array, weight: Array, bias: Array, eps: float, module: str) -> Array:
-        return _scaled_norm(x, x.std(axis=-1, keepdims=True) + eps, weight, bias)
-
-
-@mistake("layer_norm_unbiased", "LayerNorm divides the variance by D − 1", "unbiased std")
-class LayerNormUnbiased(Rules):
-    def norm(self, x: Array, weight: Array, bias: Array, eps: float, module: str) -> Array:
-        variance = x.var(axis=-1, keepdims=True) * (x.shape[-1] / max(x.shape[-1] - 1, 1))
-        return _scaled_norm(x, np.sqrt(variance + eps), weight, bias)
-
-
-@mistake(
-    "layer_norm_unbiased_eps_outside",
+# fmt: off
+add("layer_norm_eps_outside", "LayerNorm with eps outside of the root", "The Annotated Transformer",
+    norm=_other_deviation(lambda x, eps: x.std(axis=-1, keepdims=True) + eps))
+add("layer_norm_unbiased", "LayerNorm divides the variance by D − 1", "unbiased std",
+    norm=_other_deviation(lambda x, eps: np.sqrt(_unbiased(x) + eps)))
+add("layer_norm_unbiased_eps_outside",
     "LayerNorm divides the variance by D − 1 and adds eps outside of the root",
     "The Annotated Transformer, BERT-pytorch",
-)
-class LayerNormUnbiasedEpsOutside(Rules):
-    def norm(self, x: Array, weight: Array, bias: Array, eps: float, module: str) -> Array:
-        variance = x.var(axis=-1, keepdims=True) * (x.shape[-1] / max(x.shape[-1] - 1, 1))
-        return _scaled_norm(x, np.sqrt(variance) + eps, weight, bias)
+    norm=_other_deviation(lambda x, eps: np.sqrt(_unbiased(x)) + eps))
+add("layer_norm_no_weight", "LayerNorm without its weight",
+    norm=lambda right, x, weight, *rest: right.norm(x, np.ones_like(weight), *rest))
+add("layer_norm_no_bias", "LayerNorm without its bias",
+    norm=lambda right, x, weight, bias, *rest: right.norm(x, weight, 0.0 * bias, *rest))
+add("layer_norm_no_mean", "LayerNorm does not subtract the mean", "RMSNorm",
+    norm=lambda right, x, weight, bias, eps, module: (
+        x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps) * weight + bias))
+# fmt: on
 
 
-@mistake("layer_norm_no_weight", "LayerNorm without its weight")
-class LayerNormNoWeight(Rules):
-    def norm(self, x: Array, weight: Array, bias: Array, eps: float, module: str) -> Array:
-        return super().norm(x, np.ones_like(weight), bias, eps, module)
+@mistake("norm", "LayerNorm over (L, D), all tokens of an example together")
+def layer_norm_over_tokens(right, x, weight, bias, eps, module):
+    centred = x - x.mean(axis=(-2, -1), keepdims=True)
+    variance = (centred * centred).mean(axis=(-2, -1), keepdims=True)
+    return centred / np.sqrt(variance + eps) * weight + bias
 
 
-@mistake("layer_norm_no_bias", "LayerNorm without its bias")
-class LayerNormNoBias(Rules):
-    def norm(self, x: Array, weight: Array, bias: Array, eps: float, module: str) -> Array:
-        return super().norm(x, weight, 0.0 * bias, eps, module)
+# --- residual sums and dropout
+
+# fmt: off
+add("no_residual", "the residual is not added",
+    residual=lambda right, y, x, factor, module: right.dropout(y, factor))
+add("residual_of_input", "the feed-forward network's residual is the layer's input",
+    feed_forward_residual=lambda right, h, x: x)
+add("no_output_norm", "no LayerNorm after the residual sum", **skipped("norm", "attention", "layer"))
+add("pre_norm", "LayerNorm before attention too, not after the residual sum alone",
+    before_attention=lambda right, x, norm: norm(x))
+add("dropout_after_residual", "dropout after the residual sum, not before",
+    residual=lambda right, y, x, factor, module: right.dropout(y + x, factor))
+add("dropout_unscaled", "dropout without the factor 1/(1 − p)",
+    dropout=lambda right, x, factor: x if factor is None else x * (factor > 0))
+add("dropout_ignored", "dropout does not act", dropout=lambda right, x, factor: x)
+# fmt: on
 
 
-@mistake("layer_norm_no_mean", "LayerNorm does not subtract the mean", "RMSNorm")
-class LayerNormNoMean(Rules):
-    def norm(self, x: Array, weight: Array, bias: Array, eps: float, module: str) -> Array:
-        return x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps) * weight + bias
-
-
-# --- residual sums
-
-
-@mistake("no_residual", "the residual is not added")
-class NoResidual(Rules):
-    def residual(self, y: Array, x: Array, factor: Array | None, module: str) -> Array:
-        return self.dropout(y, factor)
-
-
-@mistake("residual_of_input", "the feed-forward network's residual is the layer's input")
-class ResidualOfInput(Rules):
-    def feed_forward_residual(self, h: Array, x: Array) -> Array:
-        return x
-
-
-@mistake("no_output_norm", "no LayerNorm after the residual sum")
-class NoOutputNorm(Rules):
-    def norm(self, x: Array, weight: Array, bias: Array, eps: float, module: str) -> Array:
-        in_encoder = module in ("attention", "layer")
-        return x if in_encoder else super().norm(x, weight, bias, eps, module)
-
-
-@mistake("pre_norm", "LayerNorm before attention too, not after the residual sum alone")
-class PreNorm(Rules):
-    def before_attention(self, x: Array, norm: Callable[[Array], Array]) -> Array:
-        return norm(x)
-
-
-# --- dropout
-
-
-@mistake("dropout_after_residual", "dropout after the residual sum, not before")
-class DropoutAfterResidual(Rules):
-    def residual(self, y: Array, x: Array, factor: Array | None, module: str) -> Array:
-        return self.dropout(y + x, factor)
-
-
-@mistake("dropout_before_norm", "the embeddings' dropout before their LayerNorm")
-class DropoutBeforeNorm(Rules):
-    def embedding_sum(self, words: Array, types: Array, f: Facts) -> Array:
-        return self.dropout(super().embedding_sum(words, types, f), f.factor("embeddings"))
-
-
-@mistake("dropout_unscaled", "dropout without the factor 1/(1 − p)")
-class DropoutUnscaled(Rules):
-    def dropout(self, x: Array, factor: Array | None) -> Array:
-        return super().dropout(x, None if factor is None else 1.0 * (factor > 0))
-
-
-@mistake("dropout_ignored", "dropout does not act")
-class DropoutIgnored(Rules):
-    def dropout(self, x: Array, factor: Array | None) -> Array:
-        return x
+@mistake("embedding_sum", "the embeddings' dropout before their LayerNorm")
+def dropout_before_norm(right, words, types, f):
+    return right.dropout(right.embedding_sum(words, types, f), f.factor("embeddings"))

@@ -1,31 +1,45 @@
 """The rules of the computation, one small method each, so that a mistake can override one of them.
 
-These rules repeat the arithmetic of :mod:`minizha.ops` and :mod:`minizha.nezha` in float64 and NumPy,
-without caches and without optimisation. A test checks that they agree with the model.
-:mod:`~minizha.crosscheck.diagnosis.forward` says in which order they apply.
+The rule of a step is the plain operation of :mod:`minizha.ops` wherever there is one. A test checks that
+the rules and the model agree; that the operations are right is checked by others: formulas that share no
+code with the package, another language, Transformers' vectors and the complex step. A rule keeps the
+dtype of its arrays. :mod:`minizha.crosscheck.table` says where the rules apply.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from minizha.crosscheck.diagnosis.facts import AttentionFacts, Facts
-from minizha.ops.activation import ACTIVATIONS
-from minizha.ops.cross_entropy import IGNORED
-from minizha.ops.relative_position import relative_table
+from minizha.nezha.attention import merge_heads, split_heads
+from minizha.ops import softmax as softmax_op
+from minizha.ops.activation import ACTIVATIONS, tanh
+from minizha.ops.binary_cross_entropy import binary_cross_entropy
+from minizha.ops.cross_entropy import IGNORED, cross_entropy
+from minizha.ops.layer_norm import layer_norm
+from minizha.ops.linear import linear
+from minizha.ops.relative_position import RelativeCache as Relative
+from minizha.ops.relative_position import (
+    relative_key_backward,
+    relative_rows,
+    relative_table,
+    relative_value_backward,
+)
+from minizha.ops.squared_error import squared_error
 
 Array = np.ndarray
+WORDS_AT_ONCE = 2048
+"""Rows of the decoder's matrix that are converted at once."""
 MASKED = float(np.finfo(np.float32).min)
 
 
-class Relative(NamedTuple):
-    """The relative positions: R[i, j] = table[rows[i, j]]."""
-
-    table: Array
-    rows: Array
+def plain(operation: Callable[..., Any]) -> Callable[..., Any]:
+    """The operation itself, where a kernel may replace it."""
+    return getattr(operation, "plain", operation)
 
 
 def distances(Lq: int, Lk: int, offset: int) -> Array:
@@ -34,30 +48,23 @@ def distances(Lq: int, Lk: int, offset: int) -> Array:
 
 
 def key_term(q: Array, relative: Relative) -> Array:
-    """``q[…, i] · R[i, j]``, (B, N, Lq, Lk)."""
-    columns = q @ relative.table.T
-    rows = np.broadcast_to(relative.rows, (*q.shape[:2], *relative.rows.shape))
-    return np.take_along_axis(columns, rows, -1)
-
-
-def by_row(w: Array, relative: Relative) -> Array:
-    """``Σ_j w[…, i, j] · [rows[i, j] = r]``, (B, N, Lq, rows of the table)."""
-    table_rows = np.arange(len(relative.table))
-    return np.stack(
-        [w[:, :, i] @ (row[:, None] == table_rows) for i, row in enumerate(relative.rows)], axis=2
-    )
+    """``q[…, i] · R[i, j]``, (B, N, Lq, Lk), for any rows: as in the backward pass of the value term."""
+    return plain(relative_value_backward)(q, _in_dtype(relative, q))
 
 
 def value_term(w: Array, relative: Relative) -> Array:
-    """``Σ_j w[…, i, j] · R[i, j]``, (B, N, Lq, d)."""
-    return by_row(w, relative) @ relative.table
+    """``Σ_j w[…, i, j] · R[i, j]``, (B, N, Lq, d), as in the backward pass of the key term."""
+    return plain(relative_key_backward)(w, _in_dtype(relative, w))
+
+
+def _in_dtype(relative: Relative, x: Array) -> Relative:
+    return relative._replace(table=relative.table.astype(x.dtype))
 
 
 def softmax(x: Array, axis: int = -1) -> Array:
     """``exp(x) / Σ exp(x)``."""
     with np.errstate(invalid="ignore"):  # one of the mistakes makes a row of −inf
-        e = np.exp(x - x.max(axis=axis, keepdims=True))
-        return e / e.sum(axis=axis, keepdims=True)
+        return softmax_op.softmax(x.swapaxes(axis, -1))[0].swapaxes(axis, -1)
 
 
 def log_softmax(x: Array) -> Array:
@@ -73,8 +80,7 @@ class ForwardRules:
 
     def relative(self, a: AttentionFacts, Lq: int, Lk: int) -> Relative:
         """The table, and which of its rows each pair (i, j) reads."""
-        rows = np.clip(distances(Lq, Lk, a.offset), -a.K, a.K) + a.K
-        return Relative(relative_table(a.K, a.d), rows)
+        return Relative(relative_table(a.K, a.d), relative_rows(Lq, Lk, a.K, a.offset))
 
     def relative_of_values(self, a: AttentionFacts, Lq: int, Lk: int) -> Relative:
         """The same for the relative term of the values."""
@@ -104,19 +110,17 @@ class ForwardRules:
         """The name of the module whose parameters the linear map or LayerNorm ``name`` reads."""
         return name
 
-    def linear(self, x: Array, weight: Array, bias: Array) -> Array:
-        """``x · weightᵀ + bias``."""
-        return x @ weight.T + bias
+    def linear(self, x: Array, weight: Array, bias: Array, name: str) -> Array:
+        """``x · weightᵀ + bias``, the linear map ``name``."""
+        return linear(x, weight, bias)[0]
 
     def norm(self, x: Array, weight: Array, bias: Array, eps: float, module: str) -> Array:
         """LayerNorm of ``module``: "embeddings", "attention", "layer" or "predictions"."""
-        centred = x - x.mean(axis=-1, keepdims=True)
-        variance = (centred * centred).mean(axis=-1, keepdims=True)
-        return centred / np.sqrt(variance + eps) * weight + bias
+        return layer_norm(x, weight, bias, eps)[0]
 
     def activation(self, x: Array, name: str, module: str) -> Array:
         """The activation function ``name`` of ``module``: "layer" or "predictions"."""
-        return ACTIVATIONS[name].forward(x)[0]
+        return plain(ACTIVATIONS[name].forward)(x)[0]
 
     # --- attention
 
@@ -126,13 +130,11 @@ class ForwardRules:
 
     def split(self, x: Array, d: int) -> Array:
         """(B, L, N·d) → (B, N, L, d)."""
-        B, L, width = x.shape
-        return x.reshape(B, L, width // d, d).swapaxes(1, 2)
+        return split_heads(x, d)
 
     def merge(self, x: Array) -> Array:
         """(B, N, L, d) → (B, L, N·d)."""
-        B, N, L, d = x.shape
-        return x.swapaxes(1, 2).reshape(B, L, N * d)
+        return merge_heads(x)
 
     def scores(self, q: Array, k: Array, a: AttentionFacts) -> Array:
         """``(q·k + q·R) / √d``."""
@@ -154,7 +156,9 @@ class ForwardRules:
         """The scores, those of hidden keys set to the lowest float32 number."""
         visible = self.visible(a)
         # replaced, not added to: in float32 the sum would equal MASKED, in float64 it may not
-        return scores if visible is None else np.where(visible == 1, scores, (1 - visible) * MASKED)
+        if visible is None:
+            return scores
+        return np.where(visible == 1, scores, ((1 - visible) * MASKED).astype(scores.dtype))
 
     def probs(self, scores: Array, a: AttentionFacts) -> Array:
         """``softmax(scores + mask)``."""
@@ -165,8 +169,10 @@ class ForwardRules:
         weights = self.dropout(probs, a.factor)
         return weights if a.head_mask is None else weights * a.head_mask
 
-    def context(self, weights: Array, probs: Array, v: Array, a: AttentionFacts) -> Array:
-        """``Σ_j weights · (v + R)``."""
+    def context(
+        self, weights: Array, probs: Array, scores: Array, v: Array, a: AttentionFacts
+    ) -> Array:
+        """``Σ_j weights · (v + R)``; only mistakes read ``probs`` and ``scores``."""
         relative = self.relative_of_values(a, *weights.shape[2:])
         return weights @ v + value_term(weights, relative)
 
@@ -182,17 +188,23 @@ class ForwardRules:
 
     # --- heads
 
-    def pooled(self, hidden: Array) -> Array:
+    def pooled(self, hidden: Array, f: Facts) -> Array:
         """The vector that the pooler reads: that of the first token."""
         return hidden[:, 0]
 
     def tanh(self, x: Array) -> Array:
         """The pooler's activation function."""
-        return np.tanh(x)
+        return tanh(x)[0]
 
     def decoder(self, x: Array, weight: Array, bias: Array) -> Array:
         """``x · weightᵀ + bias``, a column for each word of the vocabulary."""
-        return x @ weight.T + bias
+        logits = np.empty((*x.shape[:-1], len(weight)), x.dtype)
+        for start in range(0, len(weight), WORDS_AT_ONCE):  # a large matrix is converted in blocks
+            words = slice(start, start + WORDS_AT_ONCE)
+            logits[..., words] = linear(x, weight[words].astype(x.dtype, copy=False), bias[words])[
+                0
+            ]
+        return logits
 
     def masked_lm_loss(self, logits: Array, labels: Array) -> Array:
         """The mean negative log-likelihood over the labelled tokens."""
@@ -217,10 +229,9 @@ class ForwardRules:
     def class_loss(self, logits: Array, labels: Array, problem: str) -> Array:
         """The loss of a classifier; ``problem`` is as ``problem_type`` of the configuration."""
         if problem == "regression":
-            return np.asarray(((logits - labels.reshape(logits.shape)) ** 2).mean())
+            return squared_error(logits, labels.reshape(logits.shape))[0]
         if problem == "multi_label_classification":
-            softplus = np.maximum(logits, 0) + np.log1p(np.exp(-np.abs(logits)))
-            return np.asarray((softplus - labels * logits).mean())
+            return binary_cross_entropy(logits, labels)[0]
         return mean_nll(logits, labels, labelled(labels))
 
 
@@ -231,6 +242,4 @@ def labelled(labels: Array) -> Array:
 
 def mean_nll(logits: Array, labels: Array, where: Array) -> Array:
     """The mean of ``−log softmax(logits)[label]`` over the rows in ``where``; 0 if there are none."""
-    rows = log_softmax(logits[where])
-    right = np.take_along_axis(rows, labels[where][..., None], -1)
-    return np.asarray(-right.sum() / max(right.size, 1))
+    return cross_entropy(logits[where], labels[where])[0]

@@ -14,6 +14,7 @@ from minizha.crosscheck.report.style import STYLE
 from minizha.crosscheck.report.words import (
     clean,
     entry_text,
+    error_text,
     finding_text,
     number,
     safe,
@@ -108,18 +109,24 @@ def _picture(location: Location, name: str) -> str:
 
 
 def _why(report: Comparison) -> str:
-    if not report.findings:
-        return ""
-    head = _row(("known mistake", "remaining error with it", "without it"), "th")
-    rows = (
-        _row((_text(finding_text(f)), number(f.error), number(f.right_error)))
-        for f in report.findings
-    )
-    return (
-        "<section>\n<h2>Why</h2>\n<p>These mistakes give their array from their own inputs, the "
-        f'likeliest first.</p>\n<table class="why"><thead>{head}</thead>'
-        f"<tbody>{''.join(rows)}</tbody></table>\n</section>\n"
-    )
+    text = ""
+    if report.findings:
+        head = _row(("known mistake", "remaining error with it", "without it"), "th")
+        rows = (
+            _row((_text(finding_text(f)), number(f.error), number(f.right_error)))
+            for f in report.findings
+        )
+        text += (
+            "<p>These mistakes give their array from their own inputs, the likeliest first.</p>\n"
+            f'<table class="why"><thead>{head}</thead><tbody>{"".join(rows)}</tbody></table>\n'
+        )
+    if len(report.errors) > 1 or (report.errors and report.first_divergence is None):
+        head = _row(("arrays that do not follow from their own inputs", "cause"), "th")
+        causes = (_row(map(escape, error_text(error))) for error in report.errors)
+        text += (
+            f'<table class="why"><thead>{head}</thead><tbody>{"".join(causes)}</tbody></table>\n'
+        )
+    return f"<section>\n<h2>Why</h2>\n{text}</section>\n" if text else ""
 
 
 def _chart(report: Comparison) -> str:

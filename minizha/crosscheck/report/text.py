@@ -16,6 +16,7 @@ from minizha.crosscheck.report.plain import plain
 from minizha.crosscheck.report.words import (
     clean,
     entry_text,
+    error_text,
     finding_text,
     number,
     power,
@@ -29,6 +30,7 @@ JSON_VERSION = 2
 """Raised when a key of the JSON report changes; docs/crosscheck.md lists the versions."""
 NARROWEST = 48
 NAMES_SHOWN = 8
+ERRORS_SHOWN = 12
 BAR = 24  # cells of a full bar, where there is room
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 
@@ -49,6 +51,7 @@ def as_text(report: Comparison, color: bool = False, width: int = 100, every: bo
         _divergence(page, report, first)
         _where(page, report)
         _why(page, report.findings)
+    _errors(page, report)
     if every:
         _all_arrays(page, report)
     elif first is not None:
@@ -80,6 +83,7 @@ def as_json(report: Comparison) -> dict[str, Any]:
         "left_over": report.left_over,
         "location": asdict(report.location) if report.location else None,
         "findings": [asdict(finding) for finding in report.findings],
+        "errors": [asdict(error) for error in report.errors],
         "remarks": report.remarks,
         "undecided": report.undecided,
     }
@@ -135,6 +139,19 @@ def _why(page: Page, findings: Sequence[Finding]) -> None:
         page.say(finding_text(finding), BOLD, indent=2)
         left, right = number(finding.error), number(finding.right_error)
         page.say(f"remaining error: {left} with this mistake, {right} without it", indent=4)
+
+
+def _errors(page: Page, report: Comparison) -> None:
+    """All errors, where the first is not the only one or does not make a difference."""
+    if len(report.errors) < 2 and report.first_divergence is not None:
+        return
+    if report.errors:
+        page.heading("arrays that do not follow from their own inputs")
+    for error in report.errors[:ERRORS_SHOWN]:
+        arrays, cause = error_text(error)
+        page.say(f"{arrays}: {cause}", YELLOW if error.benign else RED, indent=2)
+    if len(report.errors) > ERRORS_SHOWN:
+        page.say(f"and {len(report.errors) - ERRORS_SHOWN} more", RED, indent=2)
 
 
 def _spread(page: Page, report: Comparison) -> None:

@@ -8,8 +8,8 @@ from html import escape
 from typing import NamedTuple
 
 from minizha.checkpoint.stored import shown
-from minizha.crosscheck.comparison.differences import Comparison, Difference, Finding
-from minizha.crosscheck.comparison.measure import PRECISIONS, eps_of
+from minizha.crosscheck.comparison.differences import Comparison, Difference, Error, Finding
+from minizha.crosscheck.comparison.precision import PRECISIONS, eps_of
 from minizha.crosscheck.names import axes, layer_of
 
 
@@ -20,7 +20,9 @@ def verdict(report: Comparison) -> str:
     if report.undecided:
         unclear = f"{len(report.undecided)} can't be judged, {shown(report.undecided[0])} first"
         return f"undecided: {len(report.differences)} arrays compared, none is wrong, but {unclear}"
-    most, count = max(map(times, report)), len(report.differences)
+    # an error beyond what is allowed may be excused, as that of a table made in float32
+    judged = [times(d) for d in report if not d.error > d.tolerance]
+    most, count = max(judged, default=0.0), len(report.differences)
     size = f"{most:.2g} of" if most < 1 else f"{number(most)} times"
     largest = f" (largest error {size} what rounding explains)" if most < math.inf else ""
     agree = "1 array agrees" if count == 1 else f"{count} arrays agree"
@@ -60,17 +62,22 @@ def entry_text(difference: Difference) -> str:
 
 
 def sizes(difference: Difference) -> list[tuple[str, str, str, str]]:
-    """Rows (unit, found, rounding alone, allowed): the same error in three units.
+    """Rows (unit, found, rounding alone, allowed): the same error in three units, and the error against
+    what follows from their own inputs.
 
     Convention: in ULP, the value for rounding is that of the largest entry; smaller entries have more.
     """
     d = difference
     scale = d.max_abs / d.error if d.error and math.isfinite(d.error) else math.nan
     in_ulp = f"≥ {number(d.expected / eps_of(d.dtype))}" if d.dtype in PRECISIONS else ""
+    local = []
+    if math.isfinite(d.local_error):  # relative, too
+        local.append(("own inputs", number(d.local_error), "", number(d.local_tolerance)))
     return [
         ("absolute", number(d.max_abs), number(d.expected * scale), number(d.tolerance * scale)),
         ("relative", number(d.error), number(d.expected), number(d.tolerance)),
         ("in ULP", number(d.ulp), in_ulp, ""),
+        *local,
     ]
 
 
@@ -83,6 +90,14 @@ def finding_text(finding: Finding) -> str:
         name = f"layer {layer} {inner.removeprefix('attention.')}".rstrip()
     seen = f" — seen in {finding.seen_in}" if finding.seen_in else ""
     return clean(f"{shown(name)} match: {finding.text}{seen}")
+
+
+def error_text(error: Error) -> tuple[str, str]:
+    """The arrays of an error, and its cause."""
+    first, count = shown(error.arrays[0]), len(error.arrays)
+    arrays = first if count == 1 else f"{first} and {count - 1} more"
+    causes = " or ".join(f.text for f in error.findings)
+    return arrays, clean(causes or error.text or "no known mistake")
 
 
 def clean(text: str) -> str:

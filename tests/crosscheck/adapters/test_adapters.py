@@ -115,6 +115,22 @@ def test_the_example_is_short_and_needs_numpy_and_safetensors_alone():
     assert imported == {"pathlib", "numpy", "safetensors"}
 
 
+@pytest.mark.parametrize("class_name", ["NezhaModel", "NezhaForPreTraining"])
+def test_the_weights_of_the_page_go_there_and_back(class_name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = model_of(class_name)
+    before = {name: np.array(array) for name, array in model.state_dict().items()}
+    names = {"model": model}
+    exec(block("def flax_path"), names)
+    after = getattr(minizha, class_name).from_pretrained("from-the-port").state_dict()
+    assert before.keys() == after.keys()
+    assert all(np.array_equal(array, after[name]) for name, array in before.items())
+    port = names["port_weights"]
+    assert port["encoder/layer_1/intermediate/dense/kernel"].shape == (24, 40)
+    assert port["embeddings/word_embeddings/embedding"].shape == (31, 24)
+    assert {path.rpartition("/")[2] for path in port} == {"kernel", "bias", "scale", "embedding"}
+
+
 def test_every_name_of_the_page_is_one_of_a_trace():
     models = ("NezhaModel", "NezhaForPreTraining", "NezhaForTokenClassification")
     names = set().union(*(crosscheck.trace(model_of(name), inputs_of()) for name in models))

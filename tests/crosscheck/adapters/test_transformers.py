@@ -15,6 +15,7 @@ import minizha
 from minizha import MinizhaError, NezhaConfig, crosscheck
 from minizha.crosscheck.adapters import transformers as peer
 from minizha.crosscheck.adapters.torch_recorder import TorchRecorder, run
+from minizha.crosscheck.names import ATTENTION, FEED_FORWARD, in_order
 from tests.crosscheck.adapters.test_adapters import (
     SINGLE_LOSSES,
     TOLERANCE,
@@ -257,27 +258,22 @@ def test_scores_are_found_however_the_mask_joins_them(mask_by):
         assert np.abs(dscores).max() > 1e-3
 
 
-def test_the_order_is_that_of_execution_and_back():
-    found = list(record_port(Port(layers=1), {"input_ids": [[1, 2]], "attention_mask": [[1, 1]]}))
-    assert found == [
-        "embeddings.LayerNorm",
-        "encoder.layer.0.attention.self.query",
-        "encoder.layer.0.attention.scores",
-        "encoder.layer.0.attention.probs",
-        "encoder.layer.0.attention.context",
-        "encoder.layer.0",
-        "encoder.layer.0.grad",
-        "encoder.layer.0.attention.context.grad",
-        "encoder.layer.0.attention.probs.grad",
-        "encoder.layer.0.attention.scores.grad",
-        "encoder.layer.0.attention.self.query.grad",
-        "encoder.layer.0.attention.self.query.weight.grad",
-        "encoder.layer.0.attention.self.query.bias.grad",
-        "embeddings.LayerNorm.grad",
-        "embeddings.LayerNorm.weight.grad",
-        "embeddings.LayerNorm.bias.grad",
-        "embeddings.word_embeddings.weight.grad",
+def test_every_array_of_a_layer_is_recorded_in_the_order_of_execution_and_back():
+    inputs = {"input_ids": [[1, 2]], "attention_mask": [[1, 1]]}
+    found = list(record_port(Port(layers=1), inputs))
+    assert found == in_order(found)
+    layer = "encoder.layer.0"
+    every = [f"{layer}.attention.{row.name}" for row in ATTENTION if row.name != "weights"]
+    every += [f"{layer}.{row.name}".removesuffix(".") for row in FEED_FORWARD]
+    assert found[: len(every) + 1] == ["embeddings.LayerNorm", *every]
+    gradients = found[len(every) + 1 :]
+    assert {f"{name}.grad" for name in every} < set(gradients)
+    assert gradients[:3] == [
+        f"{layer}.grad",
+        f"{layer}.output.LayerNorm.weight.grad",
+        f"{layer}.output.LayerNorm.bias.grad",
     ]
+    assert gradients[-1] == "embeddings.word_embeddings.weight.grad"
 
 
 def test_the_gradient_is_the_total_over_all_uses():

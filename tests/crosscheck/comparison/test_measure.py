@@ -10,14 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minizha.crosscheck.comparison import measure as module
-from minizha.crosscheck.comparison.measure import (
-    blocks,
-    coarser,
-    eps_of,
-    measure,
-    precision,
-    ulp_distance,
-)
+from minizha.crosscheck.comparison.measure import blocks, measure, ulp_distance
 
 FLOATS = ("float16", "float32", "float64")
 SHAPES = st.lists(st.integers(0, 5), max_size=4).map(tuple)
@@ -196,38 +189,3 @@ def test_a_large_array_takes_little_more_memory():
         tracemalloc.stop()
     assert peak < ours.nbytes
     assert plain >= ours.nbytes
-
-
-# --- how precise the numbers are ------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
-def test_widened_numbers_are_known(dtype):
-    ours = numbers(0, (40, 30))
-    if dtype == "bfloat16":
-        short = (ours.astype("f4").view("u4") & np.uint32(0xFFFF0000)).view("f4")
-    else:
-        short = ours.astype(dtype)
-    assert precision(ours, short.astype("f8")) == dtype
-    assert precision(ours, np.asfortranarray(short.astype("f8"))) == dtype
-    assert precision(ours.astype("f4"), short.astype("f4")) == dtype
-    # our word vectors come from a float32 checkpoint and hold no more digits
-    assert precision(short.astype("f8"), short.astype("f8")) == "float64"
-    # the control
-    assert precision(ours, ours + 1e-9) == "float64"
-
-
-def test_round_numbers_say_nothing_of_precision():
-    factor = np.array([0.0, 1 / 0.7] * 50)
-    assert precision(factor, (factor != 0).astype("f8")) == "float64"
-    assert precision(np.array(3.3), np.array(0.5)) == "float64"
-    assert precision(numbers(0, 99), np.zeros(99)) == "float64"
-
-
-def test_precision_is_the_coarser_dtype():
-    assert precision(numbers(0, 9), numbers(0, 9, "f4")) == "float32"
-    assert precision(numbers(0, 9, "f4"), numbers(0, 9)) == "float32"
-    assert precision(numbers(0, 9, "f2"), numbers(0, 9)) == "float16"
-    assert precision(np.array(3.3), np.array(float(np.float32(3.3)))) == "float32"
-    assert coarser("bfloat16", "float16") == "bfloat16"
-    assert [np.finfo(d).eps for d in FLOATS] == [eps_of(d) for d in FLOATS]

@@ -7,10 +7,10 @@ import pytest
 
 from minizha.crosscheck import trace
 from minizha.crosscheck.diagnosis import mistaken
-from minizha.crosscheck.diagnosis.backward import backward_steps
+from minizha.crosscheck.diagnosis.backward import all_steps
 from minizha.crosscheck.diagnosis.backward_rules import Rules
 from minizha.crosscheck.diagnosis.facts import Facts
-from minizha.crosscheck.diagnosis.forward import evaluate, forward_steps
+from minizha.crosscheck.diagnosis.forward import evaluate
 from minizha.crosscheck.names import DROPOUT
 from tests.support.tiny_heads import HEADS
 from tests.support.tiny_models import CROSS, DECODER, TINY, TWO_LAYERS, Tiny
@@ -34,7 +34,7 @@ def largest_error(found, rules=None, near=False):
     """The name of the array with the largest error, this error, and the arrays for which the
     diagnosis has no step. Each array is computed from the inputs, or from the trace's arrays near it."""
     facts, rules = Facts(found), rules or Rules()
-    steps = forward_steps(facts, rules) | backward_steps(facts, rules)
+    steps = all_steps(facts, rules)
     worst, missing, memory = ("", 0.0), [], {}
     for name, array in found.items():
         if name.endswith(DROPOUT):
@@ -138,6 +138,18 @@ def test_so_is_what_was_asked_of_keys_and_values(config):
     assert error <= 1e-12, where
 
 
+@pytest.mark.parametrize("field", ["attentions", "hidden_states"])
+def test_so_is_a_single_upstream_gradient(field):
+    """In the last layer alone: what comes after it has gradient 0."""
+    case = Tiny(config=TWO_LAYERS, labels=())
+    model, inputs = case.model("numpy"), case.inputs() | OPTIONS
+    arrays = getattr(model(**inputs), field)
+    fields = {field: [None] * (len(arrays) - 1) + [normal(arrays[-1].shape, 3)]}
+    where, error, missing = largest_error(trace(model, inputs, upstream=fields))
+    assert error <= 1e-12, where
+    assert all(not name.startswith("encoder.layer.0") for name in missing)
+
+
 def test_nested_lists_are_read_like_arrays():
     case = TINY["past of both, the encoder given again"]
     inputs = {
@@ -154,6 +166,38 @@ def test_nested_lists_are_read_like_arrays():
 def test_a_float32_trace_is_computed_again_in_float64():
     found = trace(CASES["plain"].model("numpy", "float32"), CASES["plain"].inputs())
     assert 1e-9 < largest_error(found)[1] < 1e-5
+
+
+class Float32(Facts):
+    """Facts whose floats are float32."""
+
+    def parameter(self, name):
+        return np.float32(super().parameter(name))
+
+    def input(self, name):
+        value = super().input(name)
+        return np.float32(value) if value is not None and value.dtype.kind == "f" else value
+
+    def factor(self, name):
+        value = super().factor(name)
+        return value if value is None else np.float32(value)
+
+    def attention(self, layer, is_cross):
+        a = super().attention(layer, is_cross)
+        masks = {n: getattr(a, n) for n in ("visible", "causal", "head_mask", "all_head_masks")}
+        return a._replace(**{n: np.float32(m) for n, m in masks.items() if m is not None})
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_rules_keep_float32(name):
+    found, memory, worst = traced(name), {}, 0.0
+    for step_name, step in all_steps(Float32(found), Rules()).items():
+        array = memory[step_name] = step.compute(*(memory[need] for need in step.needs))
+        assert not isinstance(array, np.ndarray) or array.dtype == np.float32, step_name
+        if step_name in found:
+            error = np.abs(array - found[step_name]).max(initial=0)
+            worst = max(worst, error / max(1.0, np.abs(found[step_name]).max(initial=0)))
+    assert 0 < worst < 2e-5
 
 
 def test_a_mistake_that_can_not_act_changes_nothing():

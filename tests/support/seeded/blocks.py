@@ -8,7 +8,6 @@ from minizha.nezha.attention import AddAndNormCache, AttentionBlockCache
 from minizha.ops import attention as ops
 from minizha.ops.activation import (
     ACTIVATIONS,
-    Activation,
     ReluCache,
     gelu_new,
     gelu_new_backward,
@@ -20,7 +19,13 @@ from minizha.ops.activation import (
 from minizha.ops.dropout import DropoutCache, dropout
 from minizha.ops.layer_norm import LayerNormCache, layer_norm
 from minizha.ops.linear import linear
-from tests.support.patching import changed_arguments, changed_y, remembering, replaced
+from tests.support.patching import (
+    changed_arguments,
+    changed_pair,
+    changed_y,
+    remembering,
+    replaced,
+)
 from tests.support.seeded.seeding import ATTENTION, NORMS, QUERY, Seed
 
 # --- activations ----------------------------------------------------------------------------------
@@ -28,15 +33,19 @@ from tests.support.seeded.seeding import ATTENTION, NORMS, QUERY, Seed
 
 def another_activation(name, forward, backward, act="gelu"):
     def make(monkeypatch):
-        monkeypatch.setitem(ACTIVATIONS, act, Activation(forward, backward))
+        pair = changed_pair(ACTIVATIONS[act], forward=forward, backward=backward)
+        monkeypatch.setitem(ACTIVATIONS, act, pair)
 
     make.__name__ = name
     return make
 
 
-def quick(x):
-    y, cache = silu(1.702 * x)
-    return y / 1.702, cache
+def quick(slope):
+    def forward(x):
+        y, cache = silu(slope * x)
+        return y / slope, cache
+
+    return forward
 
 
 def identity(x):
@@ -68,12 +77,16 @@ def _unbiased(v, x):
 
 
 FORMULAS = {
+    "layer_norm_eps_1e_3": lambda c, v, x, eps: c / np.sqrt(v + 1e-3),
     "layer_norm_eps_1e_5": lambda c, v, x, eps: c / np.sqrt(v + 1e-5),
     "layer_norm_eps_1e_6": lambda c, v, x, eps: c / np.sqrt(v + 1e-6),
     "layer_norm_eps_1e_7": lambda c, v, x, eps: c / np.sqrt(v + 1e-7),
     "layer_norm_unbiased": lambda c, v, x, eps: c / np.sqrt(_unbiased(v, x) + eps),
     "layer_norm_no_mean": lambda c, v, x, eps: (
         x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + eps)
+    ),
+    "layer_norm_over_tokens": lambda c, v, x, eps: (
+        (x - x.mean((-2, -1), keepdims=True)) / np.sqrt(x.var((-2, -1), keepdims=True) + eps)
     ),
 }
 OF_LARGE_EPS = {
@@ -160,7 +173,7 @@ def dropout_before_norm(monkeypatch):
 
     replaced(monkeypatch, body, "embeddings", wrong)
     changed_arguments(monkeypatch, embeddings, "layer_norm", dropped)
-    monkeypatch.setattr(embeddings, "dropout", lambda x, *_: (x, drawn["cache"]))
+    replaced(monkeypatch, embeddings, "dropout", lambda right: lambda x, *_: (x, drawn["cache"]))
 
 
 def dropout_unscaled(monkeypatch):
@@ -197,7 +210,8 @@ SEEDS = [
     Seed(another_activation("gelu_tanh", gelu_new, gelu_new_backward), INNER, "gelu_tanh"),
     Seed(another_activation("gelu_erf", *ACTIVATIONS["gelu"], "gelu_new"), INNER, "gelu_erf",
          "gelu_new"),
-    Seed(another_activation("gelu_quick", quick, silu_backward), INNER, "gelu_quick"),
+    Seed(another_activation("gelu_quick", quick(1.702), silu_backward), INNER, "gelu_quick"),
+    Seed(another_activation("gelu_quick_1_7", quick(1.7), silu_backward), INNER, "gelu_quick_1_7"),
     Seed(another_activation("gelu_relu", relu, relu_backward), INNER, "gelu_relu"),
     Seed(another_activation("gelu_silu", silu, silu_backward), INNER, "gelu_silu"),
     Seed(another_activation("no_activation", identity, relu_backward), INNER, "no_activation"),

@@ -9,9 +9,15 @@ from minizha.nezha import body, embeddings, encoder, feed_forward, heads, losses
 from minizha.nezha.parameters import Tree
 from minizha.ops import attention as ops
 from minizha.ops.activation import ACTIVATIONS
-from minizha.ops.gelu import gelu_new, gelu_new_backward
+from minizha.ops.gelu import GeluCache, gelu_new, gelu_new_backward
 from minizha.ops.layer_norm import layer_norm_backward
-from tests.support.patching import changed_arguments, changed_gradient, replaced
+from tests.support.patching import (
+    changed_arguments,
+    changed_gradient,
+    changed_pair,
+    remembering,
+    replaced,
+)
 from tests.support.seeded.seeding import NORMS, Seed
 
 EVERYWHERE = (embeddings, blocks, feed_forward, encoder, body, heads, losses)
@@ -26,6 +32,15 @@ def root(d):
 
 def softmax_backward_no_mean(monkeypatch):
     changed_gradient(monkeypatch, ops, "softmax_backward", lambda d, dy, cache: dy * cache.probs)
+
+
+def mask_replaces_scores(monkeypatch):
+    """As where(mask, scores, lowest number) does; every layer has the same mask."""
+    memory = {}
+    replaced(monkeypatch, blocks, "attention", remembering(memory, "mask", "mask"))
+    changed_gradient(
+        monkeypatch, ops, "softmax_backward", lambda d, *_: d * (memory["mask"] == 0.0)
+    )
 
 
 def another_norm(name, formula, modules=NORMS):
@@ -55,11 +70,20 @@ def mean(x):
     return x.mean(axis=-1, keepdims=True)
 
 
+def another_gelu_backward(monkeypatch, backward):
+    """The backward function finds x in the cache."""
+    right = ACTIVATIONS["gelu"]
+    pair = changed_pair(
+        right, forward=lambda x: (right.forward(x)[0], GeluCache(x, None)), backward=backward
+    )
+    monkeypatch.setitem(ACTIVATIONS, "gelu", pair)
+
+
 def gelu_slope_tanh(monkeypatch):
     def backward(dy, cache):
         return gelu_new_backward(dy, gelu_new(cache.x)[1])
 
-    monkeypatch.setitem(ACTIVATIONS, "gelu", ACTIVATIONS["gelu"]._replace(backward=backward))
+    another_gelu_backward(monkeypatch, backward)
 
 
 def gelu_slope_without_density(monkeypatch):
@@ -69,7 +93,7 @@ def gelu_slope_without_density(monkeypatch):
         x = np.where(cache.x == 0.0, 1.0, cache.x)
         return dy * ACTIVATIONS["gelu"].forward(x)[0] / x
 
-    monkeypatch.setitem(ACTIVATIONS, "gelu", ACTIVATIONS["gelu"]._replace(backward=backward))
+    another_gelu_backward(monkeypatch, backward)
 
 
 def another_linear(name, change):
@@ -167,6 +191,7 @@ LAYER = "encoder.layer.1."  # the first layer of the backward pass
 OF_ATTENTION = LAYER + "attention."
 QUERY, KEY = (f"{OF_ATTENTION}self.{name}" for name in ("query", "key"))
 SEEDS = [
+    Seed(mask_replaces_scores, OF_ATTENTION + "scores.grad", "mask_replaces_scores", "hidden row"),
     Seed(softmax_backward_no_mean, OF_ATTENTION + "scores.grad", "softmax_backward_no_mean"),
     Seed(
         another_norm("no_mean", lambda dn, n: dn - n * mean(dn * n), (blocks,)),

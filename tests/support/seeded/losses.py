@@ -8,7 +8,7 @@ from minizha.model import call, fine_tuning, pretraining
 from minizha.nezha import heads, losses
 from minizha.ops.activation import relu_backward
 from minizha.ops.cross_entropy import IGNORED
-from tests.support.patching import changed_arguments, changed_y, replaced
+from tests.support.patching import changed_arguments, changed_pair, changed_y, replaced
 from tests.support.seeded.blocks import identity
 from tests.support.seeded.seeding import Seed, at, changed_loss, grafted
 
@@ -23,7 +23,7 @@ def mlm_no_norm(monkeypatch):
 
 def mlm_no_activation(monkeypatch):
     right = heads.ACTIVATIONS["gelu"]
-    pair = right._replace(forward=identity, backward=relu_backward)
+    pair = changed_pair(right, forward=identity, backward=relu_backward)
     monkeypatch.setattr(heads, "ACTIVATIONS", {"gelu": pair})
 
 
@@ -94,6 +94,24 @@ def loss_mean_of_rows(monkeypatch):
     replaced(monkeypatch, pretraining, "masked_words", wrong)
 
 
+def loss_counts_empty_slots(monkeypatch):
+    """Every example has as many slots as the fullest one; an empty one has label 0 at token 0."""
+
+    def wrong(right):
+        def masked_words(p, config, hidden, labels, rng):
+            scores, cache = right(p, config, hidden, labels, rng)
+            tokens = [np.flatnonzero(y != IGNORED) for y in labels.values]
+            slots, nll = max(map(len, tokens)), []
+            for z, y, filled in zip(scores.logits(), labels.values, tokens, strict=True):
+                logs = z - np.log(np.exp(z).sum(axis=-1, keepdims=True))
+                nll += [-logs[t, y[t]] for t in filled] + [-logs[0, 0]] * (slots - len(filled))
+            return scores._replace(loss=np.mean(nll)), cache
+
+        return masked_words
+
+    replaced(monkeypatch, pretraining, "masked_words", wrong)
+
+
 def loss_log_epsilon(monkeypatch):
     def nll(loss, logits, labels, *_):
         probs = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
@@ -123,6 +141,12 @@ def another_next_sentence(name, change):
 
 def flipped(labels):
     return np.where(labels == IGNORED, labels, 1 - labels)
+
+
+def nsp_loss_halved(monkeypatch):
+    changed_y(
+        monkeypatch, pretraining, "next_sentence", lambda y, *_: y._replace(loss=0.5 * y.loss)
+    )
 
 
 def another_sum(name, sum_):
@@ -195,12 +219,15 @@ SEEDS = [
     Seed(another_loss("loss_ignore_zero", lambda y, V: (ignoring_zero(y), None)), LM,
          "loss_ignore_zero"),
     Seed(loss_mean_of_rows, LM, "loss_mean_of_rows", "uneven"),
+    Seed(loss_counts_empty_slots, LM, "loss_counts_empty_slots", "uneven"),
     Seed(loss_log_epsilon, LM, "loss_log_epsilon"),
     Seed(loss_base_2, LM, "loss_base_2"),
     Seed(another_next_sentence("nsp_labels_flipped", flipped), NEXT, "nsp_labels_flipped"),
     Seed(another_next_sentence("nsp_ignore_zero", ignoring_zero), NEXT, "nsp_ignore_zero"),
     Seed(another_next_sentence("nsp_labels_flipped", flipped), NEXT, "nsp_labels_flipped",
          "next sentence"),
+    Seed(nsp_loss_halved, NEXT, "nsp_loss_halved"),
+    Seed(another_sum("loss_nsp_half", lambda a, b: a + 0.5 * b), "loss", "loss_nsp_half"),
     Seed(another_sum("loss_mlm_alone", lambda a, b: a), "loss", "loss_mlm_alone"),
     Seed(another_sum("loss_nsp_alone", lambda a, b: b), "loss", "loss_nsp_alone"),
     Seed(another_sum("loss_mean_of_both", lambda a, b: 0.5 * (a + b)), "loss", "loss_mean_of_both"),

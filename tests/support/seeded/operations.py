@@ -5,7 +5,7 @@ from minizha.ops import attention
 from minizha.ops.activation import ACTIVATIONS
 from minizha.ops.replaceable import KERNELS
 from tests.support.op_cases import FORWARDS
-from tests.support.patching import replaced
+from tests.support.patching import changed_pair, replaced
 from tests.support.seeded.gradients import EVERYWHERE
 from tests.support.seeded.seeding import Seed
 from tests.support.wrong_backwards import WRONG
@@ -58,7 +58,7 @@ def installed(op, what):
             )
             monkeypatch.setitem(KERNELS, (op, "numpy"), wrong)
         if op in ACTIVATIONS and op != "tanh":
-            monkeypatch.setitem(ACTIVATIONS, op, ACTIVATIONS[op]._replace(backward=backward))
+            monkeypatch.setitem(ACTIVATIONS, op, changed_pair(ACTIVATIONS[op], backward=backward))
         for problem_type, pair in LOSSES.items():
             if pair.forward.__name__ == op:
                 monkeypatch.setitem(LOSSES, problem_type, pair._replace(backward=backward))

@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 
+from minizha.model import inputs
 from minizha.nezha import body, embeddings, encoder, heads
 from minizha.nezha.parameters import Tree
-from tests.support.patching import changed_arguments, changed_y, replaced
+from tests.support.patching import changed_arguments, changed_y, remembering, replaced
 from tests.support.seeded.scores import sinusoid
 from tests.support.seeded.seeding import ATTENTION, KEY, QUERY, VALUE, Seed, at, grafted
 
@@ -16,6 +17,12 @@ from tests.support.seeded.seeding import ATTENTION, KEY, QUERY, VALUE, Seed, at,
 def token_types_zero(monkeypatch):
     changed_arguments(
         monkeypatch, embeddings, "embedding", lambda ids, *r: (ids if r[1:] else 0 * ids, *r)
+    )
+
+
+def token_types_default_one(monkeypatch):
+    changed_arguments(
+        monkeypatch, embeddings, "embedding", lambda ids, *r: (ids if r[1:] else 0 * ids + 1, *r)
     )
 
 
@@ -116,6 +123,12 @@ def without_bias(name):
     return in_layers(f"{name}_without_bias", lambda p: grafted(p, bias, 0.0 * at(p, bias)))
 
 
+def without_feed_forward_biases(p):
+    for bias in ("intermediate.dense.bias", "output.dense.bias"):
+        p = grafted(p, bias, 0.0 * at(p, bias))
+    return p
+
+
 # --- pooler ---------------------------------------------------------------------------------------
 
 
@@ -125,6 +138,24 @@ def pooler_no_tanh(monkeypatch):
 
 def pooler_last_token(monkeypatch):
     changed_arguments(monkeypatch, body, "pooler", lambda p, hidden: (p, hidden[:, ::-1]))
+
+
+def pooler_second_token(monkeypatch):
+    changed_arguments(monkeypatch, body, "pooler", lambda p, hidden: (p, np.roll(hidden, -1, 1)))
+
+
+def pooler_masked_mean(monkeypatch):
+    memory = {}
+
+    def mean(p, hidden):
+        visible = memory["visible"].reshape(*hidden.shape[:2], 1)
+        total = (hidden * visible).sum(axis=1, keepdims=True)
+        return p, np.broadcast_to(total / visible.sum(axis=1, keepdims=True), hidden.shape)
+
+    replaced(
+        monkeypatch, inputs.ArgumentChecker, "additive_mask", remembering(memory, "visible", 1)
+    )
+    changed_arguments(monkeypatch, body, "pooler", mean)
 
 
 def pooler_mean(monkeypatch):
@@ -138,6 +169,8 @@ NORM, INNER = "embeddings.LayerNorm", "encoder.layer.0.intermediate"
 OUTPUT = ATTENTION + "output"
 SEEDS = [
     Seed(token_types_zero, "embeddings.token_type_embeddings", "token_types_zero"),
+    Seed(token_types_default_one, "embeddings.token_type_embeddings", "token_types_default_one",
+         "many words"),
     Seed(no_token_types, NORM, "no_token_types"),
     Seed(embeddings_scaled, "embeddings.word_embeddings", "embeddings_scaled"),
     Seed(pad_row_zero, "embeddings.word_embeddings", "pad_row_zero", "masked"),
@@ -153,9 +186,13 @@ SEEDS = [
     Seed(one_layer_for_all, QUERY.replace("layer.0", "layer.1"), "layer_0_for_all"),
     Seed(without_bias("attention.self.key"), KEY, "bias_missing"),
     Seed(without_bias("attention.output.dense"), OUTPUT + ".dense", "bias_missing"),
-    Seed(without_bias("intermediate.dense"), INNER + ".dense", "bias_missing"),
-    Seed(without_bias("output.dense"), "encoder.layer.0.output.dense", "bias_missing"),
+    Seed(without_bias("intermediate.dense"), INNER + ".dense", "intermediate_no_bias"),
+    Seed(without_bias("output.dense"), "encoder.layer.0.output.dense", "output_no_bias"),
+    Seed(in_layers("feed_forward_no_bias", without_feed_forward_biases), INNER + ".dense",
+         "feed_forward_no_bias"),
     Seed(pooler_no_tanh, "pooler", "pooler_no_tanh"),
     Seed(pooler_last_token, "pooler.dense", "pooler_last_token"),
+    Seed(pooler_second_token, "pooler.dense", "pooler_second_token"),
+    Seed(pooler_masked_mean, "pooler.dense", "pooler_masked_mean", "masked"),
     Seed(pooler_mean, "pooler.dense", "pooler_mean"),
 ]  # fmt: skip

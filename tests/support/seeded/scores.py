@@ -56,16 +56,37 @@ def clipped(row):
     return by_distance(lambda x, K, d: row(max(-K, min(K, x)), K, d))
 
 
-def halves(p, K, d):
-    return np.concatenate([sinusoid(p, d)[0::2], sinusoid(p, d)[1::2]])
+def halves(p, d, *period):
+    return np.concatenate([sinusoid(p, d, *period)[0::2], sinusoid(p, d, *period)[1::2]])
+
+
+def d_minus_2(m, d):
+    return 2 * m / (d - 2)
+
+
+def rounded(x, dtype):
+    return np.array(x, dtype).astype(float)
+
+
+def bfloat16(x):
+    """The upper halves of the float32 numbers, rounded to even."""
+    bits = np.array(x, np.float32).view(np.uint32)
+    bits = bits + 0x7FFF + (bits >> 16 & 1)
+    return (bits & 0xFFFF0000).astype(np.uint32).view(np.float32).astype(float)
 
 
 TABLES = {
     "zero_table": by_row(lambda p, K, d: np.zeros(d)),
     "unshifted_table": by_row(lambda p, K, d: sinusoid(p - K, d)),
-    "halves_table": by_row(halves),
+    "halves_table": by_row(lambda p, K, d: halves(p, d)),
     "cosine_first_table": by_row(lambda p, K, d: sinusoid(p, d).reshape(-1, 2)[:, ::-1].ravel()),
-    "frequencies_table": by_row(lambda p, K, d: sinusoid(p, d, lambda m, d: m / d)),
+    "frequencies_d_minus_2": by_row(lambda p, K, d: sinusoid(p, d, d_minus_2)),
+    "halves_table_d_minus_2": by_row(lambda p, K, d: halves(p, d, d_minus_2)),
+    "base_1000": by_row(lambda p, K, d: sinusoid(p, d, lambda m, d: 0.75 * 2 * m / d)),
+    "base_100000": by_row(lambda p, K, d: sinusoid(p, d, lambda m, d: 1.25 * 2 * m / d)),
+    "table_float32": by_row(lambda p, K, d: rounded(sinusoid(p, d), np.float32)),
+    "table_float16": by_row(lambda p, K, d: rounded(sinusoid(p, d), np.float16)),
+    "table_bfloat16": by_row(lambda p, K, d: bfloat16(sinusoid(p, d))),
     "distance_sign": clipped(lambda x, K, d: sinusoid(K - x, d)),
     "distance_absolute": clipped(lambda x, K, d: sinusoid(abs(x) + K, d)),
     "clip_one_less": by_distance(lambda x, K, d: sinusoid(max(1 - K, min(K - 1, x)) + K, d)),
@@ -157,10 +178,24 @@ def heads_interleaved(monkeypatch):
     monkeypatch.setattr(blocks, "split_heads", split_heads)
 
 
+def heads_reversed(monkeypatch):
+    replaced(
+        monkeypatch, blocks, "split_heads", lambda right: lambda x, d: right(x, d)[:, ::-1].copy()
+    )
+
+
+TABLES_OF_THREE_HEADS = {  # with two heads D is 2d, and both are one
+    "frequencies_table": by_row(lambda p, K, d: sinusoid(p, d, lambda m, d: m / d)),
+    "frequencies_hidden": by_row(lambda p, K, d: sinusoid(p, d, lambda m, d: 2 * m / 12)),
+}
 CROSS = "encoder.layer.0.crossattention.scores"
 ROOTS = {"no_scale": lambda d: 1.0, "scale_d": float, "scale_hidden": lambda d: math.sqrt(D)}
 SEEDS = [
     *(Seed(another_table(key, table), SCORES, key) for key, table in TABLES.items()),
+    *(
+        Seed(another_table(key, table), SCORES, key, "three heads")
+        for key, table in TABLES_OF_THREE_HEADS.items()
+    ),
     *(Seed(another_root(key, root), SCORES, key) for key, root in ROOTS.items()),
     Seed(relative_key_after_scaling, SCORES, "relative_key_after_scaling"),
     Seed(relative_key_scaled_twice, SCORES, "relative_key_scaled_twice"),
@@ -172,4 +207,5 @@ SEEDS = [
     Seed(no_cross_relative, CROSS, "no_cross_relative", "cross"),
     Seed(split_not_transposed, SCORES, "split_not_transposed"),
     Seed(heads_interleaved, SCORES, "heads_interleaved"),
+    Seed(heads_reversed, SCORES, "heads_reversed"),
 ]

@@ -46,6 +46,7 @@ CASES = {
     "head mask": _tiny(head_mask="layers"),
     "dropout": _tiny(train=True, head_mask="layers"),
     "large eps": _tiny(config={"layer_norm_eps": 0.1}),
+    "three heads": _tiny(config={"hidden_size": 12, "num_attention_heads": 3}),
     "many words": _tiny(config={"vocab_size": 130}, ignoring=True),
     "uneven": Uneven(B=3, L=6, config=BODY),
     "next sentence": _tiny(NSP, types=True),

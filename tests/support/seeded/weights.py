@@ -10,6 +10,7 @@ from minizha.model import inputs
 from minizha.nezha import attention as blocks
 from minizha.ops import attention as ops
 from minizha.ops.dropout import DropoutCache
+from minizha.ops.relative_position import relative_value
 from minizha.ops.softmax import SoftmaxCache
 from tests.support.patching import (
     changed_arguments,
@@ -59,9 +60,9 @@ def mask_infinite(monkeypatch):
     another_addend("", -np.inf)(monkeypatch)
 
     def wrong(right):
-        def softmax(scores):
+        def softmax(scores, mask):
             with np.errstate(invalid="ignore"):
-                return right(scores)
+                return right(scores, mask)
 
         return softmax
 
@@ -88,15 +89,19 @@ def masked_row_zero(monkeypatch):
 
 
 def no_softmax(monkeypatch):
-    replaced(monkeypatch, ops, "softmax", lambda right: lambda x: (x, SoftmaxCache(x)))
+    replaced(monkeypatch, ops, "softmax", lambda right: lambda x, _: (x, SoftmaxCache(x)))
+
+
+def softmax_temperature_2(monkeypatch):
+    changed_arguments(monkeypatch, ops, "softmax", lambda scores, mask: (scores / 2.0, mask))
 
 
 def changed_probs(monkeypatch, change):
     """The probabilities are ``change(softmax(…))``, in the cache too."""
 
     def wrong(right):
-        def softmax(scores):
-            probs = change(right(scores)[0])
+        def softmax(scores, mask):
+            probs = change(right(scores, mask)[0])
             return probs, SoftmaxCache(probs)
 
         return softmax
@@ -107,7 +112,7 @@ def changed_probs(monkeypatch, change):
 def softmax_over(axis):
     def make(monkeypatch):
         def wrong(right):
-            def softmax(scores):
+            def softmax(scores, _):
                 probs = right(scores.swapaxes(axis, -1))[0].swapaxes(axis, -1)
                 return probs, SoftmaxCache(probs)
 
@@ -144,7 +149,9 @@ def head_mask_before_softmax(monkeypatch):
     memory = {}
     head_mask_ignored(monkeypatch)
     replaced(monkeypatch, blocks, "attention", remembering(memory, "heads", "head_mask"))
-    changed_arguments(monkeypatch, ops, "softmax", lambda scores: (scores * memory["heads"],))
+    changed_arguments(
+        monkeypatch, ops, "softmax", lambda scores, mask: (scores * memory["heads"], mask)
+    )
 
 
 def head_mask_other_layer(monkeypatch):
@@ -161,11 +168,11 @@ def dropout_on_scores(monkeypatch):
     drop = ops.dropout
 
     def wrong(right):
-        def softmax(scores):
+        def softmax(scores, mask):
             rate, rng = drawn["rate"], drawn["rng"]
             scores, cache = drop(scores, rate, rng)
             drawn["factor"] = cache.factor
-            return right(scores)
+            return right(scores, mask)
 
         return softmax
 
@@ -183,11 +190,13 @@ def dropout_on_scores(monkeypatch):
 
 def attentions_are_scores(monkeypatch):
     """The weights of the cache are wrong; those that make the context are right."""
+    memory = {}
+    replaced(monkeypatch, ops, "softmax", remembering(memory, "scores", 0))
 
     def wrong(right):
         def attention(*arguments, **options):
             context, cache = right(*arguments, **options)
-            return context, cache._replace(weights=cache.scores)
+            return context, cache._replace(weights=memory["scores"])
 
         return attention
 
@@ -219,6 +228,26 @@ def relative_value_distance_sign(monkeypatch):
     )
 
 
+def unmasked(name, term):
+    """The context has one more term, of the weights by which softmax without the mask exceeds the right
+    ones."""
+
+    def make(monkeypatch):
+        def wrong(right):
+            def attention(*arguments, **options):
+                context, cache = right(*arguments, **options)
+                other = right(*arguments, **(options | {"mask": None}))[1]
+                excess = other.weights - cache.weights
+                return context + term(excess, *arguments[2:], options["offset"]), cache
+
+            return attention
+
+        replaced(monkeypatch, blocks, "attention", wrong)
+
+    make.__name__ = name
+    return make
+
+
 def merge_not_transposed(monkeypatch):
     for module in (blocks, trace_entries):
         monkeypatch.setattr(module, "merge_heads", lambda x: x.reshape(len(x), x.shape[2], -1))
@@ -238,6 +267,7 @@ SEEDS = [
     Seed(another_addend("mask_minus_1e9", -1e9), PROBS, "mask_minus_1e9", "hidden row"),
     Seed(masked_row_zero, PROBS, "masked_row_zero", "hidden row"),
     Seed(no_softmax, PROBS, "no_softmax"),
+    Seed(softmax_temperature_2, PROBS, "softmax_temperature_2", "masked"),
     Seed(another_addend("mask_minus_1", -1.0), PROBS, "mask_unscaled", "masked"),
     Seed(mask_infinite, PROBS, "mask_infinite", "hidden row"),
     Seed(mask_after_softmax, PROBS, "mask_after_softmax", "masked"),
@@ -255,5 +285,10 @@ SEEDS = [
     Seed(relative_value_undropped, CONTEXT, "relative_value_undropped", "dropout"),
     Seed(relative_value_undropped, CONTEXT, "relative_value_undropped", "head mask"),
     Seed(relative_value_distance_sign, CONTEXT, "relative_value_distance_sign"),
+    Seed(unmasked("value_unmasked", lambda w, value, *_: w @ value), CONTEXT, "value_unmasked",
+         "masked"),
+    Seed(unmasked("relative_value_unmasked",
+                  lambda w, value, table, offset: relative_value(w, table, offset)[0]),
+         CONTEXT, "relative_value_unmasked", "masked"),
     Seed(merge_not_transposed, CONTEXT, "merge_not_transposed"),
-]
+]  # fmt: skip
