@@ -208,7 +208,7 @@ class NezhaConfig:
         Raises:
             FileError: the file is missing, is not a JSON object, or is not a valid configuration.
         """
-        path = folder_path(path)
+        path = folder_path(path, "path")
         try:
             return cls.from_dict(nezha_values(read_json_object(path, LARGEST_CONFIG), path))
         except ArgumentError as error:
@@ -236,7 +236,7 @@ class NezhaConfig:
         Raises:
             FileError: the file can't be written.
         """
-        write_atomic(folder_path(path), self.to_json_string(use_diff).encode("utf-8"))
+        write_atomic(folder_path(path, "path"), self.to_json_string(use_diff).encode("utf-8"))
 
     def save_pretrained(self, folder: str | PathLike[str], **options: Any) -> None:
         """Write ``config.json``, with all values, into ``folder`` (made if it is missing).

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from minizha.errors import ArgumentError, FileError, MinizhaError
 from minizha.interrupts import delay_interrupts
-from minizha.targets import check_target, file_type
+from minizha.targets import check_target, file_type, path_text
 from minizha.transaction import (
     as_file_error,
     clear_leftovers,
@@ -69,7 +69,7 @@ def write_together(files: Mapping[Any, bytes]) -> None:
             ``.minizha-save``, as after a kill.
     """
     folders: dict[str, dict[str, bytes]] = {}
-    for path, data in ((_path_text(p), d) for p, d in files.items()):
+    for path, data in ((path_text(p), d) for p, d in files.items()):
         check_target(path)
         folders.setdefault(os.path.dirname(path) or ".", {})[path] = data
     with contextlib.ExitStack() as stack:
@@ -173,7 +173,7 @@ def read_bytes(path: str | PathLike[str], most: int | None = None) -> bytes:
     Raises:
         FileError: it is missing, unreadable, too large, a folder, a pipe or a device.
     """
-    path = _path_text(path)
+    path = path_text(path)
     check_file(path)
     try:
         return read_current(path, partial(_content, named=path, most=most))
@@ -187,7 +187,7 @@ def check_file(path: str | PathLike[str]) -> None:
     Raises:
         FileError: it is missing, a folder, a pipe or a device.
     """
-    path = _path_text(path)
+    path = path_text(path)
     try:
         mode = read_current(path, os.stat).st_mode
     except (OSError, ValueError) as error:
@@ -204,18 +204,10 @@ def folder_path(folder: str | PathLike[str], name: str = "folder") -> Path:
         ArgumentError: not a path, an empty one (as a Path it would be the current folder), or one
             with a NUL character.
     """
-    text = _path_text(folder, name)
+    text = path_text(folder, name)
     if not text or "\0" in text:
         raise ArgumentError(f"{name}: expected a path, found {text!r}")
     return Path(text)
-
-
-def _path_text(path: Any, name: str = "path") -> str:
-    """``path`` as a str; an ArgumentError for anything that is not a path."""
-    text = os.fspath(path) if isinstance(path, (str, PathLike)) else None
-    if not isinstance(text, str):
-        raise ArgumentError(f"{name}: expected a path, found {type(path).__name__}")
-    return text
 
 
 def inner_folder(folder: str | PathLike[str], subfolder: Any) -> Path:
@@ -239,7 +231,7 @@ def make_folder(folder: str | PathLike[str]) -> None:
     Raises:
         FileError: it can't be made, or is not a folder.
     """
-    name = _path_text(folder, "folder")
+    name = path_text(folder, "folder")
     try:
         os.makedirs(name, exist_ok=True)
     except (OSError, ValueError) as error:
@@ -253,7 +245,7 @@ def read_json_object(path: str | PathLike[str], most: int = LARGEST_JSON) -> dic
         FileError: unreadable, too large, not JSON, a key that appears twice, more than 200 levels,
             an integer of more than 4,300 digits, or JSON whose outermost value is not an object.
     """
-    path = _path_text(path)
+    path = path_text(path)
     text = decode_utf8(read_bytes(path, most), path)
     try:
         content = _parse_json(text)

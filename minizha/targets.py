@@ -7,11 +7,20 @@ import stat
 from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from minizha.errors import ArgumentError, FileError
 from minizha.transaction import find_current, reason
 
 _MOST_LINKS = 40  # as in Linux
+
+
+def path_text(path: Any, name: str = "path") -> str:
+    """``path`` as a str; an ArgumentError for anything that is not a path."""
+    text = os.fspath(path) if isinstance(path, (str, PathLike)) else None
+    if not isinstance(text, str):
+        raise ArgumentError(f"{name}: expected a path, found {type(path).__name__}")
+    return text
 
 
 def check_target(path: str | PathLike[str]) -> None:
@@ -24,7 +33,7 @@ def check_target(path: str | PathLike[str]) -> None:
     Raises:
         FileError: it is a folder, a pipe or a device, or its folder is missing or read-only.
     """
-    path = os.fspath(path)
+    path = path_text(path)
     folder = os.path.dirname(path) or "."
     try:
         if not stat.S_ISDIR(os.stat(folder).st_mode):

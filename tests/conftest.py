@@ -36,6 +36,9 @@ def pytest_configure(config):
     # a shell script starts what runs in the background with Ctrl-C ignored, and tests send it
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    hangup = getattr(signal, "SIGHUP", None)  # Windows has none; nohup ignores it
+    if hangup is not None and signal.getsignal(hangup) is signal.SIG_IGN:
+        signal.signal(hangup, signal.SIG_DFL)
     if config.getoption("--backend") == "standin":
         from tests.support.standin import install
 

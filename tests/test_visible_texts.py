@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save
 
-from minizha import NezhaForPreTraining, NezhaTokenizer, cli
+from minizha import NezhaConfig, NezhaForPreTraining, NezhaTokenizer, cli
 from minizha.text.vocabulary import SPECIAL_TOKENS
 from minizha.training import run
 from tests.checkpoint.test_bad_folders import CONFIG
@@ -22,7 +22,9 @@ SMALL = "--steps 1 --workers 1 --batch-size 2 --hidden-size 8 --heads 2 --layers
 @pytest.fixture
 def folder(tmp_path):
     """A model whose tokens, configuration and array names hold control characters."""
-    NezhaForPreTraining(CONFIG.replace(odd=EVIL, **{EVIL: 1})).save_pretrained(tmp_path / "m")
+    NezhaForPreTraining(
+        NezhaConfig.from_dict(CONFIG.to_dict() | {"odd": EVIL, EVIL: 1})
+    ).save_pretrained(tmp_path / "m")
     tokens = [*SPECIAL_TOKENS, ESCAPE, C1, BIDI, "a\tb", "c\x0b", "一"]
     NezhaTokenizer(tokens).save_pretrained(tmp_path / "m")
     arrays = load_file(tmp_path / "m" / "model.safetensors")

@@ -18,6 +18,7 @@ from minizha.checks import integer, number
 from minizha.crosscheck.names import FLOAT_INPUTS
 from minizha.crosscheck.nesting import flat, nested
 from minizha.errors import ArgumentError
+from minizha.model.base import ParameterisedModel
 
 STEP = 1e-30
 
@@ -87,6 +88,9 @@ def gradcheck(
     entries = integer("gradcheck: entries", entries, 1, optional=True)
     seed = integer("gradcheck: seed", seed, 0)
     tolerance = number("gradcheck: tolerance", tolerance, "[0, inf)")
+    if not isinstance(model, ParameterisedModel):
+        found = type(model).__name__
+        raise ArgumentError(f"gradcheck: model: expected one of the Nezha classes, found {found}")
     if not isinstance(inputs, Mapping):
         found = type(inputs).__name__
         raise ArgumentError(f"gradcheck: inputs: expected keyword arguments, found {found}")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from minizha.backend import Array, is_array, to_backend, to_host
+from minizha.checks import flag
 from minizha.crosscheck.names import FLOAT_INPUTS, GRADIENT, UPSTREAM, without_prefix
 from minizha.crosscheck.nesting import flat
 from minizha.crosscheck.recorder import record_operations
@@ -59,6 +60,7 @@ def trace(
         ArgumentError: ``model`` or an argument is not as described.
     """
     _check(model, inputs, upstream)
+    gradients = flag("trace: gradients", gradients)
     copy = model.copy_with(chunk_size_feed_forward=0)
     arguments = dict(inputs) | {"record": True, "return_dict": True}
     upstream_arrays: dict[str, Any] = {}

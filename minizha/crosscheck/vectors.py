@@ -7,6 +7,7 @@ describes. An implementation in any language computes the cases and writes its r
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from math import nan
@@ -85,7 +86,7 @@ def verify(folder: str | PathLike[str], vectors: str | PathLike[str] | None = No
     folder = folder_path(folder)
     vectors = _vectors_of_repository() if vectors is None else folder_path(vectors)
     names = _case_names(vectors)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise FileError(f"{folder}: expected a folder with results")
     files = {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
     wrong, answers = _answers(folder / "negative.json", vectors / "negative.json")

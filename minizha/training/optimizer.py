@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ def adamw_update(
             finite, or a negative number in v.
     """
     gradient = _check_arrays(parameter, gradient, m, v)
-    beta1, beta2 = _check_betas(betas)
+    betas = _check_betas(betas)
     step = integer("step", step, 1, 2**53)
     rate = number("rate", rate, f"[0, {_root_of_largest(parameter.dtype)}]")
     eps = _check_eps(eps, parameter.dtype)
@@ -58,6 +59,23 @@ def adamw_update(
             f"rate, decay: expected a product of at most 1, found {rate:g} · {decay:g}: the decay "
             "would turn the sign of the parameter"
         )
+    return _updated(parameter, gradient, m, v, step, rate, betas=betas, eps=eps, decay=decay)
+
+
+def _updated(
+    parameter: Array,
+    gradient: Array,
+    m: Array,
+    v: Array,
+    step: int,
+    rate: float,
+    *,
+    betas: tuple[float, float],
+    eps: float,
+    decay: float,
+) -> tuple[Array, Array, Array]:
+    """The equations of :func:`adamw_update`, for arguments that are checked."""
+    beta1, beta2 = betas
     m = beta1 * m + (1.0 - beta1) * gradient
     v = beta2 * v + (1.0 - beta2) * (gradient * gradient)
     deviation = namespace(v).sqrt(v) * (1.0 - beta2**step) ** -0.5 + eps
@@ -164,7 +182,7 @@ class AdamW:
         self.steps += 1
         updated = {}
         for name, parameter in parameters.items():
-            updated[name], self.m[name], self.v[name] = adamw_update(
+            updated[name], self.m[name], self.v[name] = _updated(
                 parameter,
                 checked[name],
                 self.m[name],
@@ -222,12 +240,15 @@ def _fitting(name: str, gradient: Array, parameter: Array) -> Array:
         raise ArgumentError(
             f"{name}: expected the shape of the parameter, {parameter.shape}, found {gradient.shape}"
         )
-    if namespace(gradient, parameter) is np and gradient.size:
-        limit, extremes = _root_of_largest(parameter.dtype), (gradient.min(), gradient.max())
-        if not all(abs(float(x)) <= limit for x in extremes):  # also catches NaN
+    if type(gradient) is not type(parameter):
+        namespace(gradient, parameter)  # raises, if one of them is on a GPU
+    if isinstance(gradient, np.ndarray) and gradient.size:
+        limit = _root_of_largest(parameter.dtype)
+        low, high = float(gradient.min()), float(gradient.max())
+        if not (low >= -limit and high <= limit):  # also catches NaN
             raise ArgumentError(
                 f"{name}: expected numbers whose squares are finite in {parameter.dtype}, found "
-                f"{extremes[0]} … {extremes[1]} (a smaller learning rate may help)"
+                f"{low} … {high} (a smaller learning rate may help)"
             )
     return gradient.astype(parameter.dtype, copy=False)
 
@@ -252,6 +273,7 @@ def _check_eps(eps: Any, dtype: Any) -> float:
     return number("eps", eps, f"[{float(np.finfo(dtype).tiny)}, {_root_of_largest(dtype)}]")
 
 
+@cache
 def _root_of_largest(dtype: Any) -> float:
     """The largest number whose square is finite."""
     return math.sqrt(float(np.finfo(dtype).max))

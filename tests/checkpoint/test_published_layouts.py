@@ -21,7 +21,7 @@ READERS = {
     "model": NezhaForPreTraining.from_pretrained,
     "info": describe_folder,
     "text": lambda folder: load_for_text(NezhaForPreTraining, folder),
-    "convert": lambda folder: convert(folder, folder / "new"),
+    "convert": lambda folder: convert(folder, folder / "new", overwrite=True),
     "config": NezhaConfig.from_pretrained,
 }
 

@@ -32,7 +32,9 @@ from minizha.text.corpus import (
     split_sentences,
 )
 from minizha.text.masking import mask_tokens
+from minizha.text.pairs import tokenize_documents
 from minizha.text.vocabulary import SPECIAL_TOKENS
+from minizha.training.evaluation import evaluate
 from minizha.training.step import loss_and_gradients
 from minizha.training.workers import Workers
 
@@ -295,6 +297,35 @@ CASES = {
     "a step, no labels": (
         lambda: loss_and_gradients(PAIRED, {"input_ids": IDS}),
         "found no labels",
+    ),
+    "an evaluation, a head mask": (  # once cut like the rows of the batch
+        lambda: evaluate(PAIRED, BATCH | {"head_mask": np.ones(2)}),
+        r"batch: expected .* with as many rows as labels, found head_mask",
+    ),
+    "an evaluation, no rows": (
+        lambda: evaluate(PAIRED, BATCH | {"attention_mask": 1.0}),
+        r"found attention_mask of shape \(\)",
+    ),
+    "workers, other rows": (
+        lambda: Workers(PAIRED).loss_and_gradients(BATCH | {"attention_mask": np.ones((2, 5))}),
+        r"found attention_mask of shape \(2, 5\)",
+    ),
+    "an array for a dtype": (
+        lambda: NezhaModel(CONFIG, dtype=np.float32(2)),
+        "dtype: expected one of",
+    ),
+    "a class for a tokenizer": (
+        lambda: PAIRED.save_pretrained("x", tokenizer=NezhaTokenizer),
+        "tokenizer: expected a NezhaTokenizer",
+    ),
+    "num_parameters, a text for a flag": (
+        lambda: PAIRED.num_parameters("no"),
+        "exclude_embeddings: ",
+    ),
+    "shapes, no configuration": (lambda: NezhaModel.shapes({}), "config: expected a NezhaConfig"),
+    "tokenize_documents, None": (
+        lambda: tokenize_documents(None, TOKENIZER),
+        "documents: expected",
     ),
     "a step, no batch": (lambda: loss_and_gradients(PAIRED, None), "batch: expected"),
     "a step, another class": (

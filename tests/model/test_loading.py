@@ -65,9 +65,10 @@ def test_dtype_says_in_what_it_is_loaded(class_name, dtype, backend, tmp_path):
 
 
 def test_the_configuration_is_saved_with_it(class_name, backend, tmp_path):
-    model = perturbed(
-        class_name, backend, note="mine", problem_type="regression", classifier_dropout=None
-    )
+    with pytest.warns(UserWarning, match="'note' is no field"):
+        model = perturbed(
+            class_name, backend, note="mine", problem_type="regression", classifier_dropout=None
+        )
     model.save_pretrained(tmp_path)
     stored = json.loads((tmp_path / "config.json").read_text())
     assert stored["architectures"] == [class_name]

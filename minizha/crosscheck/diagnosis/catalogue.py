@@ -42,7 +42,7 @@ def known_mistake(key: str) -> Mistake:
     Raises:
         ArgumentError: there is none.
     """
-    if key not in CATALOGUE:
+    if not isinstance(key, str) or key not in CATALOGUE:
         near = difflib.get_close_matches(str(key), CATALOGUE, 3)
         hint = f"; the nearest are {', '.join(near)}" if near else ""
         raise ArgumentError(

