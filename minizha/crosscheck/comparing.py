@@ -186,9 +186,6 @@ class _Comparing:
         sentences = remarks(plain, self.matches, self.judge.widened, self.judge.why, parameters)
         if self.judge.config is None and getattr(self.theirs, "config", None):
             sentences.insert(0, "theirs is a minizha trace and ours is not: are the two exchanged?")
-        if self.judge.not_finite:
-            what = f"ours has NaN or infinity in {listed(self.judge.not_finite, most=3)}"
-            sentences.append(f"{what}: equal entries there prove nothing")
         return sentences
 
     def _perhaps_left_over(self, left_over: tuple[str, ...]) -> list[str]:

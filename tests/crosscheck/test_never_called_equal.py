@@ -36,11 +36,20 @@ def test_what_is_no_number_on_both_sides_hides_nothing(ours, tolerances, strange
     )
     mine["embeddings"][0, 0, 0] = theirs["embeddings"][0, 0, 0] = strange
     report = compare(mine, theirs, **tolerances)
-    assert report.ok
-    assert has_remark(report, "ours has NaN or infinity in embeddings")
+    assert not report.ok
+    assert report.undecided == ("embeddings",)
+    assert has_remark(report, "embeddings has NaN or infinity on our side")
     theirs["embeddings"][1, 3, 5] += 7
     assert not compare(mine, theirs, **tolerances).ok
     assert not compare(mine, theirs).ok
+
+
+def test_arrays_without_entries_prove_nothing(ours):
+    mine = {"embeddings": ours["embeddings"], "pooler": np.zeros((0, 12))}
+    report = compare(mine, dict(mine))
+    assert report.undecided == ("pooler",)
+    assert has_remark(report, "pooler has no entries")
+    assert compare({"embeddings": ours["embeddings"]}, mine).ok
 
 
 def test_where_rounding_explains_everything_nothing_is_equal():

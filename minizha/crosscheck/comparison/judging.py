@@ -62,7 +62,6 @@ class Judge:
         self.float32_table: list[str] = []
         self.precisions: dict[str, str] = {}
         self.judged_in: dict[str, str] = {}
-        self.not_finite: list[str] = []
         self.widened: list[tuple[str, str]] = []
         self.precision, self.kinked = "float64", False
         self.gradient_seconds = GRADIENT_SECONDS
@@ -115,19 +114,29 @@ class Judge:
             self._note_wrong(name, is_independent=False)
             return _not_comparable(name, their_name, ours, reason)
         self._note_precision(name, ours, theirs)
-        with np.errstate(over="ignore", invalid="ignore"):
-            if not math.isfinite(float(ours.sum(dtype=np.float64))):
-                self.not_finite.append(name)
+        proves_nothing = self._proves_nothing(name, ours)
         # close to ReLU's kink, the gradients of both slopes are right
         certain = self._beside_kinks(name)
         measured = self._measure(name, ours, theirs, certain)
         all_entries = measured if certain is None else self._measure(name, ours, theirs)
         del ours  # free it before others are read
         self._sizes[name] = all_entries.scale
+        self.kinked |= all_entries.max_abs > measured.max_abs and self.entrywise is None
         if self.entrywise is not None:
-            return self._entrywise(name, measured)
-        self.kinked |= all_entries.max_abs > measured.max_abs
-        return self._judge(name, theirs, measured, certain)
+            difference = self._entrywise(name, measured)
+        else:
+            difference = self._judge(name, theirs, measured, certain)
+        if proves_nothing is not None and self.verdicts[name] is Verdict.EQUAL:
+            self.verdicts[name], self.why[name] = Verdict.UNDECIDED, proves_nothing
+        return difference
+
+    def _proves_nothing(self, name: str, ours: np.ndarray) -> Why | None:
+        """Why agreement with an array of ours would prove nothing, if it would not."""
+        visible = visible_entries(self.ours, name, ours.shape)
+        shown = ours if visible is None else ours[np.broadcast_to(visible, ours.shape)]
+        if not ours.size:
+            return Why.EMPTY
+        return None if np.isfinite(shown).all() else Why.NO_NUMBER
 
     def _measure(
         self, name: str, ours: np.ndarray, theirs: np.ndarray, counted: np.ndarray | None = None

@@ -104,6 +104,8 @@ class Why(Enum):
         "is off by {error}, and follows from its inputs, as every array before it: rounding has grown "
         "to so much, or the inputs or weights differ"
     )
+    NO_NUMBER = "has NaN or infinity on our side: equal entries there prove nothing"
+    EMPTY = "has no entries: that it agrees proves nothing"
     TIME = "is off by {error} and was not computed again from its own inputs in the time allowed"
 
 

@@ -135,7 +135,7 @@ class Decades(NamedTuple):
     def of(cls, values: Iterable[float], most: int) -> Decades:
         """The scale that holds all finite positive ``values``, or the upper ``most`` decades."""
         exponents = [math.log10(v) for v in values if 0 < v < math.inf]
-        high = math.ceil(max(exponents, default=0.0))
+        high = min(math.ceil(max(exponents, default=0.0)), 308)  # 10³⁰⁹ is infinite
         low = min(math.floor(min(exponents, default=-1.0)), high - 1)
         return cls(max(low, high - most), high, low < high - most)
 

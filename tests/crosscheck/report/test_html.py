@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from minizha.crosscheck.comparing import compare
 from minizha.crosscheck.report.html import as_html
 from minizha.crosscheck.report.style import STYLE
 from minizha.crosscheck.report.text import as_text
@@ -186,3 +187,12 @@ def test_chart_of_arrays_without_a_number():
     assert min(float(p.get("cy")) for p in points) == float(points[1].get("cy"))
     assert "NaN, ∞" in [t.text for t in root.iter("text")]
     assert "nan" not in " ".join(p.get("d") for p in root.iter("path")).lower()
+
+
+@pytest.mark.parametrize("largest", [1.7e308, -1.7e308, 1e-320])
+def test_the_largest_and_smallest_differences_have_a_page(largest):
+    ours = {"embeddings": np.zeros((1, 3, 4))}
+    theirs = {"embeddings": np.full((1, 3, 4), largest)}
+    page = compare(ours, theirs).to_html()
+    assert "embeddings" in page
+    assert not Page(page).faults
