@@ -159,7 +159,7 @@ def _read_metadata(path: Path) -> dict[str, Any] | None:
             raise FileError(
                 f"{path}: found a trace of version {shown(metadata['version'])}, expected {VERSION}"
             )
-        metadata["config"] = NezhaConfig(**metadata["config"])
+        metadata["config"] = NezhaConfig.from_dict(metadata["config"])
         if not all(isinstance(name, str) for name in metadata["names"]):
             raise TypeError("a name is not a string")
         metadata["class"], metadata["dtype"] = str(metadata["class"]), str(metadata["dtype"])

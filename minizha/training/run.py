@@ -96,7 +96,7 @@ def _save_and_report(
     if held_out is not None:
         _print_results(held_out, seconds)
     if isinstance(failure, KeyboardInterrupt):
-        print(f"\ninterrupted; the model so far is in {saved}")
+        print(f"\ninterrupted; the model so far is in {visible(str(saved))}")
         return False
     if failure is not None:
         _raise_with_place(failure, saved, good.step)
@@ -105,8 +105,8 @@ def _save_and_report(
     examples = examples_from(model, data.tokenizer, data.held_out_documents)
     if examples:
         print("\nheld-out sentences:", *map(_describe, examples), sep="\n")
-    print(f"\nmodel, vocabulary and loss curve are in {saved}")
-    print(f"guess a masked character with\n{_fill_mask_command(saved)}")
+    print(f"\nmodel, vocabulary and loss curve are in {visible(str(saved))}")
+    print(f"guess a masked character with\n{visible(_fill_mask_command(saved))}")
     return True
 
 
@@ -223,7 +223,7 @@ def _print_start(name: str, data: Data, model: NezhaForPreTraining, workers: int
         f"{model.backend}, {workers} process{'es' if workers > 1 else ''}"
     )
     if data.left_out:
-        print(data.left_out)
+        print(visible(data.left_out, keep="\n"))
 
 
 def _print_results(held_out: Metrics, seconds: float) -> None:

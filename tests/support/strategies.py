@@ -78,7 +78,7 @@ def configs(draw, **fixed):
         "pad_token_id": None if pad is None else pad % vocabulary,
         "tie_word_embeddings": tied,
     }
-    return NezhaConfig(**(drawn | fixed))
+    return NezhaConfig.from_dict(drawn | fixed)  # which keeps any key
 
 
 @dataclass(frozen=True)

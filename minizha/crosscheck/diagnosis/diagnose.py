@@ -84,7 +84,7 @@ def diagnose(
         return Diagnosis((), (f"no mistake was tried: {reason}",))
 
 
-def mistaken(ours: Any, key: str) -> dict[str, Array]:
+def mistaken(trace: Any, key: str) -> dict[str, Array]:
     """Every array of a trace, in float64, as a port with the mistake ``key`` computes it.
 
     Convention: a mistake of the forward pass leaves the backward rules right: they are applied to
@@ -95,11 +95,11 @@ def mistaken(ours: Any, key: str) -> dict[str, Array]:
     """
     rules = known_mistake(key).rules()
     memory: dict[str, Array] = {}
-    steps = Case(ours, {}).steps(rules)
-    for name in ours:
+    steps = Case(trace, {}).steps(rules)
+    for name in trace:
         if name in steps and name not in memory:
             memory[name] = evaluate(steps, name, {}, memory)
-    return {name: memory[name] for name in ours if name in memory}
+    return {name: memory[name] for name in trace if name in memory}
 
 
 def _try_all(

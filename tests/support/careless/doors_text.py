@@ -597,9 +597,9 @@ DOORS = [
     Door(
         "mistaken",
         crosscheck.mistaken,
-        lambda w: {"ours": w.trace, "key": next(iter(crosscheck.mistakes()))},
-        {},  # a key that can't be hashed still leaks a TypeError
-        ("ours", "key"),
+        lambda w: {"trace": w.trace, "key": next(iter(crosscheck.mistakes()))},
+        {"key": lambda v: isinstance(v, str) and v in crosscheck.mistakes()},
+        ("key",),
     ),
     Door(
         "open_trace",
@@ -607,14 +607,6 @@ DOORS = [
         lambda w: {"path": w.trace_file},
         {"path": path},
         ("path",),
-    ),
-    Door("mistakes", crosscheck.mistakes, lambda w: {}, {}, ()),
-    Door(
-        "mistaken",
-        crosscheck.mistaken,
-        lambda w: {"trace": crosscheck.open_trace(w.trace_file), "key": "no_scale"},
-        {"key": lambda v: isinstance(v, str) and v in crosscheck.mistakes()},
-        ("key",),
     ),
     Door(
         "gradcheck",
