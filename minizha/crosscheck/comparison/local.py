@@ -27,14 +27,15 @@ from minizha.crosscheck.comparison.verdict import Evidence, Fit
 from minizha.crosscheck.comparison.visible import visible_entries
 from minizha.crosscheck.diagnosis.backward import all_steps
 from minizha.crosscheck.diagnosis.backward_rules import Rules
-from minizha.crosscheck.diagnosis.facts import Facts
+from minizha.crosscheck.diagnosis.facts import LARGE, Facts
 from minizha.crosscheck.diagnosis.facts_in import FactsIn, moved
 from minizha.crosscheck.diagnosis.forward import Step
 from minizha.crosscheck.diagnosis.rules import Array
 from minizha.crosscheck.names import GRADIENT, is_gradient
 
-MEMORY = 2**24
-"""Recomputed arrays are kept for the arrays after them up to this many bytes."""
+MEMORY, MEMORY_OF_LARGE = 2**26, 2**21
+"""Recomputed arrays are kept for the arrays after them up to so many bytes in each pass; in a large
+model fewer, since the largest arrays themselves should decide what a comparison takes."""
 TABLES = 6
 """So many tables made in float32 are tried: the effect of one on a single number may be 0 by chance."""
 TABLE_TIMES = 4.0
@@ -204,7 +205,8 @@ class _Given:
         self.theirs, self.excluded = theirs, excluded
         self.position = {name: k for k, name in enumerate(ours)}
         self.dropped = {name for name in ours if name.endswith(".dropout")}
-        inputs = getattr(ours, "inputs", {})
+        inputs, c = getattr(ours, "inputs", {}), ours.config
+        self.is_large = c.vocab_size * c.hidden_size > LARGE
         self.equal = {} if "head_mask" in inputs else {"attention.probs": "attention.weights"}
         self.shared: dict[str, Array] = {}
 
@@ -249,6 +251,7 @@ class _Recomputed:
         self.steps, self.precision, self.given, self.rng = steps, precision, given, rng
         self.precisions = precisions
         self.memory: dict[str, Array] = {}
+        self.most = MEMORY_OF_LARGE if given.is_large else MEMORY
 
     def array(self, name: str) -> Array:
         """The array ``name``, even where it is given.
@@ -256,7 +259,7 @@ class _Recomputed:
         Raises:
             KeyError: it is no step, or needs what is neither given nor a step.
         """
-        if sum(a.nbytes for a in self.memory.values()) > MEMORY:
+        if sum(a.nbytes for a in self.memory.values()) > self.most:
             self.memory.clear()
         return self._by_step(name, name)
 
