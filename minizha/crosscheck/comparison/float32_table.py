@@ -26,6 +26,13 @@ KEY_FORM = {"scores": "self.query", "probs" + GRADIENT: "context" + GRADIENT}
 """Arrays of scalar products with δ, and the other factor."""
 VALUE_FORM = {"context": "weights", "self.query" + GRADIENT: "scores" + GRADIENT}
 """Arrays of weighted sums of δ, and the weights."""
+READ_TOO = {
+    "scores": "self.key",
+    "self.query" + GRADIENT: "self.key",
+    "context": "self.value",
+    "probs" + GRADIENT: "self.value",
+}
+"""What else the step reads. Where theirs lacks it, it is recomputed, perhaps by the table, too."""
 LARGEST = 8.0
 """The largest δ, in units of the rounding error of the largest angle."""
 
@@ -35,7 +42,8 @@ Given = Callable[[str], Any]
 def has_table_form(
     facts: Facts, name: str, residual: Array, given: Given, allowed: float
 ) -> bool | None:
-    """Whether a table explains how far an array is off; None where that has no such form.
+    """Whether a table explains how far an array is off; None where that has no such form, or theirs
+    lacks what the step reads.
 
     Args:
         facts: our inputs and configuration.
@@ -51,6 +59,8 @@ def has_table_form(
     if factor is None:
         return None
     a = facts.attention(layer_of(name) or 0, prefix.endswith("crossattention."))
+    if a.has_new_keys and given(prefix + READ_TOO[rest]) is None:
+        return None
     in_key_form = rest in KEY_FORM
     fit = _by_distance if in_key_form else _by_sums
     delta, remains = fit(a, rest, residual, np.asarray(factor, np.float64))
