@@ -147,7 +147,8 @@ def _trace(options: argparse.Namespace) -> int:
     arrays = trace(model, inputs, gradients=options.gradients)
     _refuse_what_is_no_number(options.model, arrays)
     if not options.no_rounding:
-        rounding_of(arrays, "float32")  # errors of float64 are scaled from these
+        with _bar("rounding") as progress:
+            rounding_of(arrays, "float32", progress)  # errors of float64 are scaled from these
     arrays.save(options.out, parameters=not options.no_parameters)
     print(
         f"{visible(options.out)}: {len(arrays)} arrays of {model_class.__name__} in {model.dtype}"

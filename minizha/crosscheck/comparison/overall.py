@@ -6,6 +6,7 @@ arrays before.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from minizha.crosscheck.comparison.precision import (
@@ -25,7 +26,9 @@ GROWTH = 3.0
 """A guess of the factor by which a step may increase the error of its inputs."""
 
 
-def rounding_of(trace: Any, precision: str) -> dict[str, float]:
+def rounding_of(
+    trace: Any, precision: str, progress: Callable[[int, int], None] = lambda done, total: None
+) -> dict[str, float]:
     """What rounding does to each array of a trace; measured once, then kept in ``trace.rounding``.
 
     Errors of float64 are those of float32, scaled, so that they need not be measured, too.
@@ -34,7 +37,7 @@ def rounding_of(trace: Any, precision: str) -> dict[str, float]:
     measured_in = "float32" if precision == "float64" else precision
     if measured_in not in kept:
         can_measure = getattr(trace, "config", None) is not None
-        kept[measured_in] = model_rounding(trace, measured_in) if can_measure else {}
+        kept[measured_in] = model_rounding(trace, measured_in, progress) if can_measure else {}
     if precision == measured_in:
         return kept[measured_in]
     scale, least = unit_of(precision) / unit_of(measured_in), smallest_of(precision)

@@ -16,7 +16,7 @@ term (:mod:`~minizha.crosscheck.comparison.terms`). Errors of float64 are those 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -172,11 +172,14 @@ def largest_difference(a: Array, b: Array, visible: Array | None = None) -> floa
 # --- the model as a whole -----------------------------------------------------------------------
 
 
-def model_rounding(trace: Any, precision: str) -> dict[str, float]:
+def model_rounding(
+    trace: Any, precision: str, progress: Callable[[int, int], None] = lambda done, total: None
+) -> dict[str, float]:
     """What rounding does to each array of a whole model: ``{name: largest absolute error}``.
 
     Both passes start from the inputs and parameters of the trace, so errors grow as they do in a
-    model. Arrays whose parameters the trace lacks are left out.
+    model. Arrays whose parameters the trace lacks are left out. ``progress`` is called with the
+    number of arrays done and the number of all.
     """
     low = measured_in(precision)
     passes = [
@@ -186,7 +189,8 @@ def model_rounding(trace: Any, precision: str) -> dict[str, float]:
     sizes: dict[str, float] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     found: dict[str, float] = {}
-    for name in trace:
+    for done, name in enumerate(trace):
+        progress(done, len(trace))
         try:
             exact, *others = [p.take(name) for p in passes]
         except KeyError:  # no step makes it, or the trace lacks a parameter
