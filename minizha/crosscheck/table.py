@@ -1,4 +1,4 @@
-"""The table of steps: each array of a trace, what it is made of, by which rule, and the way back.
+"""The table of steps: each array of a trace, what it is made of, by which rule, and its gradients.
 
 A :class:`Row` names the arrays and parameters that a step needs, the rule that makes its array from
 them, and for each need the rule of its gradient. Everything else follows from the rows: the names and

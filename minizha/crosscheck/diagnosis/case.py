@@ -44,11 +44,18 @@ class Case:
         facts = self.facts if dtype == "float64" else self.single
         return all_steps(facts, rules)
 
-    def compute(self, name: str, rules_class: type[Rules], dtype: str = "float64") -> Computed:
-        """The array by the rules of a class."""
+    def compute(
+        self,
+        name: str,
+        rules_class: type[Rules],
+        dtype: str = "float64",
+        as_recorded: bool = False,
+    ) -> Computed:
+        """The array by the rules of a class; ``as_recorded`` takes hidden scores from their file."""
         rules = _recording(rules_class)
         memory: dict[str, Array] = {}
-        array = evaluate(self.steps(rules, dtype), name, self.known, memory, dtype)
+        known = self.theirs if as_recorded else self.known
+        array = evaluate(self.steps(rules, dtype), name, known, memory, dtype)
         steps = 1 + sum(1 for needed in memory if needed not in self.theirs)
         return Computed(self._without_hidden(name, array), rules.called, steps)
 
@@ -74,18 +81,18 @@ class _Known(Mapping[str, Array]):
 
     def __init__(self, case: Case) -> None:
         self.case, self.theirs = case, case.theirs
-        self._scores: dict[str, Array] = {}
+        self.recomputed: dict[str, Array] = {}
 
     def __getitem__(self, name: str) -> Array:
         array = np.asarray(self.theirs[name])
         visible = visible_entries(self.case.trace, name, array.shape)
         if visible is None or is_gradient(name):
             return array
-        if name not in self._scores:
+        if name not in self.recomputed:
             right = evaluate(self.case.steps(Rules()), name, self.theirs, {})
             fits = right.shape == array.shape
-            self._scores[name] = np.where(visible, array, right) if fits else array
-        return self._scores[name]
+            self.recomputed[name] = np.where(visible, array, right) if fits else array
+        return self.recomputed[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self.theirs
@@ -133,12 +140,18 @@ def mistake_error(case: Case, name: str, mistake: Mistake, right: Array) -> Mist
     """How near a mistake comes to their array; None if it changes nothing or can't be made here.
 
     If theirs is no float64 array, the rules are also evaluated in float32, where a mask of −1e9
-    swallows the scores.
+    swallows the scores. Hidden scores are taken as recomputed and as recorded: those of a table made
+    in float32 can't be recomputed to the digits of float64.
     """
     dtypes = ("float64", "float32") if case.eps(name) > eps_of("float64") else ("float64",)
     try:
         with np.errstate(all="ignore"):
             wrong = [case.compute(name, mistake.rules, dtype).array for dtype in dtypes]
+            recorded = [
+                case.compute(name, mistake.rules, dtype, as_recorded=True).array
+                for dtype in dtypes
+                if case.known.recomputed
+            ]
     except (ValueError, IndexError, KeyError):  # the mistake leads to shapes that don't fit
         return None
     changed = wrong[0].shape == right.shape and any(
@@ -147,7 +160,8 @@ def mistake_error(case: Case, name: str, mistake: Mistake, right: Array) -> Mist
     if not changed:
         return None
     their = case.their(name)
-    return MistakeError(min(distance(w, their) for w in wrong), distance(wrong[0], wrong[-1]))
+    error = min(distance(w, their) for w in (*wrong, *recorded))
+    return MistakeError(error, distance(wrong[0], wrong[-1]))
 
 
 def distance(a: Array, b: Array) -> float:

@@ -13,6 +13,7 @@ from minizha.crosscheck.comparison.float32_table import (
     has_table_form,
 )
 from minizha.crosscheck.comparison.rounding import WithFloat32Table
+from minizha.crosscheck.diagnosis import CATALOGUE
 from minizha.crosscheck.diagnosis.backward_rules import Rules
 from minizha.crosscheck.diagnosis.facts import Facts
 from tests.support.tiny_models import TINY
@@ -99,3 +100,16 @@ def test_where_theirs_lacks_what_the_step_reads_the_size_decides(lacking):
     report = crosscheck.compare(ours, part, diagnose=False)
     assert report.ok
     assert any(error.benign for error in report.errors)
+
+
+def test_a_float32_table_and_a_small_mask_are_both_named():
+    """As in Huawei's TensorFlow code: a row that sees nothing has the hidden scores of that table."""
+
+    class Huawei(CATALOGUE["mask_minus_10000"].rules, WithFloat32Table):
+        pass
+
+    ours = traced("mask 2-D, an example sees nothing")
+    report = crosscheck.compare(ours, computed_with(ours, Huawei(0)))
+    assert report.first_divergence == "encoder.layer.0.attention.probs"
+    assert [f.mistake for f in report.findings] == ["mask_minus_10000"]
+    assert [error.benign for error in report.errors] == [False, True]
