@@ -1,7 +1,8 @@
-"""Build the site, English and Chinese: ``python docs/book/build.py``, then open docs/book/_build/site/index.html.
+"""Build the site, English and Chinese: ``python docs/book/build.py``.
 
-Needs ``pip install -e ".[book]"`` and Node. The first build fetches KaTeX and Pyodide with npm, as package-lock.json
-names them; then no network is needed. Warnings are errors.
+Then open docs/book/_build/site/index.html. Needs ``pip install -e ".[book]"`` and Node. The first build
+fetches KaTeX and Pyodide with npm, as package-lock.json names them; then no network is needed.
+Warnings are errors.
 """
 
 from __future__ import annotations
