@@ -16,7 +16,8 @@ port that makes one.
 
 The last column names what a mistake replaces: a rule of
 [the forward pass](../../minizha/crosscheck/diagnosis/rules.py) or of
-[the backward pass](../../minizha/crosscheck/diagnosis/backward_rules.py), where the right computation stands.
+[the backward pass](../../minizha/crosscheck/diagnosis/backward_rules.py), where the right
+computation stands.
 `python docs/reference/make_mistakes.py` writes this page; a test checks that it agrees with the code.
 """
 
