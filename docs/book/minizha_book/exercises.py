@@ -60,4 +60,4 @@ class ExerciseCheck(SphinxDirective):
 def setup(app: Any) -> None:
     """Sphinx calls this once."""
     app.add_directive("exercise-check", ExerciseCheck)
-    app.add_js_file("exercise.js", type="module")
+    app.add_js_file("exercise.js", loading_method="defer")
