@@ -15,6 +15,8 @@ import sys
 import time
 from pathlib import Path
 
+from minizha_book.translations import ENGLISH_ONLY
+
 BOOK = Path(__file__).resolve().parent
 ROOT = BOOK.parents[1]
 BUILD = BOOK / "_build"
@@ -92,7 +94,9 @@ def runtime() -> None:
         shutil.copy(wheel, target)
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", BUILD / "wheel"]
     shutil.rmtree(BUILD / "wheel", ignore_errors=True)
-    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     (wheel,) = (BUILD / "wheel").glob("*.whl")
     shutil.copy(wheel, target / "minizha.whl")
 
@@ -121,6 +125,8 @@ def catalogues() -> None:
     templates = BUILD / "gettext"
     shutil.rmtree(templates, ignore_errors=True)
     sphinx("gettext", templates, "en")
+    for template in (templates / ENGLISH_ONLY).parent.glob(f"{Path(ENGLISH_ONLY).name}*.pot"):
+        template.unlink()
     command = [
         sys.executable,
         "-m",
