@@ -55,8 +55,17 @@ def _finite(error: float) -> float:
     return error if np.isfinite(error) else np.inf
 
 
-def of_values(what: str, found: Any, expected: np.ndarray, tolerance: float = TOLERANCE) -> Finding:
-    """Whether an array, which the reader knows as ``what``, is the one that is expected."""
+def of_values(
+    what: str,
+    found: Any,
+    expected: np.ndarray,
+    tolerance: float = TOLERANCE,
+    y: np.ndarray | None = None,
+) -> Finding:
+    """Whether an array, which the reader knows as ``what``, is the one that is expected.
+
+    ``y`` is given for a derivative of y, and may occur in a relation between right and wrong.
+    """
     try:
         array = np.asarray(found)
         fitting = array.dtype.kind in "fiubc" and array.shape == expected.shape
@@ -77,17 +86,20 @@ def of_values(what: str, found: Any, expected: np.ndarray, tolerance: float = TO
     worst = np.unravel_index(
         np.argmax(np.where(wrong, np.nan_to_num(error, nan=np.inf), -1)), wrong.shape
     )
-    hint = _relation(array, expected, tolerance)
+    hint = _relation(array, expected, tolerance, y)
     first = f"{what}: {wrong.sum()} of {wrong.size} entries are wrong{': ' if hint else ''}{hint}"
     index = tuple(int(i) for i in worst)
     return Finding(False, [first, f"    {_numbers(index, expected[worst], array[worst])}"])
 
 
-def _relation(found: np.ndarray, expected: np.ndarray, tolerance: float) -> str:
-    """How wrong values are related to the right ones: as wrong gradients are, but to no x or y."""
+def _relation(
+    found: np.ndarray, expected: np.ndarray, tolerance: float, y: np.ndarray | None
+) -> str:
+    """How wrong values are related to the right ones, as it is told of wrong gradients."""
     if found.dtype.kind == "c" or expected.dtype.kind == "c" or not expected.size:
         return ""
+    found, expected = found.astype(float), expected.astype(float)
     none = np.zeros(expected.shape)
-    number = found.astype(float)
     rounding = (tolerance - TOLERANCE) / 30  # of the expected ones
-    return relation(Wrong(number, expected.astype(float), none, none, none, None, {}, rounding))
+    y = none if y is None else y
+    return relation(Wrong(found, expected, none, y, none, None, {}, rounding))
