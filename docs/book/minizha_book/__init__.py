@@ -11,6 +11,8 @@ languages     the switch between English and Chinese, and the few words that the
 translations  the Chinese pages are whole
 mathematics   formulas are plain LaTeX, and a fault in one of them fails the build
 tutorials     each tutorial can be downloaded as a notebook
+api           what docstrings name leads to its documentation or its source
+theme         the theme, made small
 ============  =====================================================================================
 
 Every warning fails the build, so a check is a warning with the place and what is wrong.
@@ -24,7 +26,7 @@ from typing import Any
 
 PARTS = (
     "mathematics", "proofs", "source", "exercises", "glossary", "pictures", "links", "languages",
-    "translations", "tutorials",
+    "translations", "tutorials", "api", "theme",
 )  # fmt: skip
 
 
