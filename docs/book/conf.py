@@ -51,6 +51,8 @@ extensions = [
 ]
 
 autodoc_member_order = "bysource"
+autodoc_default_options = {"no-value": True}
+autodoc_preserve_defaults = True  # as they stand in the code
 autodoc_mock_imports = ["torch", "transformers"]  # of two adapters
 autodoc_typehints = "none"  # the docstrings give shapes and types
 add_module_names = False
