@@ -1,8 +1,11 @@
 """Sphinx's settings. The source directory is the root of the repository (build.py names it)."""
 
+import logging
 import os
 import sys
 from pathlib import Path
+
+import jieba
 
 BOOK = Path(__file__).resolve().parent
 ROOT = BOOK.parents[1]
@@ -11,6 +14,8 @@ sys.path[:0] = [str(BOOK), str(ROOT)]
 os.environ["PYTHONPATH"] = os.pathsep.join([str(BOOK), str(ROOT), os.environ.get("PYTHONPATH", "")])
 os.environ["IPYTHONDIR"] = str(BOOK / "ipython")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+jieba.setLogLevel(logging.WARNING)  # it cuts Chinese words for the search
 
 project = "minizha"
 author = "The minizha authors"
@@ -46,11 +51,12 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_execution_show_tb = True
 nb_merge_streams = True
+nb_mime_priority_overrides = [("gettext", "image/svg+xml", 0)]  # alternative texts are messages
 
 katex_prerender = True
 katex_css_path = "katex/katex.min.css"
 
-locale_dirs = ["locale"]
+locale_dirs = ["docs/book/locale"]
 gettext_compact = False
 gettext_uuid = False
 gettext_location = False

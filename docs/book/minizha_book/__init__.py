@@ -4,6 +4,7 @@
 proofs        ``proves(label, left, right)`` in an executed cell proves an equation of the page
 source        ``{source} module.function`` shows code by its name
 exercises     ``{exercise-check} 5.2`` shows an exercise that the browser checks
+glossary      ``{terms}``: one Chinese term for each English one
 pictures      figures are drawn as SVG in the page's colours, and need alternative text
 links         links to files of the repository lead to pages with their text
 languages     the switch between English and Chinese, and the few words that the engine adds
@@ -21,15 +22,8 @@ from pathlib import Path
 from typing import Any
 
 PARTS = (
-    "mathematics",
-    "proofs",
-    "source",
-    "exercises",
-    "pictures",
-    "links",
-    "languages",
-    "tutorials",
-)
+    "mathematics", "proofs", "source", "exercises", "glossary", "pictures", "links", "languages", "tutorials",
+)  # fmt: skip
 
 
 def setup(app: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 class FileLinks(SphinxTransform):
     """A Markdown link to a file that is no page of the site becomes a link to the page of its text."""
 
-    default_priority = 15  # before Sphinx collects downloads
+    default_priority = 25  # after the translation, before Sphinx collects downloads
 
     def apply(self, **options: Any) -> None:
         """Replace the downloads that MyST makes of such links."""
