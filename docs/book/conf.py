@@ -22,8 +22,15 @@ author = "The minizha authors"
 copyright = author
 language = "en"
 root_doc = "docs/index"
-include_patterns = ["docs/index.md", "docs/book/*.md", "docs/reference/*.md", "tutorials/*.py"]
-exclude_patterns = ["docs/book/_build", "docs/book/node_modules", ".*", "vectors", "tests"]
+include_patterns = [
+    "docs/index.md",
+    "docs/book/*.md",
+    "docs/reference/*.md",
+    "tutorials/*.py",
+    "vectors/README.md",
+    "vectors/v1/README.md",
+]
+exclude_patterns = ["docs/book/_build", "docs/book/node_modules", ".*"]
 nitpicky = True
 numfig = True
 numfig_secnum_depth = 1
