@@ -133,6 +133,7 @@ def browse(pages: Iterable[Path]) -> dict[Path, Browsed]:
         errors: list[str] = []
         window.on("request", lambda request: requests.append(request.url))
         window.on("pageerror", lambda error: errors.append(str(error)))
+        window.on("requestfailed", lambda request: errors.append(f"can't load {request.url}"))
         for path in pages:
             requests.clear()
             errors.clear()

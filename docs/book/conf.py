@@ -37,6 +37,7 @@ numfig = True
 numfig_secnum_depth = 1
 math_numfig = True
 math_eqref_format = "({number})"
+highlight_language = "none"  # a block without a language is what a terminal shows
 
 extensions = [
     "myst_nb",
@@ -52,7 +53,6 @@ extensions = [
 
 autodoc_member_order = "bysource"
 autodoc_default_options = {"no-value": True}
-autodoc_preserve_defaults = True  # as they stand in the code
 autodoc_mock_imports = ["torch", "transformers"]  # of two adapters
 autodoc_typehints = "none"  # the docstrings give shapes and types
 add_module_names = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,18 @@ def leave_out(app: Any, what: str, name: str, thing: Any, skip: bool, options: A
     return True if doc.startswith("Alias for field number") else None
 
 
+def shorten(
+    app: Any, what: str, name: str, thing: Any, options: Any, signature: str | None, returns: Any
+) -> tuple[str | None, Any]:
+    """A default that is a module or a function is shown by its name."""
+    if signature:
+        signature = re.sub(r"<module '([\w.]+)'[^>]*>", r"\1", signature)
+        signature = re.sub(r"<function (\w+) at 0x\w+>", r"\1", signature)
+    return signature, returns
+
+
 def setup(app: Any) -> None:
     """Sphinx calls this once."""
     app.connect("missing-reference", resolve)
     app.connect("autodoc-skip-member", leave_out)
+    app.connect("autodoc-process-signature", shorten)
