@@ -11,14 +11,16 @@ from functools import lru_cache
 
 WORDINGS = {
     # the lines of findings, checks, code and judging
-    "{name}_backward is right: {names} by {n} derivatives": (
-        "{name}_backward 正确：{names} 的梯度，用 {n} 个导数检验过"
+    "{name}_backward is right: {n} derivatives agree with the {ORACLE}": (
+        "{name}_backward 正确：{n} 个导数与{ORACLE}一致"
     ),
+    "complex step": "复步法",
+    "differences": "差分法",
     "{name} is right: the complex step crosses it": "{name} 正确：复步法可以通过",
     "{WHAT} is right": "{WHAT}正确",
     "what {name} returns": "{name} 的返回值",
     "the y of {name}": "{name} 的 y ",
-    "the complex step of {name} by argument {k}": "{name} 对第 {k} 个参数（从 0 数起）的复步导数",
+    "the complex step of {name} by {x}": "{name} 对 {x} 的复步导数",
     "the gradient of {name}": "{name} 的梯度",
     "{WHAT} is wrong": "{WHAT}错误",
     "{WHAT} is wrong: {HINT}": "{WHAT}错误：{HINT}",
@@ -150,7 +152,8 @@ WORDINGS = {
     "{WHY}, so that it was checked by differences, to about {e}, and not by the complex step; {ADVICE}": (
         "{WHY}，所以用差分法检验，精度约 {e}，而不是用复步法；{ADVICE}"
     ),
-    "forward takes no complex numbers ({error})": "前向函数不接受复数（{error}）",
+    "forward takes no complex numbers ({ERROR})": "前向函数不接受复数（{ERROR}）",
+    "{kind}Error, at line {n} of {file}: `{line}`": "{kind}Error，在 {file} 第 {n} 行：`{line}`",
     "forward drops imaginary parts": "前向函数丢掉了虚部",
     "forward writes into {ARGUMENT}; it was given a copy": "前向函数改写了{ARGUMENT}；它得到的是副本",
     "backward writes into dy; it was given a copy": "反向函数改写了 dy；它得到的是副本",
@@ -176,7 +179,7 @@ WORDINGS = {
 }  # fmt: skip
 """{English: Chinese}, tried in this order."""
 
-SLOTS = {"name": r"\w+|argument \d+", "n": r"\d+", "m": r"\d+", "k": r"\d+(?:, \d+)*"}
+SLOTS = {"x": r"\w+", "name": r"\w+|argument \d+", "n": r"\d+", "m": r"\d+", "k": r"\d+(?:, \d+)*"}
 """What these slots stand for, as patterns; the others stand for any text."""
 
 
