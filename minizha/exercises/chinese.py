@@ -15,12 +15,12 @@ WORDINGS = {
         "{name}_backward 正确：{n} 个导数与{ORACLE}一致"
     ),
     "complex step": "复步法",
-    "differences": "差分法",
+    "differences": "有限差分",
     "{name} is right: the complex step crosses it": "{name} 正确：复步法可以通过",
     "{WHAT} is right": "{WHAT}正确",
     "what {name} returns": "{name} 的返回值",
     "the y of {name}": "{name} 的 y ",
-    "the complex step of {name} by {x}": "{name} 对 {x} 的复步导数",
+    "the complex step of {name} by {x}": "用复步法求 {name} 对 {x} 的导数",
     "the gradient of {name}": "{name} 的梯度",
     "{WHAT} is wrong": "{WHAT}错误",
     "{WHAT} is wrong: {HINT}": "{WHAT}错误：{HINT}",
@@ -133,7 +133,7 @@ WORDINGS = {
     "backward computes in float32, and is right to {e}: compute in float64": (
         "反向函数用 float32 计算，精确到 {e}：请用 float64 计算"
     ),
-    "differences tell no more than {e} here": "差分法在这里的精度只有 {e}",
+    "differences tell no more than {e} here": "有限差分在这里的精度只有 {e}",
     "forward computes in less than float64 inside (its y is uneven by {e}): backward agrees as far as "
     "that can tell; compute in float64": (
         "前向函数内部的精度低于 float64（y 有 {e} 的起伏）：在这个精度内反向函数是一致的；请用 float64 计算"
@@ -147,10 +147,10 @@ WORDINGS = {
     "[{places}]": "[{places}]",
     # check_pair: remarks
     "{WHY}, so that it was checked by differences, to about {e}, and not by the complex step": (
-        "{WHY}，所以用差分法检验，精度约 {e}，而不是用复步法"
+        "{WHY}，所以用有限差分检验，精度约 {e}，而不是用复步法"
     ),
     "{WHY}, so that it was checked by differences, to about {e}, and not by the complex step; {ADVICE}": (
-        "{WHY}，所以用差分法检验，精度约 {e}，而不是用复步法；{ADVICE}"
+        "{WHY}，所以用有限差分检验，精度约 {e}，而不是用复步法；{ADVICE}"
     ),
     "forward takes no complex numbers ({ERROR})": "前向函数不接受复数（{ERROR}）",
     "{kind}Error, at line {n} of {file}: `{line}`": "{kind}Error，在 {file} 第 {n} 行：`{line}`",

@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,23 @@ def test_errors_in_code_are_told_in_chinese():
 )
 def test_long_lines_are_translated(english, chinese):
     assert translated(english) == chinese
+
+
+def other_terms(english, chinese):
+    """The glossary's terms in an English text whose Chinese is not in the Chinese text."""
+    glossary = PACKAGE.parent / "docs" / "book" / "glossary.toml"
+    terms = tomllib.loads(glossary.read_text(encoding="utf-8"))["terms"]
+    text = re.sub(r"`[^`]*`|\$[^$]*\$|\{\w+\}|\(y, cache\)", " ", english)
+    found = [t for t in terms if re.search(rf"\b{re.escape(t)}s?\b", text, re.IGNORECASE)]
+    return [term for term in found if terms[term][0] not in chinese]
+
+
+@pytest.mark.parametrize("task", exercises(), ids=lambda task: task.id)
+def test_the_terms_are_those_of_the_glossary(task):
+    for texts in (task.title, task.statement, task.explanation):
+        assert other_terms(texts["en"], texts["zh"]) == []
+
+
+def test_the_terms_of_the_wordings_are_those_of_the_glossary():
+    assert [pair for pair in WORDINGS.items() if other_terms(*pair)] == []
+    assert other_terms("A mask of $mask$.", "面具") == ["mask"]  # the control
