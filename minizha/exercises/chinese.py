@@ -19,7 +19,7 @@ WORDINGS = {
     "{name} is right: the complex step crosses it": "{name} 正确：复步法可以通过",
     "{WHAT} is right": "{WHAT}正确",
     "what {name} returns": "{name} 的返回值",
-    "the y of {name}": "{name} 的 y ",
+    "the y of {name}": "{name} 的 y",
     "the complex step of {name} by {x}": "用复步法求 {name} 对 {x} 的导数",
     "the gradient of {name}": "{name} 的梯度",
     "{WHAT} is wrong": "{WHAT}错误",
@@ -155,7 +155,7 @@ WORDINGS = {
     "forward takes no complex numbers ({ERROR})": "前向函数不接受复数（{ERROR}）",
     "{kind}Error, at line {n} of {file}: `{line}`": "{kind}Error，在 {file} 第 {n} 行：`{line}`",
     "forward drops imaginary parts": "前向函数丢掉了虚部",
-    "forward writes into {ARGUMENT}; it was given a copy": "前向函数改写了{ARGUMENT}；它得到的是副本",
+    "forward writes into {ARGUMENT}; it was given a copy": "前向函数改写了{ARGUMENT}的值；它得到的是副本",
     "backward writes into dy; it was given a copy": "反向函数改写了 dy；它得到的是副本",
     "backward writes into its cache; a second call with it would go wrong": (
         "反向函数改写了缓存；用同一缓存再调用一次就会出错"

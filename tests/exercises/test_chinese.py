@@ -126,7 +126,7 @@ def test_errors_in_code_are_told_in_chinese():
             "remark: forward drops imaginary parts, so that it was checked by differences, to about "
             "1e-08, and not by the complex step; np.abs drops imaginary parts: write np.where(x > 0, "
             "x, -x); .real drops imaginary parts: leave it out",
-            "备注：前向函数丢掉了虚部，所以用差分法检验，精度约 1e-08，而不是用复步法；"
+            "备注：前向函数丢掉了虚部，所以用有限差分检验，精度约 1e-08，而不是用复步法；"
             "np.abs 会丢掉虚部：改写为 np.where(x > 0, x, -x)；.real 会丢掉虚部：去掉即可",
         ),
         (
