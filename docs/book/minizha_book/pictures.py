@@ -81,6 +81,8 @@ def inline(app: Any, doctree: Any, name: str) -> None:
     """Put the SVG itself into the page: there it follows the colours of the page."""
     from docutils import nodes
 
+    if app.builder.format != "html":
+        return
     for count, image in enumerate(list(doctree.findall(nodes.image))):
         if image["uri"].endswith(".svg"):
             path = Path(app.srcdir) / image["uri"].lstrip("/")
