@@ -166,8 +166,6 @@ ROWS = {
     "exercises/checks": Row("exercises/test_judging", through="exercises/judging"),
     "exercises/code": Row("exercises/test_judging", through="exercises/judging"),
     "exercises/findings": Row("exercises/test_judging", through="exercises/judging"),
-    "exercises/chinese": Row("exercises/test_judging", through="exercises/judging"),
-    "exercises/commands": Row("test_cli", through="cli"),
 }
 # what holds of the repository and of no single module
 REPOSITORY = (
