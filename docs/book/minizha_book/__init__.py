@@ -8,6 +8,7 @@ glossary      ``{terms}``: one Chinese term for each English one
 pictures      figures are drawn as SVG in the page's colours, and need alternative text
 links         links to files of the repository lead to pages with their text
 languages     the switch between English and Chinese, and the few words that the engine adds
+translations  the Chinese pages are whole
 mathematics   formulas are plain LaTeX, and a fault in one of them fails the build
 tutorials     each tutorial can be downloaded as a notebook
 ============  =====================================================================================
@@ -22,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 PARTS = (
-    "mathematics", "proofs", "source", "exercises", "glossary", "pictures", "links", "languages", "tutorials",
+    "mathematics", "proofs", "source", "exercises", "glossary", "pictures", "links", "languages",
+    "translations", "tutorials",
 )  # fmt: skip
 
 
