@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 PARTS = (
-    "mathematics", "proofs", "source", "exercises", "glossary", "pictures", "links", "languages",
-    "translations", "tutorials",
+    "mathematics", "proofs", "source", "exercises", "glossary", "pictures", "widgets", "links",
+    "languages", "translations", "tutorials",
 )  # fmt: skip
 
 
