@@ -28,12 +28,12 @@
     const trail = [];
     const arrow = "simplex-arrow";
     root.innerHTML = `
-      <svg viewBox="0 0 300 270" role="img">
+      <svg viewBox="0 -12 300 282" role="img">
         <defs><marker id="${arrow}" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">
           <path d="M0 0 8 4 0 8z" fill="var(--pst-color-primary)"/></marker></defs>
         <path d="M${CORNERS.join("L")}Z" fill="none" stroke="currentColor" stroke-opacity="0.5"/>
         <circle class="ring" r="12" fill="none" stroke="var(--pst-color-success)" stroke-width="3"/>
-        ${CORNERS.map(([x, y], k) => `<text x="${x}" y="${y + (k === 2 ? -5 : 22)}" text-anchor="middle" font-size="15">p${INDEX[k]} = 1</text>`).join("")}
+        ${CORNERS.map(([x, y], k) => `<text x="${x}" y="${y + (k === 2 ? -18 : 24)}" text-anchor="middle" font-size="15">p${INDEX[k]} = 1</text>`).join("")}
         <g class="trail" fill="var(--pst-color-text-muted)"></g>
         <line class="arrow" stroke="var(--pst-color-primary)" stroke-width="2.5" marker-end="url(#${arrow})"/>
         <circle class="point" r="6" fill="var(--pst-color-danger)"/>
