@@ -4,6 +4,7 @@
 proofs        ``proves(label, left, right)`` in an executed cell proves an equation of the page
 source        ``{source} module.function`` shows code by its name
 exercises     ``{exercise-check} 5.2`` shows an exercise that the browser checks
+widgets       ``{widget} name`` is a picture that the reader moves
 pictures      figures are drawn as SVG in the page's colours, and need alternative text
 links         links to files of the repository lead to pages with their text
 languages     the switch between English and Chinese, and the few words that the engine adds
@@ -26,6 +27,7 @@ PARTS = (
     "source",
     "exercises",
     "pictures",
+    "widgets",
     "links",
     "languages",
     "tutorials",
