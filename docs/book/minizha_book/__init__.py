@@ -5,6 +5,7 @@ proofs        ``proves(label, left, right)`` in an executed cell proves an equat
 source        ``{source} module.function`` shows code by its name
 exercises     ``{exercise-check} 5.2`` shows an exercise that the browser checks
 glossary      ``{terms}``: one Chinese term for each English one
+widgets       ``{widget} name`` is a picture that the reader moves
 pictures      figures are drawn as SVG in the page's colours, and need alternative text
 links         links to files of the repository lead to pages with their text
 languages     the switch between English and Chinese, and the few words that the engine adds
@@ -25,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 PARTS = (
-    "mathematics", "proofs", "source", "exercises", "glossary", "pictures", "links", "languages",
-    "translations", "tutorials", "api", "theme",
+    "mathematics", "proofs", "source", "exercises", "glossary", "pictures", "widgets", "links",
+    "languages", "theme", "api", "translations", "tutorials",
 )  # fmt: skip
 
 
