@@ -1,10 +1,6 @@
-// How the search orders what it finds: chapters first, then tutorials, the pages of the API last.
+// How the search orders what it finds: by Sphinx's scores, but the pages of the API come last.
 var Scorer = {
-  score: ([page, , , , score]) => {
-    if (/^docs\/book\/\d/.test(page)) return score + 12;
-    if (page.startsWith("tutorials/")) return score + 4;
-    return page.startsWith("docs/reference/api") ? score - 12 : score;
-  },
+  score: ([page, , , , score]) => (page.startsWith("docs/reference/api") ? score - 12 : score),
   // the rest is Sphinx's own
   objNameMatch: 11,
   objPartialMatch: 6,
