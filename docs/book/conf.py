@@ -79,6 +79,7 @@ gettext_location = False
 templates_path = ["_templates"]
 html_static_path = ["_static", "_build/static"]
 html_css_files = ["book.css"]
+html_search_scorer = str(BOOK / "scorer.js")
 html_theme = "sphinx_book_theme"
 html_title = "minizha"
 html_copy_source = False
