@@ -1,5 +1,5 @@
 """The command line: ``minizha pretrain``, ``fill-mask``, ``next-sentence``, ``info``, ``convert``, and
-the commands of the cross-check.
+the commands of the cross-check and of the exercises.
 
 Every error that a person can cause is one line on stderr and exit status 2.
 """
@@ -37,6 +37,10 @@ EXAMPLES = {
     "minizha compare": "minizha compare ours.safetensors theirs.safetensors",
     "minizha vectors": "minizha vectors verify results",
     "minizha vectors verify": "minizha vectors verify results --vectors vectors/v1",
+    "minizha exercise": "minizha exercise list",
+    "minizha exercise list": "minizha exercise list --language zh",
+    "minizha exercise start": "minizha exercise start 5.2",
+    "minizha exercise check": "minizha exercise check 5.2",
 }
 """{command: the example that its help shows}; each can be pasted into bash and zsh."""
 
@@ -143,6 +147,7 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     from minizha.crosscheck.commands import add_commands
+    from minizha.exercises.commands import add_commands as add_exercise_commands
 
     parser = _Parser(
         prog="minizha", description="NEZHA, the Chinese BERT with relative positions, by hand."
@@ -191,6 +196,7 @@ def _parser() -> argparse.ArgumentParser:
     convert.set_defaults(command=_convert)
 
     add_commands(commands)  # trace, compare, vectors
+    add_exercise_commands(commands)
     return parser
 
 

@@ -162,6 +162,10 @@ ROWS = {
     "crosscheck/report/words": Row("crosscheck/report/test_text", "crosscheck/report/report"),
     "crosscheck/vectors": Row("vectors/test_v1 vectors/test_verify vectors/test_files"),
     "crosscheck/vectors_report": Row("vectors/test_verify", through="crosscheck/vectors"),
+    # the exercises of the book
+    "exercises/checks": Row("exercises/test_judging", through="exercises/judging"),
+    "exercises/code": Row("exercises/test_judging", through="exercises/judging"),
+    "exercises/findings": Row("exercises/test_judging", through="exercises/judging"),
 }
 # what holds of the repository and of no single module
 REPOSITORY = (

@@ -14,6 +14,7 @@ ROOT = Path(minizha.__file__).parent
 # from the top down; modules in one row may import each other, but not in circles
 LAYERS = (
     {"cli", "__main__", "versions"},
+    {"exercises"},
     {"", "training", "crosscheck"},  # "" is minizha itself: the public names
     {"predict", "convert", "info"},
     {"model", "text", "checkpoint"},

@@ -1,7 +1,8 @@
-"""Build the site, English and Chinese: ``python docs/book/build.py``, then open docs/book/_build/site/index.html.
+"""Build the site, English and Chinese, into docs/book/_build/site: ``python docs/book/build.py``
 
-Needs ``pip install -e ".[book]"`` and Node. The first build fetches KaTeX and Pyodide with npm, as package-lock.json
-names them; then no network is needed. Warnings are errors.
+Needs ``pip install -e ".[book]"`` and Node. The first build fetches KaTeX and Pyodide with npm, as
+package-lock.json names them; then no network is needed. Warnings are errors. To read the site, and to
+check exercises in it: ``python -m http.server -d docs/book/_build/site``.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import shutil
 import subprocess
 import sys
 import time
-import zipfile
 from pathlib import Path
+
+from minizha_book.translations import ENGLISH_ONLY
 
 BOOK = Path(__file__).resolve().parent
 ROOT = BOOK.parents[1]
@@ -90,10 +92,13 @@ def runtime() -> None:
         if found != digest:
             raise SystemExit(f"{wheel}: expected the SHA-256 {digest}, found {found}")
         shutil.copy(wheel, target)
-    with zipfile.ZipFile(target / "minizha.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted((ROOT / "minizha").rglob("*")):
-            if path.suffix in {".py", ".toml"}:
-                archive.write(path, path.relative_to(ROOT))
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", BUILD / "wheel"]
+    shutil.rmtree(BUILD / "wheel", ignore_errors=True)
+    subprocess.run(
+        command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    (wheel,) = (BUILD / "wheel").glob("*.whl")
+    shutil.copy(wheel, target / "minizha.whl")
 
 
 def sphinx(builder: str, target: Path, language: str) -> None:
@@ -109,7 +114,8 @@ def sphinx(builder: str, target: Path, language: str) -> None:
         "-d",
         BUILD / f"doctrees-{builder}-{language}",
     ]
-    command += ["-W", "--keep-going", "-q", "-D", f"language={language}", ROOT, target]
+    strict = [] if builder == "gettext" else ["-W", "--keep-going"]  # html shows every fault
+    command += [*strict, "-q", "-D", f"language={language}", ROOT, target]
     if subprocess.run(command, check=False).returncode:
         raise SystemExit(1)
 
@@ -119,6 +125,9 @@ def catalogues() -> None:
     templates = BUILD / "gettext"
     shutil.rmtree(templates, ignore_errors=True)
     sphinx("gettext", templates, "en")
+    for template in templates.rglob("*.pot"):
+        if str(template.relative_to(templates)).startswith(ENGLISH_ONLY):
+            template.unlink()
     command = [
         sys.executable,
         "-m",

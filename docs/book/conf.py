@@ -1,8 +1,11 @@
 """Sphinx's settings. The source directory is the root of the repository (build.py names it)."""
 
+import logging
 import os
 import sys
 from pathlib import Path
+
+import jieba
 
 BOOK = Path(__file__).resolve().parent
 ROOT = BOOK.parents[1]
@@ -12,18 +15,29 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(BOOK), str(ROOT), os.environ.get
 os.environ["IPYTHONDIR"] = str(BOOK / "ipython")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+jieba.setLogLevel(logging.WARNING)  # it cuts Chinese words for the search
+
 project = "minizha"
 author = "The minizha authors"
 copyright = author
 language = "en"
 root_doc = "docs/index"
-include_patterns = ["docs/index.md", "docs/book/*.md", "docs/reference/*.md", "tutorials/*.py"]
-exclude_patterns = ["docs/book/_build", "docs/book/node_modules", ".*", "vectors", "tests"]
+include_patterns = [
+    "docs/index.md",
+    "docs/book/*.md",
+    "docs/reference/*.md",
+    "docs/reference/api/*.md",
+    "tutorials/*.py",
+    "vectors/README.md",
+    "vectors/v1/README.md",
+]
+exclude_patterns = ["docs/book/_build", "docs/book/node_modules", ".*"]
 nitpicky = True
 numfig = True
 numfig_secnum_depth = 1
 math_numfig = True
 math_eqref_format = "({number})"
+highlight_language = "none"  # a block without a language is what a terminal shows
 
 extensions = [
     "myst_nb",
@@ -37,20 +51,27 @@ extensions = [
     "minizha_book",
 ]
 
+autodoc_member_order = "bysource"
+autodoc_default_options = {"no-value": True}
+autodoc_mock_imports = ["torch", "transformers"]  # of two adapters
+autodoc_typehints = "none"  # the docstrings give shapes and types
+add_module_names = False
+
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist", "attrs_inline"]
 myst_heading_anchors = 4
 nb_custom_formats = {".py": ["jupytext.reads", {"fmt": "py:percent"}]}
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(BOOK / "_build" / "cache")
-nb_execution_raise_on_error = True
+nb_execution_raise_on_error = False  # a warning, which fails the build, too, and tells all faults
 nb_execution_timeout = 300
 nb_execution_show_tb = True
 nb_merge_streams = True
+nb_mime_priority_overrides = [("gettext", "image/svg+xml", 0)]  # alternative texts are messages
 
 katex_prerender = True
 katex_css_path = "katex/katex.min.css"
 
-locale_dirs = ["locale"]
+locale_dirs = ["docs/book/locale"]
 gettext_compact = False
 gettext_uuid = False
 gettext_location = False

@@ -19,9 +19,13 @@ class ExerciseCheck(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """Everything comes from minizha.exercises; the page only gives the place."""
+        from minizha.errors import MinizhaError
         from minizha.exercises import exercise
 
-        ex = exercise(self.arguments[0])
+        try:
+            ex = exercise(self.arguments[0])
+        except MinizhaError as error:
+            raise self.error(str(error)) from error
         language = "zh" if self.config.language.startswith("zh") else "en"
         label = f"exercise-{ex.id.replace('.', '-')}"
         statement = self._parse(
@@ -60,4 +64,4 @@ class ExerciseCheck(SphinxDirective):
 def setup(app: Any) -> None:
     """Sphinx calls this once."""
     app.add_directive("exercise-check", ExerciseCheck)
-    app.add_js_file("exercise.js", type="module")
+    app.add_js_file("exercise.js", loading_method="defer")

@@ -14,6 +14,7 @@ WORDS = {
         "共验证 {equations} 个公式，最大误差 {worst}；{twins} 个错误变体均被识破。",
     ),
     "ledger heads": ("equation|function|test|error|wrong twins", "公式|函数|测试|误差|错误变体"),
+    "glossary heads": ("English|中文|meaning", "英文|中文|含义"),
     "source": ("{file}, line {line}", "{file}，第 {line} 行"),
     "notebook": ("Download this tutorial as a notebook", "下载本教程的 notebook"),
     "solution": ("Solution", "参考答案"),

@@ -73,15 +73,18 @@ def fill(app: Any, doctree: Any, name: str) -> None:
     total = word("ledger", language).format(equations=len(rows), worst=f"{worst:.0e}", twins=twins)
     heads = word("ledger heads", language).split("|")
     for place in places:
-        place.replace_self([nodes.paragraph("", total), _table(heads, rows)])
+        place.replace_self([nodes.paragraph("", total), table(heads, rows, "ledger")])
 
 
-def _table(heads: list[str], rows: list[list[nodes.Node]]) -> nodes.table:
+def table(heads: list[str], rows: list[list[nodes.Node]], name: str) -> nodes.table:
+    """A table with a row of heads; its words are not for translators."""
     group = nodes.tgroup("", *(nodes.colspec(colwidth=1) for _ in heads), cols=len(heads))
-    head = nodes.row("", *(nodes.entry("", nodes.paragraph("", text)) for text in heads))
+    head = nodes.row(
+        "", *(nodes.entry("", nodes.paragraph("", text, translatable=False)) for text in heads)
+    )
     group += nodes.thead("", head)
     group += nodes.tbody("", *(nodes.row("", *(nodes.entry("", c) for c in row)) for row in rows))
-    return nodes.table("", group, classes=["ledger"])
+    return nodes.table("", group, classes=[name])
 
 
 def link_docstring(

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 class FileLinks(SphinxTransform):
     """A Markdown link to a file that is no page of the site becomes a link to the page of its text."""
 
-    default_priority = 15  # before Sphinx collects downloads
+    default_priority = 25  # after the translation, before Sphinx collects downloads
 
     def apply(self, **options: Any) -> None:
         """Replace the downloads that MyST makes of such links."""
@@ -29,12 +29,10 @@ class FileLinks(SphinxTransform):
             if isinstance(node, addnodes.download_reference):
                 file = posixpath.normpath(posixpath.join(folder, node["reftarget"].lstrip("/")))
             elif isinstance(node, addnodes.pending_xref) and node.get("refdomain") == "doc":
-                # MyST takes every .py for a page, since tutorials are
-                file = (
-                    f"{node['reftarget']}.py"
-                    if node["reftarget"] not in self.env.found_docs
-                    else ""
-                )
+                # MyST takes every .md and .py for a page
+                page = node["reftarget"]
+                names = (f"{page}.md", f"{page}.py") if page not in self.env.found_docs else ()
+                file = next((name for name in names if (ROOT / name).is_file()), "")
             else:
                 continue
             if file and (ROOT / file).is_file():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from docutils import nodes
+from sphinx.transforms import SphinxTransform
 from sphinx.util import logging
 from sphinxcontrib import katex
 
@@ -24,6 +25,17 @@ MACROS = {
 }
 
 
+class Untranslated(SphinxTransform):
+    """Displayed formulas are the same in every language: they are no messages for translators."""
+
+    default_priority = 5  # before messages are looked up
+
+    def apply(self, **options: Any) -> None:
+        """Mark them."""
+        for node in self.document.findall(nodes.math_block):
+            node["translatable"] = False
+
+
 def check(app: Any, doctree: nodes.document) -> None:
     """Formulas hold ASCII only: other letters look alike, and fonts lack them."""
     for node in (*doctree.findall(nodes.math), *doctree.findall(nodes.math_block)):
@@ -36,4 +48,5 @@ def setup(app: Any) -> None:
     """Sphinx calls this once."""
     # the extension of KaTeX has no setting for these when it renders at build time
     katex.KATEX_DEFAULT_OPTIONS.update({"throwOnError": True, "strict": "ignore", "macros": MACROS})
+    app.add_transform(Untranslated)
     app.connect("doctree-read", check)

@@ -1,0 +1,51 @@
+"""The Chinese pages are whole: a message without its translation fails the build."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polib
+from sphinx.transforms import SphinxTransform
+from sphinx.util import logging
+from sphinx.util.nodes import extract_messages
+
+log = logging.getLogger(__name__)
+
+ENGLISH_ONLY = ("docs/reference/api", "vectors/")
+"""Pages whose names begin so are docstrings, or describe files; they stay English in both languages."""
+
+
+def catalogue(srcdir: str | Path, page: str) -> Path:
+    """The file with the messages of a page."""
+    return Path(srcdir) / "docs/book/locale/zh_CN/LC_MESSAGES" / f"{page}.po"
+
+
+class Whole(SphinxTransform):
+    """Compare the messages of a page with its catalogue, before they are translated."""
+
+    default_priority = 10  # Sphinx translates at 20
+
+    def apply(self, **options: Any) -> None:
+        """Warn of each message that is missing, fuzzy or empty, and of each that no page has."""
+        page = self.env.docname
+        if self.config.language != "zh_CN" or page.startswith(ENGLISH_ONLY):
+            return
+        path = catalogue(self.env.srcdir, page)
+        entries = (
+            {entry.msgid: entry for entry in polib.pofile(str(path))} if path.is_file() else {}
+        )
+        seen = set()
+        for node, message in extract_messages(self.document):
+            seen.add(message)
+            entry = entries.get(message)
+            if entry is None or not entry.msgstr or entry.fuzzy or entry.obsolete:
+                log.warning("not translated: %r", message, location=node)
+        for entry in entries.values():
+            if entry.msgid not in seen:
+                log.warning("%s translates what the page does not say: %r", path.name, entry.msgid)
+
+
+def setup(app: Any) -> None:
+    """Sphinx calls this once."""
+    app.add_transform(Whole)
