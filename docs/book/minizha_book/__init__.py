@@ -12,6 +12,8 @@ languages     the switch between English and Chinese, and the few words that the
 translations  the Chinese pages are whole
 mathematics   formulas are plain LaTeX, and a fault in one of them fails the build
 tutorials     each tutorial can be downloaded as a notebook
+api           what docstrings name leads to its documentation or its source
+theme         the theme, made small
 ============  =====================================================================================
 
 Every warning fails the build, so a check is a warning with the place and what is wrong.
@@ -25,7 +27,7 @@ from typing import Any
 
 PARTS = (
     "mathematics", "proofs", "source", "exercises", "glossary", "pictures", "widgets", "links",
-    "languages", "translations", "tutorials",
+    "languages", "theme", "api", "translations", "tutorials",
 )  # fmt: skip
 
 
