@@ -1,10 +1,10 @@
-// How the search orders what it finds: by Sphinx's scores, but the pages of the API come last.
+// The order of what a search finds: among equal matches chapters come first, then tutorials, then reference.
+const FIRST = [["docs/book/0", 4], ["tutorials/", 3], ["docs/reference/api", 0], ["docs/reference/", 2]];
 var Scorer = {
-  score: ([page, , , , score]) => (page.startsWith("docs/reference/api") ? score - 12 : score),
-  // the rest is Sphinx's own
-  objNameMatch: 11,
-  objPartialMatch: 6,
-  objPrio: { 0: 15, 1: 5, 2: -5 },
+  score: ([page, , , , score]) => score + (FIRST.find(([start]) => page.startsWith(start))?.[1] ?? 0),
+  objNameMatch: 4,
+  objPartialMatch: 2,
+  objPrio: { 0: 2, 1: 0, 2: -2 },
   objPrioDefault: 0,
   title: 15,
   partialTitle: 7,
