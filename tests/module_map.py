@@ -175,6 +175,7 @@ REPOSITORY = (
     "docs/test_examples",
     "docs/test_readme",
     "docs/test_tutorials",
+    "docs/test_widgets",
     "properties/test_controls",  # of the files beside it: the properties must fail on mistakes
     "test_architecture",
     "test_distribution",
