@@ -174,6 +174,7 @@ REPOSITORY = (
     "docs/test_docs",
     "docs/test_examples",
     "docs/test_readme",
+    "docs/test_readme_chinese",
     "docs/test_tutorials",
     "docs/test_widgets",
     "properties/test_controls",  # of the files beside it: the properties must fail on mistakes
