@@ -103,7 +103,10 @@ def test_an_untranslated_message_fails_the_build(tmp_path):
 
 def build_in_chinese(folder, heading):
     """A page with a numbered heading, and a catalogue with this translation of it."""
-    messages = {"index": {"Index": "索引", "Pages": "各页"}, "book/words": {"Page": "页", "1. One": heading}}
+    messages = {
+        "index": {"Index": "索引", "Pages": "各页"},
+        "book/words": {"Page": "页", "1. One": heading},
+    }
     for page, entries in messages.items():
         path = folder / f"docs/book/locale/zh_CN/LC_MESSAGES/docs/{page}.po"
         path.parent.mkdir(parents=True, exist_ok=True)
