@@ -13,10 +13,17 @@ WORDS = {
         "en": ("finite difference", "difference quotient"),
         "zh": ("有限差分", "差商"),
     },
+    "docs/book/01_linear_maps": {"en": ("Jacobian matrix",), "zh": ("雅可比矩阵",)},
+    "docs/book/04_softmax_and_losses": {"en": ("cross-entropy",), "zh": ("交叉熵",)},
     "docs/reference/adapters": {
         "en": ("bert4torch", "PyTorch", "PaddleNLP", "TensorFlow", "JAX"),
         "zh": ("bert4torch", "PyTorch", "PaddleNLP", "TensorFlow", "JAX"),
     },
+    "docs/book/06_gelu_and_dropout": {
+        "en": ("activation function", "dropout"),
+        "zh": ("激活函数", "随机失活"),
+    },
+    "docs/reference/mistakes": {"en": ("known mistakes",), "zh": ("已知错误",)},
     "docs/reference/gpu": {"en": ("CuPy", "CUDA"), "zh": ("CuPy", "CUDA", "显卡")},
 }
 """{page: {language: words}}"""
