@@ -171,6 +171,13 @@ def split_sentences(paragraph: str) -> list[str]:
     return [s for s in map(str.strip, _SENTENCE.findall(paragraph)) if s]
 
 
+def short_sentences(documents: Sequence[Document]) -> list[str]:
+    """The sentences of 12 to 40 characters, which fit on a line and say enough to guess from."""
+    return [
+        s for d in documents for p in d.paragraphs for s in split_sentences(p) if 12 <= len(s) <= 40
+    ]
+
+
 def character_vocabulary(documents: Sequence[Document], min_count: int = 2) -> list[str]:
     """A vocabulary of single characters: the special tokens, then characters by falling frequency.
 
@@ -214,14 +221,21 @@ def hold_out(
         ArgumentError: fewer than two documents, or ``every`` below 2.
     """
     check_documents(documents)
-    every = integer("every", every, 2)
-    if len(documents) < 2:
-        raise ArgumentError(
-            f"documents: expected at least 2, to hold one out, found {len(documents)}"
-        )
-    step = min(every, len(documents))
+    step = held_out_step(len(documents), every)
     train = [document for i, document in enumerate(documents) if (i + 1) % step]
     return train, list(documents[step - 1 :: step])
+
+
+def held_out_step(count: int, every: int) -> int:
+    """The n for which :func:`hold_out` holds out every n-th of ``count`` documents.
+
+    Raises:
+        ArgumentError: as for :func:`hold_out`.
+    """
+    every = integer("every", every, 2)
+    if count < 2:
+        raise ArgumentError(f"documents: expected at least 2, to hold one out, found {count}")
+    return min(every, count)
 
 
 def check_documents(documents: Any) -> None:

@@ -92,7 +92,7 @@ def check_enough(own: int, all_documents: int) -> None:
     if own < 1 or all_documents < 2:
         raise ArgumentError(
             "documents: expected at least 2 documents of 2 or more sentences each, "
-            f"found {all_documents} (a random sentence comes from another document)"
+            f"found {all_documents if own else 0} (a random sentence comes from another document)"
         )
 
 

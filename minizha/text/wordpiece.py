@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -92,17 +93,26 @@ def count_character_pieces(texts: Sequence[str], do_lower_case: bool = True) -> 
 
     A Chinese character is a word and hence one piece; ``NBA`` becomes ``n``, ``##b``, ``##a``.
     """
-    words = words_of(normalizer(do_lower_case))
+    words, characters = _words_and_characters(do_lower_case)
     lone, others = [np.zeros(0, np.int64)], []
-    for text, codes in zip(texts, LoneCharacters(words).split(texts), strict=True):
+    for text, codes in zip(texts, characters.split(texts), strict=True):
         if codes is None:
             others.append(text)
         else:
             lone.append(codes)
-    found, times = np.unique(np.concatenate(lone), return_counts=True)
-    counts = Counter({chr(code): int(n) for code, n in zip(found, times, strict=True)})
+    found = np.bincount(np.concatenate(lone))
+    counts = Counter({chr(code): int(found[code]) for code in np.flatnonzero(found)})
     for text in others:
         for word in words(text):
             counts[word[0]] += 1
             counts.update("##" + character for character in word[1:])
     return counts
+
+
+@cache
+def _words_and_characters(
+    do_lower_case: bool,
+) -> tuple[Callable[[str], list[str]], LoneCharacters]:
+    """What counts need of a pipeline; kept, because the characters are found as they occur."""
+    words = words_of(normalizer(do_lower_case))
+    return words, LoneCharacters(words)

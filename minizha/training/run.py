@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import shlex
 import time
 import traceback
@@ -18,7 +17,16 @@ from minizha.files import folder_path
 from minizha.interrupts import delay_interrupts
 from minizha.model.pretraining import NezhaForPreTraining
 from minizha.progress import progress_bar
-from minizha.training.evaluation import Example, Metrics, evaluate, examples_from, mean_metrics
+from minizha.text.data_folder import check_no_data
+from minizha.text.processes import available_cores
+from minizha.training.evaluation import (
+    Example,
+    Metrics,
+    describe_metrics,
+    evaluate,
+    examples_from,
+    mean_metrics,
+)
 from minizha.training.keeping import (
     DivergenceError,
     LastGood,
@@ -64,11 +72,12 @@ def run(
             disk is full. Then the message names the folder with the model.
     """
     folder = folder_path(out)
-    check_out(folder, corpus, overwrite)  # before the work, not after it
+    check_no_data(folder)  # before the work, not after it
+    check_out(folder, corpus, overwrite)
     data = prepare(corpus, options)
     model = new_model(data, options, backend)
     make_out(folder)
-    workers = workers or (1 if backend == "cupy" else min(_cores(), options.batch_size))
+    workers = workers or (1 if backend == "cupy" else min(available_cores(), options.batch_size))
     _print_start(visible(str(corpus or "三国演义 (embedded)")), data, model, workers)
     curve: list[CurvePoint] = []
     good = LastGood(model)
@@ -217,9 +226,9 @@ def _train_with_bar(
 
 def _print_start(name: str, data: Data, model: NezhaForPreTraining, workers: int) -> None:
     print(
-        f"{name}: {data.documents} documents, {data.characters:,} characters; "
-        f"{len(data.held_out_documents)} documents held out\n"
-        f"vocabulary {len(data.tokenizer):,} characters, model {model.num_parameters():,} parameters, "
+        f"{name}: {data.documents:,} documents, {data.characters:,} characters; "
+        f"{data.held_out_count:,} documents held out\n"
+        f"vocabulary {len(data.tokenizer):,} tokens, model {model.num_parameters():,} parameters, "
         f"{model.backend}, {workers} process{'es' if workers > 1 else ''}"
     )
     if data.left_out:
@@ -229,10 +238,7 @@ def _print_start(name: str, data: Data, model: NezhaForPreTraining, workers: int
 def _print_results(held_out: Metrics, seconds: float) -> None:
     print(
         f"\ntrained in {seconds / 60:.1f} minutes; on the held-out documents:\n"
-        f"  masked words    accuracy {held_out.word_accuracy:.3f}, loss {held_out.word_loss:.3f} nats "
-        f"({held_out.words:,} words)\n"
-        f"  next sentence   accuracy {held_out.pair_accuracy:.3f}, loss {held_out.pair_loss:.3f} nats "
-        f"({held_out.pairs:,} pairs)"
+        f"{describe_metrics(held_out)}"
     )
 
 
@@ -247,9 +253,3 @@ def _fill_mask_command(folder: Path) -> str:
     if name[0] in "-=":  # an option to argparse; zsh replaces =NAME by the path of a program
         name = f"./{name}"
     return f"minizha fill-mask '曹操引[MASK]来攻' --model {shlex.quote(name)}"
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return min(8, len(os.sched_getaffinity(0)))
-    return min(8, os.cpu_count() or 1)
