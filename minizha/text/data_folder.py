@@ -11,11 +11,9 @@ Numbers are little-endian. The training documents come first, then those held ou
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,18 +22,16 @@ import numpy as np
 from minizha.errors import FileError, listed
 from minizha.files import (
     current_path,
-    names_present,
     path_exists,
     read_json_object,
     read_together,
 )
-from minizha.targets import check_target_folder
 from minizha.text.corpus import Document
 from minizha.text.packed import Packed, token_type
 from minizha.text.tokenized import Counts, TokenizedCorpus
 from minizha.text.tokenizer import NezhaTokenizer
 from minizha.text.tokenizer_files import VOCABULARY_NAME
-from minizha.transaction import as_file_error, reason
+from minizha.transaction import reason
 
 RECORD_NAME = "data.json"
 FORMAT, VERSION = "minizha prepared corpus", 1
@@ -57,34 +53,15 @@ class Record(NamedTuple):
     left_out: str
 
 
-def check_data_folder(folder: Path, overwrite: bool) -> None:
-    """Make sure that a prepared corpus may be written into ``folder``.
+class FileSums(NamedTuple):
+    """The size of a file and the CRC-32 of its bytes."""
 
-    Raises:
-        FileError: it can't be written, holds something else, or a prepared corpus and ``overwrite``
-            is False.
-    """
-    check_target_folder(folder, WRITTEN)
-    try:
-        names = sorted(os.listdir(folder)) if path_exists(folder) else []
-    except OSError as error:
-        raise FileError(f"{folder}: can't be read: {reason(error)}") from error
-    foreign = [n for n in names if n not in WRITTEN and not n.startswith(".minizha-")]
-    if foreign:
-        raise FileError(
-            f"{folder}: expected a new folder, an empty one, or one that `minizha prepare` wrote, "
-            f"found {listed(foreign, most=5)} in it"
-        )
-    if found := names_present(folder, WRITTEN):
-        if RECORD_NAME not in found:
-            raise FileError(
-                f"{folder}: expected a folder with {RECORD_NAME}, found {listed(found)}"
-            )
-        if not overwrite:
-            raise FileError(
-                f"{folder}: already holds a prepared corpus; --overwrite replaces it, --out names "
-                "another folder"
-            )
+    bytes: int = 0
+    checksum: int = 0
+
+    def after(self, data: Any) -> FileSums:
+        """Those of the file with ``data`` at its end."""
+        return FileSums(self.bytes + len(data), zlib.crc32(data, self.checksum))
 
 
 def check_no_data(folder: Path) -> None:
@@ -93,74 +70,6 @@ def check_no_data(folder: Path) -> None:
         raise FileError(
             f"{folder}: holds a prepared corpus; --out names another folder for the model"
         )
-
-
-class DataWriter:
-    """Writes the files of a prepared corpus into ``folder``, part by part.
-
-    Raises:
-        FileError: a file can't be written.
-    """
-
-    def __init__(self, folder: str, tokens: Sequence[str]) -> None:
-        self.vocabulary = list(tokens)
-        self._folder, self._type = folder, token_type(len(tokens)).newbyteorder("<")
-        self._begins_word = np.array([not token.startswith("##") for token in tokens])
-        self._bits = np.zeros(0, bool)  # fewer than a byte
-        self._files = {name: _Sums() for name in (*ARRAYS, VOCABULARY_NAME)}
-        self.tokens = self.sentences = self.documents = 0
-        for name in BOUNDS:
-            self._write(name, np.zeros(1, "<i8"))
-        self._write(VOCABULARY_NAME, "".join(f"{token}\n" for token in tokens).encode("utf-8"))
-
-    def append(self, packed: Packed) -> None:
-        """Add documents."""
-        self._write("tokens.bin", packed.tokens.astype(self._type))
-        bits = np.concatenate([self._bits, self._begins_word[packed.tokens]])
-        whole = len(bits) // 8 * 8
-        self._write("words.bin", np.packbits(bits[:whole]))
-        self._bits = bits[whole:]
-        starts = (self.tokens, self.sentences, self.sentences - self.documents)
-        arrays = (packed.sentences, packed.documents, packed.openers)
-        for name, start, array in zip(BOUNDS, starts, arrays, strict=True):
-            self._write(name, (array[1:] + start).astype("<i8"))
-        self.tokens += len(packed.tokens)
-        self.sentences += len(packed.sentences) - 1
-        self.documents += len(packed.documents) - 1
-
-    def finish(self, record: Record) -> None:
-        """Write data.json."""
-        self._write("words.bin", np.packbits(self._bits))
-        identity = [record.corpus["sha256"], record.options, self.vocabulary]
-        content = {
-            "format": FORMAT,
-            "version": VERSION,
-            "hash": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(),
-            "sentences": self.sentences,
-            "documents": self.documents,
-            **record._replace(counts=record.counts._asdict())._asdict(),
-            "files": {name: sums._asdict() for name, sums in self._files.items()},
-        }
-        data = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        path = os.path.join(self._folder, RECORD_NAME)
-        with as_file_error(path), open(path, "w", encoding="utf-8") as file:
-            file.write(data)
-
-    def _write(self, name: str, data: Any) -> None:
-        path = os.path.join(self._folder, name)
-        with as_file_error(path), open(path, "ab") as file:
-            file.write(data)
-        self._files[name] = self._files[name].after(memoryview(data).cast("B"))
-
-
-class _Sums(NamedTuple):
-    """The size of a file and the CRC-32 of its bytes."""
-
-    bytes: int = 0
-    checksum: int = 0
-
-    def after(self, data: Any) -> _Sums:
-        return _Sums(self.bytes + len(data), zlib.crc32(data, self.checksum))
 
 
 def read_data(folder: Path) -> tuple[TokenizedCorpus, dict[str, Any]]:
@@ -218,7 +127,7 @@ def _read(folder: Path) -> tuple[TokenizedCorpus, dict[str, Any]]:
     return corpus, record.options
 
 
-def _record(path: Path) -> tuple[Record, dict[str, _Sums]]:
+def _record(path: Path) -> tuple[Record, dict[str, FileSums]]:
     """data.json, with every type checked."""
     content = read_json_object(path)
     if content.get("format") != FORMAT:
@@ -246,14 +155,14 @@ def _record(path: Path) -> tuple[Record, dict[str, _Sums]]:
         "files": isinstance(files, dict)
         and all(
             isinstance(files.get(name), dict)
-            and files[name].keys() == set(_Sums._fields)
+            and files[name].keys() == set(FileSums._fields)
             and all(map(natural, files[name].values()))
             for name in (*ARRAYS, VOCABULARY_NAME)
         ),
     }
     if wrong := [name for name, is_sound in sound.items() if not is_sound]:
         raise FileError(f"{path}: {listed(wrong)}: expected what `minizha prepare` writes")
-    sizes = {name: _Sums(**sums) for name, sums in files.items() if name in WRITTEN}
+    sizes = {name: FileSums(**sums) for name, sums in files.items() if name in WRITTEN}
     return record._replace(counts=Counts(**counts)), sizes
 
 
@@ -267,7 +176,7 @@ def _parts(path: Path, dtype: np.dtype) -> Iterator[np.ndarray]:
         raise FileError(f"{path}: can't be read: {reason(error)}") from error
 
 
-def _check_file(path: Path, expected: _Sums, dtype: np.dtype) -> int:
+def _check_file(path: Path, expected: FileSums, dtype: np.dtype) -> int:
     """Compare a file with its recorded size and checksum; return its largest number."""
     try:
         size = os.path.getsize(current_path(path))
@@ -275,7 +184,7 @@ def _check_file(path: Path, expected: _Sums, dtype: np.dtype) -> int:
         raise FileError(f"{path}: can't be read: {reason(error)}") from error
     if size != expected.bytes or size % dtype.itemsize or not size:
         raise FileError(f"{path}: expected {expected.bytes:,} bytes, found {size:,}: it is damaged")
-    found, largest = _Sums(), 0
+    found, largest = FileSums(), 0
     for part in _parts(path, dtype):
         found = found.after(memoryview(part).cast("B"))
         largest = max(largest, int(part.max()))

@@ -28,7 +28,8 @@ from minizha.text.corpus import (
     short_sentences,
     vocabulary_from,
 )
-from minizha.text.data_folder import WRITTEN, DataWriter, Record, check_data_folder
+from minizha.text.data_folder import WRITTEN, Record
+from minizha.text.data_writer import DataWriter, check_data_folder
 from minizha.text.layouts import Layout, read_blocks
 from minizha.text.packed import Packed, pack
 from minizha.text.processes import ordered_map

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from minizha.errors import ArgumentError, FileError, MinizhaError
-from minizha.text import data_folder, layouts, preparing
+from minizha.text import data_writer, layouts, preparing
 from minizha.text.data_folder import read_data
 from minizha.training.corpora import open_corpus, prepare_folder
 from tests.support.paths import ROOT
@@ -169,7 +169,9 @@ def test_where_it_may_be_written(tmp_path):
         for overwrite in (False, True):
             with pytest.raises(FileError, match=message):
                 prepare_folder([path], str(tmp_path / name), options(), 1, overwrite=overwrite)
-    with pytest.raises(ArgumentError, match="--out: expected another file, found .*vocab.txt, which"):
+    with pytest.raises(
+        ArgumentError, match=r"--out: expected another file, found .*vocab\.txt, wh"
+    ):
         prepare_folder([str(folder / "vocab.txt")], str(folder), options(), 1, overwrite=True)
     assert content(folder) == before
 
@@ -177,7 +179,7 @@ def test_where_it_may_be_written(tmp_path):
 @pytest.mark.parametrize("after", [1, 3])
 def test_an_interrupted_preparation_leaves_the_old_folder(after, tmp_path, monkeypatch):
     folder = prepared(tmp_path)
-    before, append, calls = content(folder), data_folder.DataWriter.append, []
+    before, append, calls = content(folder), data_writer.DataWriter.append, []
 
     def interrupt(self, packed):
         calls.append(packed)
@@ -186,7 +188,7 @@ def test_an_interrupted_preparation_leaves_the_old_folder(after, tmp_path, monke
         append(self, packed)
 
     monkeypatch.setattr(preparing, "PART", 1)
-    monkeypatch.setattr(data_folder.DataWriter, "append", interrupt)
+    monkeypatch.setattr(data_writer.DataWriter, "append", interrupt)
     with pytest.raises(KeyboardInterrupt):
         prepared(tmp_path, min_count=2)
     assert content(folder) == before
@@ -219,11 +221,14 @@ def large_text(path, megabytes):
     with open(path, "w", encoding="utf-8") as file:
         for _ in range(megabytes):
             drawn = "".join(rng.choice(characters, 333_000))
-            file.write("\n\n".join(drawn[i : i + 3000] for i in range(0, len(drawn), 3000)) + "\n\n")
+            file.write(
+                "\n\n".join(drawn[i : i + 3000] for i in range(0, len(drawn), 3000)) + "\n\n"
+            )
     return path
 
 
-STEP = "--steps 1 --workers 1 --hidden-size 8 --heads 2 --layers 1 --intermediate-size 8".split()
+SIZES = "--hidden-size 8 --heads 2 --layers 1 --intermediate-size 8"
+STEP = f"--steps 1 --workers 1 {SIZES}".split()
 
 
 def peaks(folder, megabytes):
@@ -244,8 +249,9 @@ def peaks(folder, megabytes):
 def test_memory_does_not_grow_with_the_text(small, large, tmp_path):
     few, many = peaks(tmp_path, small), peaks(tmp_path, large)
     grown = [many[i] - few[i] for i in range(3)]
-    # the arrays are mapped: of the two bytes a token, a step touches what its batch reads
-    assert max(grown[:2]) < 20, grown
+    assert grown[0] < 15, grown
+    # the arrays are mapped: a run touches what it reads of them, which the system can take back
+    assert grown[1] < 15 + (large - small) / 4, grown
     # the control: a text itself is read into memory
     assert grown[2] > 2 * (large - small), grown
 
