@@ -11,8 +11,8 @@ Numbers are little-endian. The training documents come first, then those held ou
 
 from __future__ import annotations
 
+import hashlib
 import os
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ from minizha.files import (
 )
 from minizha.text.corpus import Document
 from minizha.text.packed import Packed, token_type
-from minizha.text.tokenized import Counts, TokenizedCorpus
+from minizha.text.tokenized import DIGESTED, Counts, TokenizedCorpus, corpus_digest
 from minizha.text.tokenizer import NezhaTokenizer
 from minizha.text.tokenizer_files import VOCABULARY_NAME
 from minizha.transaction import reason
@@ -54,14 +54,10 @@ class Record(NamedTuple):
 
 
 class FileSums(NamedTuple):
-    """The size of a file and the CRC-32 of its bytes."""
+    """The size of a file and the SHA-256 of its bytes."""
 
-    bytes: int = 0
-    checksum: int = 0
-
-    def after(self, data: Any) -> FileSums:
-        """Those of the file with ``data`` at its end."""
-        return FileSums(self.bytes + len(data), zlib.crc32(data, self.checksum))
+    bytes: int
+    sha256: str
 
 
 def check_no_data(folder: Path) -> None:
@@ -76,7 +72,7 @@ def read_data(folder: Path) -> tuple[TokenizedCorpus, dict[str, Any]]:
     """The corpus in a folder that ``minizha prepare`` wrote, and the options that it was made with.
 
     The arrays are mapped from the files. Each file is read once, in parts, and compared with its
-    checksum, so that no damaged number is trained on.
+    hash, so that no damaged number is trained on.
 
     Raises:
         FileError: not such a folder, of a later version, or a file is missing or damaged.
@@ -92,7 +88,7 @@ def read_data(folder: Path) -> tuple[TokenizedCorpus, dict[str, Any]]:
 def _read(folder: Path) -> tuple[TokenizedCorpus, dict[str, Any]]:
     record, sizes = _record(folder / RECORD_NAME)
     tokenizer = NezhaTokenizer(folder / VOCABULARY_NAME)
-    kind = token_type(len(tokenizer)).newbyteorder("<")
+    kind = token_type(len(tokenizer))
     kinds = {"tokens.bin": kind, "words.bin": np.dtype("u1"), VOCABULARY_NAME: np.dtype("u1")}
     kinds |= dict.fromkeys(BOUNDS, np.dtype("<i8"))
     largest = {name: _check_file(folder / name, sizes[name], kinds[name]) for name in kinds}
@@ -123,6 +119,7 @@ def _read(folder: Path) -> tuple[TokenizedCorpus, dict[str, Any]]:
         [sentences],
         record.counts,
         record.left_out,
+        corpus_digest(record.train_documents, *(sizes[name].sha256 for name in DIGESTED)),
     )
     return corpus, record.options
 
@@ -156,7 +153,8 @@ def _record(path: Path) -> tuple[Record, dict[str, FileSums]]:
         and all(
             isinstance(files.get(name), dict)
             and files[name].keys() == set(FileSums._fields)
-            and all(map(natural, files[name].values()))
+            and natural(files[name]["bytes"])
+            and isinstance(files[name]["sha256"], str)
             for name in (*ARRAYS, VOCABULARY_NAME)
         ),
     }
@@ -184,20 +182,20 @@ def _check_file(path: Path, expected: FileSums, dtype: np.dtype) -> int:
         raise FileError(f"{path}: can't be read: {reason(error)}") from error
     if size != expected.bytes or size % dtype.itemsize or not size:
         raise FileError(f"{path}: expected {expected.bytes:,} bytes, found {size:,}: it is damaged")
-    found, largest = FileSums(), 0
+    found, largest = hashlib.sha256(), 0
     for part in _parts(path, dtype):
-        found = found.after(memoryview(part).cast("B"))
+        found.update(part)
         largest = max(largest, int(part.max()))
-    if found != expected:
+    if found.hexdigest() != expected.sha256:
         raise FileError(
-            f"{path}: expected the checksum {expected.checksum:08x}, found {found.checksum:08x}: "
+            f"{path}: expected the SHA-256 {expected.sha256[:12]}…, found {found.hexdigest()[:12]}…: "
             "it is damaged"
         )
     return largest
 
 
 def _check_bounds(folder: Path, packed: Packed) -> None:
-    """Make sure that every number of the bounds leads somewhere: a checksum can be forged."""
+    """Make sure that every number of the bounds leads somewhere: a hash can be forged."""
     kind = np.dtype("<i8")
     ends = {"sentences.bin": len(packed.tokens), "documents.bin": len(packed.sentences) - 1}
     for step, (name, end) in enumerate(ends.items(), start=1):  # a document has two sentences

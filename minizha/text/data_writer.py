@@ -25,6 +25,7 @@ from minizha.text.data_folder import (
     Record,
 )
 from minizha.text.packed import Packed, token_type
+from minizha.text.tokenized import vocabulary_file
 from minizha.text.tokenizer_files import VOCABULARY_NAME
 from minizha.transaction import as_file_error, reason
 
@@ -68,14 +69,14 @@ class DataWriter:
 
     def __init__(self, folder: str, tokens: Sequence[str]) -> None:
         self.vocabulary = list(tokens)
-        self._folder, self._type = folder, token_type(len(tokens)).newbyteorder("<")
+        self._folder, self._type = folder, token_type(len(tokens))
         self._begins_word = np.array([not token.startswith("##") for token in tokens])
         self._bits = np.zeros(0, bool)  # fewer than a byte
-        self._files = {name: FileSums() for name in (*ARRAYS, VOCABULARY_NAME)}
+        self._hashes = {name: hashlib.sha256() for name in (*ARRAYS, VOCABULARY_NAME)}
         self.tokens = self.sentences = self.documents = 0
         for name in BOUNDS:
             self._write(name, np.zeros(1, "<i8"))
-        self._write(VOCABULARY_NAME, "".join(f"{token}\n" for token in tokens).encode("utf-8"))
+        self._write(VOCABULARY_NAME, vocabulary_file(tokens))
 
     def append(self, packed: Packed) -> None:
         """Add documents."""
@@ -95,15 +96,17 @@ class DataWriter:
     def finish(self, record: Record) -> None:
         """Write data.json."""
         self._write("words.bin", np.packbits(self._bits))
-        identity = [record.corpus["sha256"], record.options, self.vocabulary]
+        files = {
+            name: FileSums(os.path.getsize(os.path.join(self._folder, name)), found.hexdigest())
+            for name, found in self._hashes.items()
+        }
         content = {
             "format": FORMAT,
             "version": VERSION,
-            "hash": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(),
             "sentences": self.sentences,
             "documents": self.documents,
             **record._replace(counts=record.counts._asdict())._asdict(),
-            "files": {name: sums._asdict() for name, sums in self._files.items()},
+            "files": {name: sums._asdict() for name, sums in files.items()},
         }
         data = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
         path = os.path.join(self._folder, RECORD_NAME)
@@ -114,4 +117,4 @@ class DataWriter:
         path = os.path.join(self._folder, name)
         with as_file_error(path), open(path, "ab") as file:
             file.write(data)
-        self._files[name] = self._files[name].after(memoryview(data).cast("B"))
+        self._hashes[name].update(data)

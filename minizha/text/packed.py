@@ -62,8 +62,8 @@ def pack(documents: Sequence[Sequence[np.ndarray]], vocab_size: int | None = Non
 
 
 def token_type(vocab_size: int) -> np.dtype:
-    """The smallest unsigned integer type that holds 0 … V − 1."""
-    return np.min_scalar_type(vocab_size - 1)
+    """The smallest unsigned integer type, little-endian, that holds 0 … V − 1."""
+    return np.min_scalar_type(vocab_size - 1).newbyteorder("<")
 
 
 def of_two_sentences(name: str, documents: Any) -> list[list[np.ndarray]]:

@@ -174,9 +174,9 @@ def prepare_texts(
     texts = TextFiles(paths, reading.layout, reading.titles)
     processes = processes if texts.size > SMALL else 1
     step = held_out_step(texts.documents, reading.held_out)
-    make_folder(folder)
     try:
         tokens = reading.tokens or _vocabulary(texts, step, reading.min_count, processes)
+        make_folder(folder)
         with files_together(str(folder)) as staged:
             writer = DataWriter(staged, tokens)
             counts, train = _write_train(writer, texts, step, processes)

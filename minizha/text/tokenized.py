@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,8 @@ from minizha.text.pairs import tokenize_documents
 from minizha.text.tokenizer import NezhaTokenizer
 from minizha.text.vocabulary import SPECIAL_TOKENS
 
+DIGESTED = ("tokens.bin", "sentences.bin", "documents.bin", "vocab.txt")
+"""The files of a prepared folder from which its digest is made; in memory, the arrays of that content."""
 FEW = 3
 """Fewer held-out documents take the random sentences of their pairs from the training documents too."""
 
@@ -59,7 +62,8 @@ class TokenizedCorpus(NamedTuple):
     """``packed`` holds the training documents, ``train_documents`` of them, then those held out.
 
     ``held_out`` is the number of documents that were held out, those too short to be packed among
-    them; ``held_out_documents`` are their texts, or of a folder some of their sentences.
+    them; ``held_out_documents`` are their texts, or of a folder some of their sentences. Equal
+    ``digest``s mean equal ids, vocabulary and division.
     """
 
     tokenizer: NezhaTokenizer
@@ -69,6 +73,7 @@ class TokenizedCorpus(NamedTuple):
     held_out_documents: list[Document]
     counts: Counts
     left_out: str
+    digest: str
 
     def train_part(self) -> Packed:
         """The training documents."""
@@ -116,15 +121,30 @@ def tokenize_parts(
     train_ids, train_counts = usable_ids(train, tokenizer)
     held_out_ids, held_out_counts = usable_ids(held_out, tokenizer)
     counts = train_counts.plus(held_out_counts)
+    packed = pack(train_ids + held_out_ids, len(tokenizer))
+    vocabulary = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    hashed = (packed.tokens, packed.sentences, packed.documents, vocabulary_file(vocabulary))
+    sums = (hashlib.sha256(data).hexdigest() for data in hashed)
     return TokenizedCorpus(
         tokenizer,
-        pack(train_ids + held_out_ids, len(tokenizer)),
+        packed,
         len(train_ids),
         len(held_out),
         list(held_out),
         counts,
         counts.left_out(min_count),
+        corpus_digest(len(train_ids), *sums),
     )
+
+
+def corpus_digest(train_documents: int, *sums: str) -> str:
+    """The digest of a corpus, of the SHA-256 of what ``DIGESTED`` names."""
+    return hashlib.sha256(" ".join((str(train_documents), *sums)).encode()).hexdigest()
+
+
+def vocabulary_file(tokens: Sequence[str]) -> bytes:
+    """The content of the vocab.txt of a prepared folder."""
+    return "".join(f"{token}\n" for token in tokens).encode("utf-8")
 
 
 def usable_ids(

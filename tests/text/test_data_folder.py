@@ -1,7 +1,7 @@
 """A folder that is damaged, foreign or of another version is refused by the name of the file."""
 
+import hashlib
 import json
-import zlib
 
 import numpy as np
 import pytest
@@ -24,12 +24,15 @@ def rewrite(folder, **changed):
 
 
 def forge(folder, name, change):
-    """Change a file's numbers, and its checksum in data.json with them."""
+    """Change a file's numbers, and its hash in data.json with them."""
     kind = "u1" if name == "tokens.bin" else "<i8"
     data = np.asarray(change(np.fromfile(folder / name, kind))).astype(kind).tobytes()
     (folder / name).write_bytes(data)
     files = json.loads((folder / "data.json").read_text("utf-8"))["files"]
-    rewrite(folder, files=files | {name: {"bytes": len(data), "checksum": zlib.crc32(data)}})
+    rewrite(
+        folder,
+        files=files | {name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}},
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in WRITTEN if name != "data.json"])

@@ -21,7 +21,7 @@ def assert_same_corpus(a, b):
     )
     for one, other in zip(a.packed, b.packed, strict=True):
         assert np.array_equal(one, other)
-    for name in ("train_documents", "held_out", "counts", "left_out"):
+    for name in ("train_documents", "held_out", "counts", "left_out", "digest"):
         assert getattr(a, name) == getattr(b, name)
 
 
@@ -70,10 +70,9 @@ def test_several_texts_are_one_corpus(tmp_path):
     assert record["corpus"]["bytes"] == len(TEXT.encode())
 
 
-def test_the_hash_is_that_of_text_options_and_vocabulary(tmp_path):
+def test_the_digest_is_that_of_ids_vocabulary_and_division(tmp_path):
     def found(**changed):
-        record = (prepared(tmp_path, **changed) / "data.json").read_text("utf-8")
-        return json.loads(record)["hash"]
+        return read_data(prepared(tmp_path, **changed))[0].digest
 
     first = found()
     assert found() == first
@@ -81,7 +80,7 @@ def test_the_hash_is_that_of_text_options_and_vocabulary(tmp_path):
     vocabulary = tmp_path / "vocab.txt"
     vocabulary.write_bytes((tmp_path / "data" / "vocab.txt").read_bytes() + b"new\n")
     assert len({first, found(held_out=4), found(min_count=2), found(vocab=str(vocabulary))}) == 4
-    assert found(path=text(tmp_path, TEXT + "又一句\n")) != first
+    assert found(path=text(tmp_path, TEXT.replace("北", "南"))) != first
 
 
 def test_the_layouts(tmp_path):
