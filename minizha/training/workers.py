@@ -26,6 +26,7 @@ from minizha.errors import ArgumentError, MinizhaError
 from minizha.interrupts import ENDING, blocked_signals
 from minizha.model.pretraining import NezhaForPreTraining
 from minizha.nezha.parameters import unflatten
+from minizha.training.row_generators import row_generators
 from minizha.training.step import (
     Batch,
     BatchMetrics,
@@ -83,6 +84,9 @@ class Workers:
     def loss_and_gradients(self, batch: Batch) -> tuple[BatchMetrics, Gradients]:
         """:func:`~minizha.training.step.loss_and_gradients`, with the rows divided among the processes.
 
+        Convention: each row draws its own dropout, so that the number of processes changes the result
+        by no more than the rounding of its sums.
+
         Raises:
             MinizhaError: a process has ended.
             ArgumentError: an array of the batch has not one row for each row of the labels.
@@ -92,11 +96,12 @@ class Workers:
         rows_of = np.array_split(np.arange(size), min(1 + len(self._connections), size))
         own_part, *parts = [{name: a[rows] for name, a in batch.items()} for rows in rows_of]
         model, connections = self._model, self._connections[: len(parts)]
+        generators = row_generators(model)
         try:
-            for connection, part in zip(connections, parts, strict=True):
-                seed = int(model._rng.integers(2**63)) if model.training else None
-                connection.send((model.state_dict(), part, items, seed))
-            results = [loss_and_gradients(model, own_part, items)]
+            for connection, part, rows in zip(connections, parts, rows_of[1:], strict=True):
+                own = generators and generators.part(int(rows[0]))
+                connection.send((model.state_dict(), part, items, own))
+            results = [loss_and_gradients(model, own_part, items, generators)]
             results += [connection.recv() for connection in connections]
         except (EOFError, OSError) as error:  # OSError: it ended while it was sending
             raise MinizhaError(
@@ -132,13 +137,9 @@ def _serve(connection: Connection, config: NezhaConfig, dtype: str) -> None:
     model = NezhaForPreTraining(config, dtype=dtype)
     try:
         while True:
-            parameters, part, items, seed = connection.recv()
+            parameters, part, items, generators = connection.recv()
             model.parameters = unflatten(parameters)
-            if seed is None:
-                model.eval()
-            else:
-                model.train(seed)
-            connection.send(loss_and_gradients(model, part, items))
+            connection.send(loss_and_gradients(model, part, items, generators))
     except (EOFError, OSError):
         pass
 
