@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -22,9 +23,8 @@ from minizha.text.masking import mask_tokens
 from minizha.text.pairs import PairSampler, tokenize_documents
 from minizha.text.tokenizer import NezhaTokenizer
 from minizha.text.vocabulary import SPECIAL_TOKENS
-from minizha.training.optimizer import AdamW, clip_by_global_norm
 from minizha.training.options import PretrainOptions
-from minizha.training.schedule import linear_schedule
+from minizha.training.state import TrainingState
 from minizha.training.step import Batch, BatchMetrics
 from minizha.training.workers import Workers
 
@@ -40,6 +40,7 @@ class Data(NamedTuple):
     held_out_documents: list[Document]
     documents: int
     characters: int
+    digest: str  # of the documents: runs with the same one, and the same options, see the same data
     left_out: str = ""  # what of the corpus is not trained on, with counts
 
 
@@ -88,8 +89,17 @@ def _prepare(documents: list[Document], options: PretrainOptions) -> Data:
         held_out,
         len(documents),
         sum(len(p) for d in documents for p in d.paragraphs),
+        digest(documents),
         _left_out(documents, train_ids + held_out_ids, tokenizer, options.min_count),
     )
+
+
+def digest(documents: list[Document]) -> str:
+    """The SHA-256 of titles and paragraphs, with a line break after each and a NUL after a document."""
+    found = hashlib.sha256()
+    for document in documents:
+        found.update("\n".join((document.title, *document.paragraphs, "\0")).encode("utf-8"))
+    return found.hexdigest()
 
 
 def _left_out(
@@ -136,25 +146,30 @@ def new_model(data: Data, options: PretrainOptions, backend: str = "numpy") -> N
 
 
 def train(
-    model: NezhaForPreTraining, data: Data, options: PretrainOptions, workers: int = 1
+    model: NezhaForPreTraining,
+    data: Data,
+    options: PretrainOptions,
+    workers: int = 1,
+    state: TrainingState | None = None,
 ) -> Iterator[BatchMetrics]:
-    """Take ``options.steps`` steps on ``workers`` processes; after each, yield its metrics.
+    """Take the steps up to ``options.steps`` on ``workers`` processes; after each, yield its metrics.
 
     The iteration may be stopped after any step. The model then is in train mode and has the
     parameters of that step; after the last step it is in eval mode.
+
+    Args:
+        state: that of ``model``, from which the training goes on; None begins with step 1.
+
+    Raises:
+        DivergenceError: many steps in a row had a loss or a gradient that is not finite.
     """
-    rng = np.random.default_rng([options.seed, 1])
-    optimizer = AdamW(model, betas=(0.9, options.beta2), weight_decay=options.weight_decay)
-    warmup = round(options.warmup * options.steps)
-    model.train(options.seed)
+    state = TrainingState(model, options) if state is None else state
     with Workers(model, workers) as processes:
-        for step in range(options.steps):
-            batch = data.sampler.batch(options.batch_size, rng)
-            batch = mask(batch, data.tokenizer, options, rng)
-            metrics, gradients = processes.loss_and_gradients(batch)
-            gradients, _ = clip_by_global_norm(gradients, options.max_norm)
-            rate = linear_schedule(step, options.learning_rate, warmup, options.steps)
-            optimizer.step(gradients, rate)
+        while state.step < options.steps:
+            batch = data.sampler.batch(options.batch_size * options.accumulate, state.rng)
+            batch = mask(batch, data.tokenizer, options, state.rng)
+            metrics, gradients = processes.loss_and_gradients(batch, options.accumulate)
+            state.complete_step(metrics, gradients)
             yield metrics
     model.eval()
 

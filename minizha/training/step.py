@@ -91,6 +91,30 @@ def loss_and_gradients(
     return batch_metrics(out.record), replica.gradients()
 
 
+def accumulate(
+    model: NezhaForPreTraining,
+    batch: Batch,
+    parts: int,
+    items: ItemsInBatch | None = None,
+    rows: RowGenerators | None = None,
+) -> tuple[BatchMetrics, Gradients]:
+    """:func:`loss_and_gradients`, computed for ``parts`` equal parts of the rows one after the other.
+
+    Convention: the result is that of the whole batch, a mean over all its labels, however unequally
+    the parts share them. Only the activations of one part are in memory.
+    """
+    items = items_in(batch) if items is None else items
+    rows = row_generators(model) if rows is None else rows
+    size = len(batch["labels"])
+    total = None
+    for numbers in np.array_split(np.arange(size), min(parts, size)):
+        part = {name: array[numbers] for name, array in batch.items()}
+        result = loss_and_gradients(model, part, items, rows and rows.part(int(numbers[0])))
+        total = result if total is None else sum_parts([total, result])
+    assert total is not None  # a batch has rows
+    return total
+
+
 def check_pretraining_model(model: Any) -> None:
     """Raise an ArgumentError unless ``model`` is a NezhaForPreTraining."""
     if not isinstance(model, NezhaForPreTraining):

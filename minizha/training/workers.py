@@ -31,10 +31,10 @@ from minizha.training.step import (
     Batch,
     BatchMetrics,
     Gradients,
+    accumulate,
     batch_rows,
     check_pretraining_model,
     items_in,
-    loss_and_gradients,
     sum_parts,
 )
 
@@ -81,8 +81,12 @@ class Workers:
             worker_end.close()  # while it is open here, recv() does not notice that the worker ended
             self._connections.append(connection)
 
-    def loss_and_gradients(self, batch: Batch) -> tuple[BatchMetrics, Gradients]:
+    def loss_and_gradients(self, batch: Batch, parts: int = 1) -> tuple[BatchMetrics, Gradients]:
         """:func:`~minizha.training.step.loss_and_gradients`, with the rows divided among the processes.
+
+        Args:
+            batch: the whole batch.
+            parts: in how many parts each process computes its rows, one after the other.
 
         Convention: each row draws its own dropout, so that the number of processes changes the result
         by no more than the rounding of its sums.
@@ -94,14 +98,14 @@ class Workers:
         batch = batch_rows(batch)
         items, size = items_in(batch), len(batch["labels"])
         rows_of = np.array_split(np.arange(size), min(1 + len(self._connections), size))
-        own_part, *parts = [{name: a[rows] for name, a in batch.items()} for rows in rows_of]
-        model, connections = self._model, self._connections[: len(parts)]
+        own_share, *shares = [{name: a[rows] for name, a in batch.items()} for rows in rows_of]
+        model, connections = self._model, self._connections[: len(shares)]
         generators = row_generators(model)
         try:
-            for connection, part, rows in zip(connections, parts, rows_of[1:], strict=True):
+            for connection, share, rows in zip(connections, shares, rows_of[1:], strict=True):
                 own = generators and generators.part(int(rows[0]))
-                connection.send((model.state_dict(), part, items, own))
-            results = [loss_and_gradients(model, own_part, items, generators)]
+                connection.send((model.state_dict(), share, parts, items, own))
+            results = [accumulate(model, own_share, parts, items, generators)]
             results += [connection.recv() for connection in connections]
         except (EOFError, OSError) as error:  # OSError: it ended while it was sending
             raise MinizhaError(
@@ -137,9 +141,9 @@ def _serve(connection: Connection, config: NezhaConfig, dtype: str) -> None:
     model = NezhaForPreTraining(config, dtype=dtype)
     try:
         while True:
-            parameters, part, items, generators = connection.recv()
+            parameters, *arguments = connection.recv()
             model.parameters = unflatten(parameters)
-            connection.send(loss_and_gradients(model, part, items, generators))
+            connection.send(accumulate(model, *arguments))
     except (EOFError, OSError):
         pass
 
