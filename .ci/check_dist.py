@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 MADE = {"PKG-INFO"}
 """What building adds to the sdist."""
-LICENSES = {"LICENSE", "NOTICE", "docs/examples/LICENSE"}
+LICENSES = {"LICENSE", "NOTICE", "docs/examples/LICENSE", "tutorials/fonts/OFL.txt"}
 
 
 def read_sdist(path):

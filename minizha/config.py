@@ -122,7 +122,7 @@ class NezhaConfig:
 
     @property
     def head_size(self) -> int:
-        """Features of one head: ``hidden_size / num_attention_heads``."""
+        """The features of one head, ``hidden_size / num_attention_heads``."""
         return self.hidden_size // self.num_attention_heads
 
     @property

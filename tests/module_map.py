@@ -169,8 +169,6 @@ ROWS = {
     "exercises/checks": Row("exercises/test_judging", through="exercises/judging"),
     "exercises/code": Row("exercises/test_judging", through="exercises/judging"),
     "exercises/findings": Row("exercises/test_judging", through="exercises/judging"),
-    "exercises/chinese": Row("exercises/test_judging", through="exercises/judging"),
-    "exercises/commands": Row("test_cli", through="cli"),
 }
 # what holds of the repository and of no single module
 REPOSITORY = (
@@ -180,6 +178,7 @@ REPOSITORY = (
     "docs/test_examples",
     "docs/test_readme",
     "docs/test_tutorials",
+    "docs/test_widgets",
     "properties/test_controls",  # of the files beside it: the properties must fail on mistakes
     "test_architecture",
     "test_distribution",

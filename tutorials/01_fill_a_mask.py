@@ -2,7 +2,7 @@
 # # Fill a mask
 #
 # **What you'll do.** Turn a sentence into numbers, hide a character of it, train a small NEZHA
-# on a novel for half a minute, and let it guess the hidden character. Then compute its
+# on a novel for less than half a minute, and let it guess the hidden character. Then compute its
 # attention weights and its loss by hand, and find the same numbers.
 #
 # **What you'll learn.** What a tokenizer, [MASK] and logits are; how logits become a
@@ -39,11 +39,13 @@ from minizha.training.pretrain import new_model, prepare, train
 
 try:
     from matplotlib.figure import Figure
+    from matplotlib.font_manager import fontManager
 except ImportError:
     Figure = None
     print("matplotlib is not installed: no picture, everything else runs")
 
 HERE = Path(__file__).parent if "__file__" in globals() else Path.cwd()
+FONT = HERE / "fonts" / "NotoSansCJKsc-subset.otf"  # has Chinese characters
 np.set_printoptions(precision=3, suppress=True, linewidth=100)
 
 # %% [markdown]
@@ -323,6 +325,8 @@ assert np.allclose(by_hand, weights, atol=1e-5)
 # %% [markdown]
 # Which distances does each head prefer? Sum the weights by distance instead of by key
 # (`relative_value` with the unit matrix as its table does that), over all queries of the sentence.
+# The picture shows each head's weights, a row for each query i and a column for each key j, and below
+# them the mean weight by distance.
 
 # %%
 K = config.max_relative_position
@@ -335,28 +339,38 @@ for head, row in enumerate(share):
 assert np.allclose(share.sum(axis=-1), 1, atol=1e-5)
 
 
-# %%
+# %% mystnb={"image": {"alt": "Four square heat maps, one for each head, with the tokens of the sentence on both axes, and below them four curves, each head's mean weight over the distance j − i. Most curves have a peak near distance 0."}}
 def draw_attention():
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
-    shown = min(N, 4)
-    panels = figure.subplots(1, shown + 1, width_ratios=[1] * shown + [1.5])
-    for head, axes in enumerate(panels[:-1]):
-        axes.imshow(weights[0, head], cmap="Blues", vmin=0)
-        axes.set(title=f"head {head}", xlabel="key j")
-        axes.set_xticks(range(0, L, 4))
-        axes.set_yticks(range(0, L, 4))
-    panels[0].set_ylabel("query i")
-    for head, row in enumerate(share[:shown]):
-        panels[-1].plot(np.arange(-reach, reach + 1), row, ".-", lw=1, label=f"head {head}")
-    panels[-1].set(title="mean weight by distance", xlabel="distance j − i")
-    panels[-1].legend(frameon=False, fontsize=8)
-    panels[-1].spines[["top", "right"]].set_visible(False)
-    figure.savefig(HERE / "01_attention.png", dpi=120)
-    print("picture: 01_attention.png; the tokens are, from 0:", *tokens)
+    labels, font = range(L), {}  # without the font, a token is shown by its number
+    if FONT.is_file():
+        fontManager.addfont(FONT)
+        labels, font = tokens, {"fontfamily": "Noto Sans CJK SC"}
+    figure = Figure(figsize=(6, 7.8), layout="constrained")
+    panels = figure.subplot_mosaic([[0, 1], [2, 3], ["by distance"] * 2], height_ratios=[3, 3, 2])
+    for head in range(min(N, 4)):
+        axes = panels[head]
+        axes.imshow(weights[0, head], cmap="Blues", vmin=0, interpolation="none")
+        axes.set(title=f"$P^{{({head})}}$", xlabel="$j$", ylabel="$i$")
+        axes.set_xticks(range(L), labels, rotation=90, **font)
+        axes.set_yticks(range(L), labels, **font)
+    axes = panels["by distance"]
+    for head, row in enumerate(share[:4]):
+        axes.plot(np.arange(-reach, reach + 1), row, ".-", lw=1, label=f"$P^{{({head})}}$")
+    axes.set_xlabel("$j - i$")
+    axes.legend(frameon=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
 
 
-if Figure:
-    draw_attention()
+def show(figure, name):
+    """As a script, save the picture; a notebook shows the figure that a cell ends with."""
+    if "__file__" in globals():
+        figure.savefig(HERE / name, dpi=120)
+        print(f"picture: {name}; the tokens are, from 0:", *tokens)
+    return figure
+
+
+show(draw_attention(), "01_attention.png") if Figure else None
 
 # %% [markdown]
 # ## 6. The loss, by hand
@@ -437,7 +451,8 @@ if not folder:
 #
 # * Tutorial 02: where positions enter, since the embeddings do not hold them.
 # * Tutorial 03: how to derive the gradient of this loss by hand, and check it.
-# * `minizha pretrain` trains for a few minutes and saves a folder that this script can use.
+# * `minizha pretrain` trains for two and a half to six minutes on two cores, and saves a folder that
+#   this script can use.
 #
 # To try: mask a character of a modern sentence. Fill `model.table` with zeros and repeat section 4:
 # which guesses remain right? Train with `layers=2` for three times as many steps.

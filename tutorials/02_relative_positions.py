@@ -39,12 +39,13 @@ except ImportError:
     Figure = None
     print("matplotlib is not installed: no pictures, everything else runs")
 
-HERE = Path(__file__).parent if "__file__" in globals() else Path.cwd()
 
-
-def save(figure, name):
-    figure.savefig(HERE / name, dpi=120)
-    print(f"picture: {name}")
+def show(figure, name):
+    """As a script, save the picture; a notebook shows the figure that a cell ends with."""
+    if "__file__" in globals():
+        figure.savefig(Path(__file__).with_name(name), dpi=120)
+        print(f"picture: {name}")
+    return figure
 
 
 np.set_printoptions(precision=4, suppress=True, linewidth=100)
@@ -58,7 +59,7 @@ rng = np.random.default_rng(0)
 # separately. So without any information on positions, reordering the tokens reorders the outputs
 # and changes nothing else: for a permutation π,
 #
-# $$ f(x_{π(1)}, …, x_{π(L)}) = (f(x)_{π(1)}, …, f(x)_{π(L)}). $$
+# $$ f(x_{\pi(1)}, \dots, x_{\pi(L)}) = (f(x)_{\pi(1)}, \dots, f(x)_{\pi(L)}). $$
 #
 # NEZHA's positions all come from one table, so they are easy to remove: fill it with zeros.
 
@@ -103,8 +104,8 @@ assert difference(without) < 1e-12 < 1e-2 < difference(with_positions)
 # The vector of a distance is a row of sines and cosines of d/2 frequencies, like the hands of d/2
 # clocks, fast and slow:
 #
-# $$ T[p, 2m] = \sin(p\,ω_m), \quad T[p, 2m+1] = \cos(p\,ω_m), \quad ω_m = 10000^{-2m/d},
-#    \qquad p = 0 … 2K. $$
+# $$ T[p, 2m] = \sin(p\,\omega_m), \quad T[p, 2m+1] = \cos(p\,\omega_m), \quad
+#    \omega_m = 10000^{-2m/d}, \quad p = 0, \dots, 2K. $$
 #
 # The distance from query i to key j is δ = j − i, clipped to −K … K. Rows are
 # counted from 0, so its vector is row δ + K:
@@ -138,11 +139,11 @@ assert np.allclose(table[K, :3], [0.9200, 0.3919, -0.7639], atol=5e-5)
 assert np.allclose(paper[K, :4], [0, 1, 0, 1])
 
 # %% [markdown]
-# Does it matter? A shift by K turns each clock by a fixed angle $Kω_m$. All these rotations form one
+# Does it matter? A shift by K turns each clock by a fixed angle $K\omega_m$. All these rotations form one
 # matrix Q, which is orthogonal and the same for all distances:
 #
-# $$ (\sin((δ+K)ω), \cos((δ+K)ω)) = (\sin δω, \cos δω)
-#    \begin{pmatrix} \cos Kω & -\sin Kω \\ \sin Kω & \cos Kω \end{pmatrix}. $$
+# $$ (\sin((\delta+K)\omega),\; \cos((\delta+K)\omega)) = (\sin \delta\omega,\; \cos \delta\omega)
+#    \begin{pmatrix} \cos K\omega & -\sin K\omega \\ \sin K\omega & \cos K\omega \end{pmatrix}. $$
 #
 # So the two tables have the same geometry: the angle between rows p and p′ depends on p − p′
 # alone. A model trained from scratch can learn with either. A *trained* model can't change tables:
@@ -168,45 +169,46 @@ assert np.abs(table @ query - paper @ query).max() > 1
 # %% [markdown]
 # ### Pictures
 #
-# The pictures show the table; three of its columns, each as a curve over the distance; three of its
-# rows; and one component of R for 160 tokens. In the last picture each diagonal has one colour,
-# since j − i is constant on it, and the two corners beyond ±K are uniform.
+# The pictures show, row by row: the table, a row for each distance; three of its columns, c = 8, 16
+# and 24, fast clocks and slow ones, each as a curve over the distance; the sines of three of its rows,
+# from fast to slow, those of the distances 0, 1 and 32; and component 16 of R for 160 tokens. In the
+# last picture each diagonal has one colour, since j − i is constant on it, and the two corners beyond
+# ±K are uniform.
 
 
-# %%
+# %% mystnb={"image": {"alt": "Four pictures. The table as a heat map: stripes, narrow on the left and wide on the right. Three waves over the distance, each slower than the one before. Three rows of sines that wave on the left and become flat on the right. One component of R: diagonal stripes between two corners of one colour."}}
 def draw_table():
-    figure = Figure(figsize=(11, 8), layout="constrained")
+    figure = Figure(figsize=(6.2, 5.6), layout="constrained")
     (whole, columns), (rows, relation) = figure.subplots(2, 2)
-    colours = {"cmap": "RdBu", "vmin": -1, "vmax": 1}
+    colours = {"cmap": "RdBu", "vmin": -1, "vmax": 1, "interpolation": "none"}
     image = whole.imshow(table, aspect="auto", extent=(-0.5, d - 0.5, K + 0.5, -K - 0.5), **colours)
-    whole.set(title="the table T", xlabel="component", ylabel="distance j − i")
+    whole.set(title="$T$", xlabel="$c$", ylabel="$j - i$")
     figure.colorbar(image, ax=whole)
 
     distances = np.arange(-K, K + 1)
     for component in (8, 16, 24):
-        columns.plot(distances, table[:, component], label=f"{component}", lw=1.4)
-    columns.set(title="columns 8, 16, 24: fast clocks and slow ones", xlabel="distance j − i")
-    columns.legend(frameon=False, loc="lower center", ncols=3)
+        columns.plot(distances, table[:, component], label=f"${component}$", lw=1.4)
+    columns.set(title="$T[\\cdot, c]$", xlabel="$j - i$")
+    columns.legend(frameon=False, loc="lower center", ncols=3, title="$c$")
 
     for distance in (0, 1, 32):
-        rows.plot(table[distance + K, 0::2], ".-", label=f"distance {distance}", lw=1)
-    rows.set(title="rows: the sines of three distances", xlabel="m, from fast to slow")
-    rows.legend(frameon=False)
+        rows.plot(table[distance + K, 0::2], ".-", label=f"${distance}$", lw=1)
+    rows.set(title="$T[\\delta + K, 2m]$", xlabel="$m$")
+    rows.legend(frameon=False, loc="lower center", ncols=3, title="$\\delta$")
 
     places = np.arange(160)
     component = 16
     R = table[np.clip(places - places[:, None], -K, K) + K, component]
     image = relation.imshow(R, **colours)
-    relation.set(title=f"R[i, j], component {component}", xlabel="key j", ylabel="query i")
+    relation.set(title=f"$R[i, j, {component}]$", xlabel="$j$", ylabel="$i$")
     figure.colorbar(image, ax=relation, pad=0.02)
     for axes in (columns, rows):
-        axes.set_ylim(-1.4, 1.1)
+        axes.set_ylim(-1.9, 1.1)
         axes.spines[["top", "right"]].set_visible(False)
-    save(figure, "02_table.png")
+    return figure
 
 
-if Figure:
-    draw_table()
+show(draw_table(), "02_table.png") if Figure else None
 
 # %% [markdown]
 # ## 3. Where R enters: twice
@@ -428,8 +430,8 @@ assert np.isfinite(out.last_hidden_state).all()
 #
 # * `minizha/ops/relative_position.py`: the table, clipping and both terms with their backward pass;
 #   `minizha/kernels/relative_position.py`: the shift; `minizha/ops/attention.py`: attention.
-# * Tutorial 03 derives the backward passes of LayerNorm and of the loss, and checks every gradient
-#   of a whole model.
+# * Tutorial 03 derives the backward passes of LayerNorm and of the loss. It does not derive those of
+#   the relative terms; it checks them, with every other gradient of a whole model.
 #
 # To try: set K = 1 in section 6, and the result still holds; why? Flip the sign, T[clip(i − j)
 # + K]: which of the assertions above would fail?

@@ -35,17 +35,25 @@ except ImportError:
     Figure = None
     print("matplotlib is not installed: no picture, everything else runs")
 
-HERE = Path(__file__).parent if "__file__" in globals() else Path.cwd()
+
+def show(figure, name):
+    """As a script, save the picture; a notebook shows the figure that a cell ends with."""
+    if "__file__" in globals():
+        figure.savefig(Path(__file__).with_name(name), dpi=120)
+        print(f"picture: {name}")
+    return figure
+
+
 np.set_printoptions(precision=4, suppress=True, linewidth=100)
 
 # %% [markdown]
 # ## 1. What a backward function is
 #
 # A model is a chain of functions that ends in one number, the loss ℓ. Take one function, y = f(x),
-# with its Jacobian J, $J_{ab} = ∂y_a / ∂x_b$. Write dy for ∂ℓ/∂y and dx for ∂ℓ/∂x, arrays of
-# the shapes of y and x. The chain rule says
+# with its Jacobian J, $J_{ab} = \partial y_a / \partial x_b$. Write dy for ∂ℓ/∂y and dx for ∂ℓ/∂x,
+# arrays of the shapes of y and x. The chain rule says, by elements and as a product of matrices:
 #
-# $$ dx_b = \sum_a dy_a \frac{∂y_a}{∂x_b}, \qquad \text{that is} \qquad dx = J^{⊤} dy. $$
+# $$ dx_b = \sum_a dy_a \frac{\partial y_a}{\partial x_b}, \qquad dx = J^{\top} dy. $$
 #
 # So each operation is a pair: `y, cache = op(x)` and `dx = op_backward(dy, cache)`. The backward
 # function multiplies by the transposed Jacobian without ever storing it. All operations in
@@ -55,8 +63,8 @@ np.set_printoptions(precision=4, suppress=True, linewidth=100)
 #
 # For each vector x of D numbers:
 #
-# $$ μ = \mathrm{mean}(x), \quad c = x - μ, \quad s = (\mathrm{mean}(c^2) + ε)^{-1/2}, \quad
-#    n = c\,s, \quad y = w\,n + b. $$
+# $$ \mu = \mathrm{mean}(x), \quad c = x - \mu, \quad s = (\mathrm{mean}(c^2) + \varepsilon)^{-1/2},
+#    \quad n = c\,s, \quad y = w\,n + b. $$
 
 # %%
 EPS = 1e-12
@@ -82,13 +90,13 @@ assert np.allclose(y, layer_norm_file.layer_norm(x, w, b, EPS)[0], rtol=0, atol=
 # Now backwards, from the last line to the first.
 #
 # **y = w·n + b.** Each element of y depends on one element each of n, w and b. All rows share w and
-# b, so their gradients are sums over rows: $db = \sum dy$, $dw = \sum dy·n$, and $dn = dy·w$.
+# b, so their gradients are sums over rows: $db = \sum dy$, $dw = \sum dy\cdot n$, $dn = dy\cdot w$.
 #
-# **n = c·s.** n depends on c in two ways. Directly, which gives $dn·s$. And through s, which depends
-# on all D elements: $ds = \sum dn·c$, and from $s = (\mathrm{mean}(c^2) + ε)^{-1/2}$ we have
-# $∂s/∂c = -\tfrac12 s^3 · 2c/D = -s^3 c / D$. With c·s = n this adds
+# **n = c·s.** n depends on c in two ways. Directly, which gives $dn\cdot s$. And through s, which depends
+# on all D elements: $ds = \sum dn\cdot c$, and from $s = (\mathrm{mean}(c^2) + \varepsilon)^{-1/2}$ we
+# have $\partial s/\partial c = -\tfrac12 s^3 \cdot 2c/D = -s^3 c / D$. With c·s = n this adds
 #
-# $$ -\frac{s^3 c}{D} \sum dn·c = -s\,n\;\mathrm{mean}(dn·n). $$
+# $$ -\frac{s^3 c}{D} \sum dn\cdot c = -s\,n\;\mathrm{mean}(dn\cdot n). $$
 #
 # **c = x − μ.** The slope of x − μ in x is 1, so dx = dc. Is that right? Let's write it and check.
 
@@ -104,14 +112,14 @@ def first_try(dy, cache):
 # %% [markdown]
 # ## 3. The check
 #
-# How can one test a product with $J^⊤$ without knowing J? By the property that defines the
+# How can one test a product with $J^{\top}$ without knowing J? By the property that defines the
 # transpose: for any two vectors u (like y) and v (like x),
 #
-# $$ ⟨u, Jv⟩ = ⟨J^{⊤}u, v⟩. $$
+# $$ \langle u, Jv\rangle = \langle J^{\top}u, v\rangle. $$
 #
 # The right side needs the backward function, applied to u. The left side needs Jv, the change of y
 # if x moves in the direction v, which needs *forward* passes only. With random u and v,
-# the two sides differ if $J^⊤$ is wrong.
+# the two sides differ if $J^{\top}$ is wrong.
 #
 # There is a trick to compute Jv. Take a step in the imaginary direction:
 #
@@ -166,7 +174,7 @@ assert report.name == "argument 0"
 # This is the subtraction of the forward pass again, since the matrix "subtract the mean" is its own
 # transpose. And as mean(n) = 0, only the mean of the first term of dc is not 0:
 #
-# $$ dx = \bigl(dn - \mathrm{mean}(dn) - n\;\mathrm{mean}(dn·n)\bigr)\,s. $$
+# $$ dx = \bigl(dn - \mathrm{mean}(dn) - n\;\mathrm{mean}(dn\cdot n)\bigr)\,s. $$
 
 
 # %%
@@ -222,27 +230,31 @@ assert abs(f(point + 1e-30j).imag / 1e-30 - slope) < 1e-15
 
 # %% [markdown]
 # The picture shows two V's, the two difference quotients, which never reach float64's precision,
-# and one line that goes down to it and stays there. (An error of exactly 0 is drawn as 1e-17.)
+# and one line that goes down to it and stays there. The dashed line is that precision, 2⁻⁵². (An error
+# of exactly 0 is drawn as 1e-17.)
 
 
-# %%
+# %% mystnb={"image": {"alt": "The error of a derivative over the step h, both on logarithmic scales. The forward difference falls to about 1e-8 and rises again, the central difference falls to about 1e-11 and rises again. The complex step falls to the dashed line at 2e-16 and stays there."}}
 def draw_errors():
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    figure = Figure(figsize=(5.4, 3.8), layout="constrained")
     axes = figure.subplots()
-    for (name, column), mark in zip(errors.items(), "o^s", strict=True):
-        axes.loglog(steps, np.maximum(column, 1e-17), marker=mark, ms=4, lw=1.2, label=name)
-    axes.axhline(np.finfo(float).eps, color="0.6", lw=0.8, ls="--")
-    axes.annotate("float64's precision", (0.2, 3e-16), ha="left", color="0.4", fontsize=9)
-    axes.set(xlabel="step h", ylabel="error of the derivative", ylim=(3e-18, 3))
+    formulas = (
+        r"$(f(x + h) - f(x))\;/\;h$",
+        r"$(f(x + h) - f(x - h))\;/\;2h$",
+        r"$\mathrm{Im}\,f(x + ih)\;/\;h$",
+    )
+    for column, formula, mark in zip(errors.values(), formulas, "o^s", strict=True):
+        axes.loglog(steps, np.maximum(column, 1e-17), marker=mark, ms=4, lw=1.2, label=formula)
+    axes.axhline(np.finfo(float).eps, color="black", lw=0.8, ls="--")
+    axes.annotate("$2^{-52}$", (0.2, 3e-16), ha="left")
+    axes.set(xlabel="$h$", ylabel="$|f'(x) - \\ldots|$", ylim=(3e-18, 30))
     axes.invert_xaxis()
     axes.legend(frameon=False, loc="upper center")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(HERE / "03_steps.png", dpi=120)
-    print("picture: 03_steps.png")
+    return figure
 
 
-if Figure:
-    draw_errors()
+show(draw_errors(), "03_steps.png") if Figure else None
 
 # %% [markdown]
 # The price: every function of the forward pass must accept complex numbers and be smooth. This
@@ -292,7 +304,7 @@ assert np.abs(softmax_backward(np.ones_like(p), cache)).max() < 1e-15
 # the negative log-likelihood of the right word t:
 #
 # $$ p_v = \frac{e^{z_v}}{\sum_k e^{z_k}}, \qquad
-#    ℓ = -\log p_t = \log \sum_k e^{z_k} - z_t. $$
+#    \ell = -\log p_t = \log \sum_k e^{z_k} - z_t. $$
 #
 # The derivative of the logarithm of the sum is $e^{z_v} / \sum_k e^{z_k} = p_v$, that of $-z_t$ is −1
 # at v = t and 0 elsewhere. With y the one-hot vector of the right word,
@@ -335,7 +347,7 @@ assert np.allclose(dz, cross_entropy_file.cross_entropy_backward(1.0, cache), rt
 
 # %% [markdown]
 # Would it be simpler to chain two functions, the loss −log p and the softmax? In exact arithmetic
-# the result is the same: $dp_t = -1/p_t$, and softmax's backward $p·(dp - \sum dp·p)$ turns it into
+# the result is the same: $dp_t = -1/p_t$, and softmax's backward $p\,(dp - \sum dp\cdot p)$ turns it into
 # p − y. In floating point it is not. If the model is sure and wrong, $p_t$ is rounded to 0, −1/0
 # is infinite, and ∞·0 is not a number. p − y has no division:
 
@@ -465,7 +477,7 @@ assert report.ok
 # With gradients that are right to the last digit, training is easy. The simplest method is
 # gradient descent, a small step downhill in every parameter:
 #
-# $$ θ ← θ - η\,\frac{∂ℓ}{∂θ}. $$
+# $$ \theta \leftarrow \theta - \eta\,\frac{\partial \ell}{\partial \theta}. $$
 #
 # AdamW divides each step by the running root mean square of its gradient, so that all parameters
 # move about equally fast; see `minizha/training/optimizer.py`. Both learn the same batch by heart:
@@ -542,5 +554,7 @@ assert by_broken[-1] < 0.05 * by_broken[0]
 #   them; there gradients also reach a decoder's past and the encoder.
 # * `minizha/crosscheck/gradient_checks.py` is the complete version of the check on this page.
 #
-# To try: write GELU's backward, `x · Φ(x)`, and check it with `check_pair`. Break another line
+# To try: write GELU, `x · Φ(x)`, and its backward function, and check them with `check_pair`. NumPy has
+# no Φ and no erf, and `math.erf` takes no complex numbers: use `normal_cdf` and `normal_pdf` of
+# `minizha/ops/gelu.py`, which the complex step can cross. Break another line
 # of attention's backward, and predict which names will be wrong before you look.

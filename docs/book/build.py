@@ -125,8 +125,9 @@ def catalogues() -> None:
     templates = BUILD / "gettext"
     shutil.rmtree(templates, ignore_errors=True)
     sphinx("gettext", templates, "en")
-    for template in (templates / ENGLISH_ONLY).parent.glob(f"{Path(ENGLISH_ONLY).name}*.pot"):
-        template.unlink()
+    for template in templates.rglob("*.pot"):
+        if str(template.relative_to(templates)).startswith(ENGLISH_ONLY):
+            template.unlink()
     command = [
         sys.executable,
         "-m",

@@ -22,13 +22,22 @@ author = "The minizha authors"
 copyright = author
 language = "en"
 root_doc = "docs/index"
-include_patterns = ["docs/index.md", "docs/book/*.md", "docs/reference/*.md", "tutorials/*.py"]
-exclude_patterns = ["docs/book/_build", "docs/book/node_modules", ".*", "vectors", "tests"]
+include_patterns = [
+    "docs/index.md",
+    "docs/book/*.md",
+    "docs/reference/*.md",
+    "docs/reference/api/*.md",
+    "tutorials/*.py",
+    "vectors/README.md",
+    "vectors/v1/README.md",
+]
+exclude_patterns = ["docs/book/_build", "docs/book/node_modules", ".*"]
 nitpicky = True
 numfig = True
 numfig_secnum_depth = 1
 math_numfig = True
 math_eqref_format = "({number})"
+highlight_language = "none"  # a block without a language is what a terminal shows
 
 extensions = [
     "myst_nb",
@@ -41,6 +50,12 @@ extensions = [
     "sphinxcontrib.katex",
     "minizha_book",
 ]
+
+autodoc_member_order = "bysource"
+autodoc_default_options = {"no-value": True}
+autodoc_mock_imports = ["torch", "transformers"]  # of two adapters
+autodoc_typehints = "none"  # the docstrings give shapes and types
+add_module_names = False
 
 myst_enable_extensions = ["dollarmath", "amsmath", "colon_fence", "deflist", "attrs_inline"]
 myst_heading_anchors = 4

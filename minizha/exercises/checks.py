@@ -19,7 +19,7 @@ SEED = 0x626F6F6B
 DIFFERENCES = 1e-7
 """How far a complex step may be from a difference, which is right to about 1e-10."""
 
-LOST = "y has no imaginary part although x has one: something on the way drops it"
+LOST = "remark: y has no imaginary part although x has one: something on the way drops it"
 
 
 class Checks:
@@ -97,14 +97,15 @@ class Checks:
             y = at(self.reader, x + 1j * STEP * v)
         except CodeError as error:
             return Finding(False, [f"a complex number does not pass: {error}", *self._advice(name)])
-        what = f"the complex step of {name} by argument {k}"
-        step = y.imag / STEP
-        step[np.abs(step) < 1e-12 * np.abs(slope).max(initial=0)] = 0  # rounding
+        rounding = 1e-12 * np.abs(slope).max(initial=0)
+        step = np.where(np.abs(y.imag / STEP) > rounding, y.imag / STEP, 0.0)
+        parameter = self.start.function(name).__code__.co_varnames[k]
+        what = f"the complex step of {name} by {parameter}"
         finding = of_values(what, step, slope, DIFFERENCES, y.real)
-        lost = [] if step.any() else [f"remark: {LOST}"]
-        return Finding(
-            finding.ok, [] if finding.ok else [*finding.lines, *lost, *self._advice(name)]
-        )
+        if finding.ok:
+            return finding
+        lost = [] if step.any() else [LOST]
+        return Finding(False, [*finding.lines, *lost, *self._advice(name)])
 
     def _advice(self, name: str) -> list[str]:
         return [f"remark: {text}" for text in replacements(self.reader.names[name])]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import linecache
+import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -39,12 +40,16 @@ class Output(io.TextIOBase):
 
 @contextlib.contextmanager
 def caught_output() -> Iterator[tuple[Output, list[warnings.WarningMessage]]]:
-    """What the block prints, and its warnings, in place of showing them."""
-    output = Output()
+    """What the block prints, and its warnings, in place of showing them; there is no input for it."""
+    output, stdin = Output(), sys.stdin
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         with warnings.catch_warnings(record=True) as found:
             warnings.simplefilter("default")
-            yield output, found
+            sys.stdin = io.StringIO()  # input() would wait, and nobody would see what for
+            try:
+                yield output, found
+            finally:
+                sys.stdin = stdin
 
 
 class Code:

@@ -27,8 +27,9 @@ def of_pair(name: str, report: PairReport) -> Finding:
     verdicts = sorted(report.verdicts, key=lambda v: (order[v.ok], -_finite(v.error)))
     lines = [line for v in verdicts for line in _of_argument(v)]
     if report.ok:
-        names = ", ".join(v.parameter for v in report.verdicts)
-        lines = [f"{name}_backward is right: {names} by {report.checked} derivatives"]
+        lines = [
+            f"{name}_backward is right: {report.checked} derivatives agree with the {report.oracle}"
+        ]
     return Finding(report.ok, [*lines, *(f"remark: {remark}" for remark in report.remarks)])
 
 

@@ -12,7 +12,7 @@ from minizha.errors import ArgumentError
 from minizha.exercises.catalogue import LANGUAGES, Exercise, exercise
 from minizha.exercises.checks import Checks
 from minizha.exercises.chinese import in_chinese
-from minizha.exercises.code import LONGEST_OUTPUT, Code, CodeError, caught_output
+from minizha.exercises.code import LONGEST_OUTPUT, THE_CODE, Code, CodeError, caught_output
 from minizha.exercises.findings import Finding
 
 
@@ -66,8 +66,9 @@ def verdict(ID: str, text: str, language: str = "en") -> Verdict:
 def _findings(task: Exercise, text: str) -> list[Finding]:
     solution = Code(task.solution, f"solution of {task.id}")
     start = Code(task.start, f"start of {task.id}")
-    checks = Checks(Code(text, task.file_name), solution, start)
-    found: Any = eval(task.check, checks.names)
+    reader = Code(text, task.file_name)
+    with reader.errors_in_words(THE_CODE):  # what it returns may raise anything, too
+        found: Any = eval(task.check, Checks(reader, solution, start).names)
     return [found] if isinstance(found, Finding) else list(found)
 
 

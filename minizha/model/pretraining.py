@@ -100,7 +100,8 @@ class NezhaForMaskedLM(NezhaPreTrainedModel):
 
         Shapes: labels (B, L) in [0, V) or −100. The others as for
         :class:`~minizha.model.nezha.NezhaModel`. ``num_items_in_batch`` divides the sum of the loss, in
-        place of the number of labelled tokens: for calls on parts of a batch (docs/accumulation.md).
+        place of the number of labelled tokens: for calls on parts of a batch
+        (docs/reference/accumulation.md).
 
         Convention: the label of a position is the token at that position. To train a decoder on the
         next token, pass the ids shifted by one to the left as labels. ``use_cache`` None is False here

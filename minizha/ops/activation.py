@@ -36,6 +36,8 @@ def relu_backward(dy: Array, cache: ReluCache) -> Array:
 
     In the forward pass this was ``y = x · [x > 0]``.
 
+    Derived in the book, equation ``act-relu``.
+
     Shapes: dy (…) → dx (…).
     """
     return dy * cache.positive
@@ -68,6 +70,8 @@ def silu_backward(dy: Array, cache: SiluCache) -> Array:
 
     In the forward pass this was ``y = x · σ(x)``: the product rule, with ``σ′ = σ (1 − σ)``.
 
+    Derived in the book, equation ``act-silu``.
+
     Shapes: dy (…) → dx (…).
     """
     x, sigmoid = cache
@@ -97,6 +101,8 @@ def tanh_backward(dy: Array, cache: TanhCache) -> Array:
     """``dx = dy · (1 − y²)``
 
     In the forward pass this was ``y = tanh(x)``, and ``tanh′ = 1 − tanh²``.
+
+    Derived in the book, equation ``act-tanh``.
 
     Shapes: dy (…) → dx (…).
     """

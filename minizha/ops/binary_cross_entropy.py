@@ -55,5 +55,7 @@ def binary_cross_entropy_backward(dloss: Array | float, cache: BinaryCrossEntrop
     log(1 + exp(z)) is exp(z) / (1 + exp(z)) = σ(z), that of targets · z is the target.
 
     Shapes: dloss () → dlogits (T, C).
+
+    Derived in the book, equation ``soft-dbce``.
     """
     return (cache.probs - cache.targets) * (dloss / cache.count)

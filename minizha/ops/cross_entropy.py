@@ -80,6 +80,8 @@ def cross_entropy_backward(dloss: Array | float, cache: CrossEntropyCache) -> Ar
     logits changes nothing.
 
     Shapes: dloss () → dlogits (T, V).
+
+    Derived in the book, equations ``soft-dz`` and ``soft-dlogits``.
     """
     probs, labels, rows, count, shape = cache  # (M, V), (M), (M)
     xp = namespace(probs)

@@ -53,6 +53,8 @@ def dropout_backward(dy: Array, cache: DropoutCache) -> Array:
 
     In the forward pass this was ``y = x · factor`` with a factor that does not depend on x.
 
+    Derived in the book, equation ``act-dropout-dx``.
+
     Shapes: dy (…) → dx (…).
     """
     return dy if cache.factor is None else dy * cache.factor

@@ -42,6 +42,8 @@ def embedding_backward(dy: Array, cache: EmbeddingCache) -> Array:
     are added up; a row that was not read has gradient 0.
 
     Shapes: dy (…, D) → dweight (V, D).
+
+    Derived in the book, equation ``lin-scatter``.
     """
     xp = namespace(cache.ids, dy)
     dweight = xp.zeros((cache.num_rows, dy.shape[-1]), dtype=dy.dtype)  # (V, D)

@@ -86,6 +86,8 @@ def gelu_backward(dy: Array, cache: GeluCache) -> Array:
 
     In the forward pass this was ``y = x · Φ(x)``: the product rule, with Φ′ = φ.
 
+    Derived in the book, equation ``act-gelu-dx``.
+
     Shapes: dy (…) → dx (…).
     """
     x, cdf = cache
@@ -120,6 +122,8 @@ def gelu_new_backward(dy: Array, cache: GeluNewCache) -> Array:
 
     In the forward pass this was ``y = x/2 · (1 + t)``, ``t = tanh(u(x))``: the product rule,
     with ``tanh′ = 1 − t²`` and the slope of the polynomial u.
+
+    Derived in the book, equation ``act-tanh-slope``.
 
     Shapes: dy (…) → dx (…).
     """

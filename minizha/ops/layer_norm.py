@@ -52,6 +52,8 @@ def layer_norm_backward(dy: Array, cache: LayerNormCache) -> tuple[Array, Array,
     So dx has no component along (1, …, 1), nor (but for eps) along n: shifting or stretching x
     changes nothing. A dy of ones therefore gives dx = 0 where weight is constant, and tests nothing.
 
+    Derived in the book, equations ``ln-affine`` and ``ln-dx``.
+
     Shapes: dy (…, D) → dx (…, D), dweight (D), dbias (D).
     """
     n, inverse_std, weight = cache  # (…, D), (…, 1), (D)

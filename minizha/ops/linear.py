@@ -40,6 +40,8 @@ def linear_backward(dy: Array, cache: LinearCache) -> tuple[Array, Array, Array]
     that it does not have.
 
     Shapes: dy (…, O) → dx (…, I), dweight (O, I), dbias (O).
+
+    Derived in the book, equations ``lin-dx``, ``lin-dw`` and ``lin-db``.
     """
     x, weight = cache  # (…, I), (O, I)
     dy_rows = dy.reshape(-1, dy.shape[-1])  # (T, O)

@@ -46,6 +46,8 @@ def softmax_backward(dprobs: Array, cache: SoftmaxCache) -> Array:
     A dprobs of ones equals that mean everywhere and gives 0: the probabilities always sum to 1.
 
     Shapes: dprobs (…, L) → dscores (…, L).
+
+    Derived in the book, equations ``soft-jacobian`` and ``soft-ds``.
     """
     probs = cache.probs
     mean = (dprobs * probs).sum(axis=-1, keepdims=True)  # (…, 1)

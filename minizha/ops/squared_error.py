@@ -44,5 +44,7 @@ def squared_error_backward(dloss: Array | float, cache: SquaredErrorCache) -> Ar
     constants.
 
     Shapes: dloss () → dy (T, C).
+
+    Derived in the book, equation ``soft-mse``.
     """
     return cache.difference * (dloss * (2.0 / cache.count))

@@ -9,11 +9,11 @@ import pytest
 from minizha.crosscheck.diagnosis import CATALOGUE
 from minizha.crosscheck.names import ATTENTION, EMBEDDINGS, FEED_FORWARD, HEADS
 from minizha.crosscheck.report.text import JSON_VERSION
-from tests.support.paths import DOCS, ROOT
+from tests.support.paths import REFERENCE, ROOT
 
 
 def page(name):
-    return (DOCS / name).read_text("utf-8")
+    return (REFERENCE / name).read_text("utf-8")
 
 
 def rows(text):
@@ -46,8 +46,8 @@ def test_the_table_of_names_is_that_of_the_code():
 
 
 def test_the_page_of_known_mistakes_is_that_of_the_catalogue(monkeypatch):
-    made = runpy.run_path(str(DOCS / "make_mistakes.py"))
-    assert made["page"]() == page("mistakes.md"), "run python docs/make_mistakes.py"
+    made = runpy.run_path(str(REFERENCE / "make_mistakes.py"))
+    assert made["page"]() == page("mistakes.md"), "run python docs/reference/make_mistakes.py"
     listed = [cells[0].strip("`") for cells in rows(made["page"]()) if cells[0].startswith("`")]
     assert sorted(listed) == sorted(CATALOGUE)
     seen = {key for key, mistake in CATALOGUE.items() if mistake.seen_in}

@@ -30,6 +30,7 @@ PAGES = sorted(
     [
         *ROOT.glob("*.md"),
         *ROOT.glob("docs/*.md"),
+        *ROOT.glob("docs/reference/**/*.md"),
         *ROOT.glob("vectors/*.md"),
         *ROOT.glob("vectors/v1/*.md"),
         *ROOT.glob("tests/**/*.md"),
@@ -171,7 +172,7 @@ RESULTS = ("passes", "refused by design", "fails", "not run")
 
 
 def counts_of_results(page):
-    """What the first table of docs/transformers-tests.md says, and what its other tables add up to."""
+    """What the first table of transformers-tests.md says, and what its other tables add up to."""
     first, rest = page.split("## How it was run")
     said = dict(re.findall(r"^\| ([a-z ]+) \| (\d+) \|$", first, re.M))
     rows = re.findall(r"^\| test_\w+ \| ([a-z ]+) \|", rest, re.M)
@@ -183,7 +184,7 @@ def counts_of_results(page):
 
 
 def test_the_counts_of_transformers_own_tests_are_right():
-    page = (ROOT / "docs/transformers-tests.md").read_text("utf-8")
+    page = (ROOT / "docs/reference/transformers-tests.md").read_text("utf-8")
     said, found = counts_of_results(page)
     assert said == found
     altered = page.replace("| test_training | passes |", "| test_training | fails |")

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.support.paths import DOCS, ROOT
+from tests.support.paths import REFERENCE, ROOT
 
 SOURCE = re.compile(r"\]\((minizha/(?:ops|nezha)/\w+\.py)\)")
 EASY_FIRST = ["linear", "softmax", "cross_entropy", "layer_norm", "gelu"]
@@ -34,7 +34,7 @@ def test_the_reading_order_has_every_file_of_the_mathematics():
 def test_no_second_list_of_files_grows_old(package):
     """README orders ops and nezha; the other packages order their own files, in their docstring."""
     names = {path.stem for path in (ROOT / "minizha" / package).glob("[a-z]*.py")}
-    pages = [ROOT / "CONTRIBUTING.md", DOCS / "design.md"]
+    pages = [ROOT / "CONTRIBUTING.md", REFERENCE / "design.md"]
     if package in ("ops", "nezha"):
         pages.append(ROOT / "minizha" / package / "__init__.py")
     for page in pages:
@@ -65,7 +65,7 @@ def test_every_row_links_to_the_file_of_its_test():
 def names_of_page(page):
     """What the Python of a page defines."""
     names = {}
-    for block in re.findall(r"```python\n(.*?)```", (DOCS / page).read_text("utf-8"), re.S):
+    for block in re.findall(r"```python\n(.*?)```", (REFERENCE / page).read_text("utf-8"), re.S):
         exec(block, names)
     return names
 

@@ -15,7 +15,8 @@ from tests.support.paths import TUTORIALS
 SCRIPTS = sorted(TUTORIALS.glob("[0-9]*.py"))
 NAMES = [path.stem for path in SCRIPTS]
 TIME_LIMIT = 120  # seconds
-MARKER = re.compile(r"^# %%( \[markdown\])?$")
+# a cell that draws has metadata for the book: the picture's alternative text
+MARKER = re.compile(r"^# %%( \[markdown\]| mystnb=\{.*\})?$")
 
 
 def run(script, folder, *arguments):
@@ -51,7 +52,7 @@ def cells(text):
     for line in text.split("\n"):
         marker = MARKER.match(line)
         if marker:
-            found.append(("markdown" if marker[1] else "code", []))
+            found.append(("markdown" if marker[1] == " [markdown]" else "code", []))
         else:
             assert not line.startswith("# %%"), f"not a cell marker: {line!r}"
             assert found, f"text before the first cell: {line!r}"

@@ -75,6 +75,35 @@ def test_an_error_in_a_helper_of_the_reader_has_the_line_of_the_helper():
     assert found.text.endswith(f"at line {line_of('[][1]', text)}: `return [][1]`")
 
 
+def test_there_is_no_input():
+    found = told(("dn = dy * w", "dn = dy * float(input('w? '))"))
+    assert found.text.startswith(
+        "rms_norm_backward raised EOFError: EOF when reading a line, at line"
+    )
+
+
+@pytest.mark.parametrize("new", ["return Odd(), n", "return [[1.0], [1.0, 2.0]], n", "return 3, n"])
+def test_a_y_that_is_no_array_is_told(new):
+    odd = "class Odd:\n    def __array__(self, dtype=None, copy=None):\n        raise OSError('odd')\n"
+    text = SOLUTION.replace("return w * n, (n, s, w)", new)
+    found = verdict("5.2", f"{odd}{text}")
+    assert found.ok is False
+    assert "OSError: odd, at line 3" in found.text or "array of shape (3, 8), found" in found.text
+
+
+def test_functions_that_take_no_complex_numbers():
+    text = (
+        "from math import fsum\n"
+        "def variance(x):\n"
+        "    c = x - x.mean(axis=1)[:, None]\n"
+        "    return np.array([fsum((row * row).tolist()) / float(5) for row in c])\n"
+    )
+    found = verdict("2.1", text)
+    assert found.text.startswith("a complex number does not pass: variance raised TypeError: ")
+    assert found.text.endswith("remark: float() takes no complex numbers: leave it out")
+    assert verdict("2.1", text, "zh").text.startswith("复数无法通过：variance 抛出 TypeError: ")
+
+
 def test_ctrl_c_is_not_caught():
     with pytest.raises(KeyboardInterrupt):
         told(("dn = dy * w", "raise KeyboardInterrupt"))

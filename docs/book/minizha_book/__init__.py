@@ -5,12 +5,15 @@ proofs        ``proves(label, left, right)`` in an executed cell proves an equat
 source        ``{source} module.function`` shows code by its name
 exercises     ``{exercise-check} 5.2`` shows an exercise that the browser checks
 glossary      ``{terms}``: one Chinese term for each English one
+widgets       ``{widget} name`` is a picture that the reader moves
 pictures      figures are drawn as SVG in the page's colours, and need alternative text
 links         links to files of the repository lead to pages with their text
 languages     the switch between English and Chinese, and the few words that the engine adds
 translations  the Chinese pages are whole
 mathematics   formulas are plain LaTeX, and a fault in one of them fails the build
 tutorials     each tutorial can be downloaded as a notebook
+api           what docstrings name leads to its documentation or its source
+theme         the theme, made small
 ============  =====================================================================================
 
 Every warning fails the build, so a check is a warning with the place and what is wrong.
@@ -23,8 +26,8 @@ from pathlib import Path
 from typing import Any
 
 PARTS = (
-    "mathematics", "proofs", "source", "exercises", "glossary", "pictures", "links", "languages",
-    "translations", "tutorials",
+    "mathematics", "proofs", "source", "exercises", "glossary", "pictures", "widgets", "links",
+    "languages", "theme", "api", "translations", "tutorials",
 )  # fmt: skip
 
 

@@ -29,12 +29,10 @@ class FileLinks(SphinxTransform):
             if isinstance(node, addnodes.download_reference):
                 file = posixpath.normpath(posixpath.join(folder, node["reftarget"].lstrip("/")))
             elif isinstance(node, addnodes.pending_xref) and node.get("refdomain") == "doc":
-                # MyST takes every .py for a page, since tutorials are
-                file = (
-                    f"{node['reftarget']}.py"
-                    if node["reftarget"] not in self.env.found_docs
-                    else ""
-                )
+                # MyST takes every .md and .py for a page
+                page = node["reftarget"]
+                names = (f"{page}.md", f"{page}.py") if page not in self.env.found_docs else ()
+                file = next((name for name in names if (ROOT / name).is_file()), "")
             else:
                 continue
             if file and (ROOT / file).is_file():

@@ -100,10 +100,18 @@ def page_svg(text: str, alt: str, count: int) -> str:
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>p{count}-", text)
     text = re.sub(r"#000000\b", "currentColor", text)
     text = re.sub(r' (?:width|height)="[\d.]+pt"', "", text, count=2)
+    # a tenth of a pixel is enough; full digits are half of the page
+    text = re.sub(r'\b(d|x|y)="([^"]*)"', lambda m: f'{m[1]}="{_rounded(m[2])}"', text)
+    text = re.sub(r">\s+<", "><", text)
     width = re.search(r'viewBox="0 0 ([\d.]+)', text)
     wide = f"max-width:{float(width[1]) * 96 / 72:.0f}px" if width else ""
     label = escape(alt, quote=True)
     return f'<div class="picture" role="img" aria-label="{label}" style="{wide}">{text}</div>'
+
+
+def _rounded(numbers: str) -> str:
+    short = re.sub(r"-?\d+\.\d+", lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), numbers)
+    return " ".join(short.split())
 
 
 def setup(app: Any) -> None:

@@ -8,5 +8,5 @@
 ======================  ==========================================================================
 
 Import each by its name; all but ``paddle`` need torch (``pip install "minizha[peers]"``).
-docs/adapters.md says how to write one for another framework.
+docs/reference/adapters.md says how to write one for another framework.
 """

@@ -27,7 +27,7 @@ from minizha.crosscheck.report.words import (
 from minizha.errors import listed
 
 JSON_VERSION = 2
-"""Raised when a key of the JSON report changes; docs/crosscheck.md lists the versions."""
+"""Raised when a key of the JSON report changes; docs/reference/crosscheck.md lists the versions."""
 NARROWEST = 48
 NAMES_SHOWN = 8
 ERRORS_SHOWN = 12

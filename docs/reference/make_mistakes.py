@@ -1,4 +1,4 @@
-"""Writes mistakes.md, the page of the known mistakes: ``python docs/make_mistakes.py``."""
+"""Writes mistakes.md, the page of the known mistakes: ``python docs/reference/make_mistakes.py``."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,15 +9,16 @@ from minizha.crosscheck.diagnosis.rules import ForwardRules
 
 HEAD = """# Known mistakes
 
-The {count} mistakes that a comparison tries if two sides differ ([crosscheck.md](crosscheck.md)), those
+The {count} mistakes that a [comparison](crosscheck.md) tries if two sides differ, those
 that were seen in a port, a library or a paper first. `report.findings` and the JSON report name a mistake
 by its key. `crosscheck.mistakes()` lists them; `crosscheck.mistaken(trace, key)` computes the arrays of a
 port that makes one.
 
 The last column names what a mistake replaces: a rule of
-[rules.py](../minizha/crosscheck/diagnosis/rules.py) or
-[backward_rules.py](../minizha/crosscheck/diagnosis/backward_rules.py), where the right computation stands.
-`python docs/make_mistakes.py` writes this page; a test checks that it agrees with the code.
+[the forward pass](../../minizha/crosscheck/diagnosis/rules.py) or of
+[the backward pass](../../minizha/crosscheck/diagnosis/backward_rules.py), where the right
+computation stands.
+`python docs/reference/make_mistakes.py` writes this page; a test checks that it agrees with the code.
 """
 
 
