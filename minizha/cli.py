@@ -259,10 +259,9 @@ def _add_pretrain_options(parser: argparse.ArgumentParser) -> None:
 def _pretrain(options: argparse.Namespace) -> int:
     from minizha.training.options import PretrainOptions, RunOptions
 
-    settings, keep = (
-        kind(**{f.name: getattr(options, f.name) for f in fields(kind)})
-        for kind in (PretrainOptions, RunOptions)
-    )
+    given = vars(options)
+    settings = PretrainOptions(**{f.name: given[f.name] for f in fields(PretrainOptions)})
+    keep = RunOptions(**{f.name: given[f.name] for f in fields(RunOptions)})
     if options.workers is not None:
         integer("--workers", options.workers, 1)
         if options.workers > settings.batch_size:

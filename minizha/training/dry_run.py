@@ -26,7 +26,7 @@ def print_dry_run(
     parameter_bytes = sum(array.nbytes for array in model.state_dict().values())
     state = TrainingState(model, options)
     # generators end their processes when they are closed
-    with contextlib.closing(train(model, data, options, workers, state)) as steps:  # type: ignore[type-var]
+    with contextlib.closing(train(model, data, options, workers, state)) as steps:
         next(steps)
         timed = min(TIMED, options.steps - 1)
         started = time.monotonic()

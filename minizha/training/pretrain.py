@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -151,7 +151,7 @@ def train(
     options: PretrainOptions,
     workers: int = 1,
     state: TrainingState | None = None,
-) -> Iterator[BatchMetrics]:
+) -> Generator[BatchMetrics, None, None]:
     """Take the steps up to ``options.steps`` on ``workers`` processes; after each, yield its metrics.
 
     The iteration may be stopped after any step. The model then is in train mode and has the
