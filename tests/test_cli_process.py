@@ -128,7 +128,7 @@ def interrupted(*signals, options=(), seconds=30):
 def test_a_signal_saves_what_there_is_and_says_where(signals, expected):
     status, out, err = interrupted(*signals)
     assert status == expected
-    assert re.search(r"\ninterrupted after step \d+; --resume goes on from there\n", out)
+    assert re.search(r"\ninterrupted after step (\d+); --resume goes on after step \1\n", out)
     assert out.endswith("\nthe model so far is in m\n")
     assert "Traceback" not in out + err
     names = {"config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json", "loss.csv"}

@@ -81,7 +81,7 @@ def write_checkpoint(
     record["files"] = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
     record["record"] = _digest(record)
     files[RECORD_NAME] = json.dumps(record, ensure_ascii=True, indent=1).encode("ascii")
-    path = folder / f"step-{state.step:06d}"
+    path = checkpoint_path(folder, state.step)
     make_folder(folder)
     clear_leftovers(str(folder))
     with as_file_error(str(path)), staging(str(folder)) as staged:
@@ -93,6 +93,11 @@ def write_checkpoint(
         os.replace(staged, path)
     sync_folder(str(folder))
     return path
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """The folder of the checkpoint after ``step`` steps."""
+    return folder / f"step-{step:06d}"
 
 
 def find_checkpoints(folder: Path) -> list[Path]:

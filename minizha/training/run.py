@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import warnings
+from pathlib import Path
 
-from minizha.errors import ArgumentError, CheckpointWarning, visible
-from minizha.files import folder_path
+from minizha.errors import ArgumentError, CheckpointWarning, FileError, visible
+from minizha.files import folder_path, make_folder
 from minizha.interrupts import delay_interrupts
-from minizha.training.checkpoints import CHECKPOINTS_NAME, read_newest
+from minizha.training.checkpoints import CHECKPOINTS_NAME, Checkpoint, read_newest
 from minizha.training.dry_run import print_dry_run
 from minizha.training.keeping import check_out, make_out
 from minizha.training.messages import print_start
 from minizha.training.options import PretrainOptions, RunOptions
-from minizha.training.pretrain import new_model, prepare
+from minizha.training.pretrain import Data, new_model, prepare
 from minizha.training.resuming import check_same_run, describe_run
 from minizha.training.session import Session
 from minizha.training.state import TrainingState
+from minizha.transaction import exclusive
 
 
 def run(
@@ -55,27 +57,41 @@ def run(
     check_out(folder, corpus, overwrite, resume)  # before the work, not after it
     data = prepare(corpus, options)
     model = new_model(data, options, backend)
-    checkpoint, faults = read_newest(folder / CHECKPOINTS_NAME) if resume else (None, [])
-    if checkpoint is not None:
-        check_same_run(checkpoint, options, data)
-        workers = workers or checkpoint.record["workers"]
-    workers = workers or default_workers(backend, options)
-    for fault in faults:
-        warnings.warn(f"{fault}; an older checkpoint is used", CheckpointWarning, stacklevel=2)
     keep = keep or RunOptions()
-    print_start(visible(str(corpus or "三国演义 (embedded)")), data, model, workers)
+    name = visible(str(corpus or "三国演义 (embedded)"))
     if dry_run:
+        workers = workers or default_workers(backend, options)
+        print_start(name, data, model, workers)
         print_dry_run(model, data, options, workers, keep)
         return True
     make_out(folder)
-    about = describe_run(options, data, backend, workers)
-    session = Session(folder, data, TrainingState(model, options), about, keep)
-    if resume and session.resume(checkpoint):
-        return True
-    session.begin(overwrite)
-    failure, held_out = session.train_and_evaluate()
-    with delay_interrupts():  # a second Ctrl-C must not stop what the first one begins
-        return session.end(failure, held_out)
+    make_folder(folder / CHECKPOINTS_NAME)
+    with exclusive(str(folder / CHECKPOINTS_NAME)) as free:
+        if not free:
+            raise FileError(f"{folder}: expected a folder of its own: another process trains in it")
+        checkpoint = _newest(folder, options, data) if resume else None
+        if checkpoint is not None:
+            workers = workers or checkpoint.record["workers"]
+        workers = workers or default_workers(backend, options)
+        print_start(name, data, model, workers)
+        about = describe_run(options, data, backend, workers)
+        session = Session(folder, data, TrainingState(model, options), about, keep)
+        if resume and session.resume(checkpoint):
+            return True
+        session.begin(overwrite)
+        failure, held_out = session.train_and_evaluate()
+        with delay_interrupts():  # a second Ctrl-C must not stop what the first one begins
+            return session.end(failure, held_out)
+
+
+def _newest(folder: Path, options: PretrainOptions, data: Data) -> Checkpoint | None:
+    """The newest whole checkpoint of the run in ``folder``, which has to be this one."""
+    checkpoint, faults = read_newest(folder / CHECKPOINTS_NAME)
+    if checkpoint is not None:
+        check_same_run(checkpoint, options, data)
+    for fault in faults:
+        warnings.warn(f"{fault}; an older checkpoint is used", CheckpointWarning, stacklevel=3)
+    return checkpoint
 
 
 def default_workers(backend: str, options: PretrainOptions) -> int:

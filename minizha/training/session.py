@@ -19,6 +19,7 @@ from minizha.training.checkpoints import (
     CHECKPOINTS_NAME,
     FINISHED_NAME,
     Checkpoint,
+    checkpoint_path,
     prune,
     read_newest,
     remove_checkpoints,
@@ -64,7 +65,7 @@ class Session:
         self.resumed = False
         self.replace = False  # whether a complete model may replace the one in the folder
         self.own = not holds_model(folder)  # any model that is in the folder is of this run
-        self.saved: Path | None = None  # the newest checkpoint
+        self.saved_step = -1  # of the newest checkpoint; −1: there is none
         self.started = self.saved_at = time.monotonic()
 
     # the beginning
@@ -78,7 +79,7 @@ class Session:
         state.restore(checkpoint.parameters, checkpoint.moments, checkpoint.record)
         self.history = History.from_json(checkpoint.record)
         self.own, self.resumed, self.replace = checkpoint.record["own"], True, True
-        self.saved = checkpoint.path
+        self.saved_step = checkpoint.step
         if (self.checkpoints / FINISHED_NAME).exists() and holds_model(self.folder):
             print(f"the run in {visible(str(self.folder))} is finished: {state.step} steps")
             return True
@@ -193,7 +194,8 @@ class Session:
             return
         about = self.about | self.history.to_json() | {"own": self.own, "seconds": self._seconds()}
         with delay_interrupts():
-            self.saved = write_checkpoint(self.checkpoints, self.state, self.data.tokenizer, about)
+            write_checkpoint(self.checkpoints, self.state, self.data.tokenizer, about)
+            self.saved_step = self.state.step
         prune(self.checkpoints, self.keep.keep_last, self.history.best_step())
 
     def _checkpoint_or_note(self) -> None:
@@ -220,7 +222,7 @@ class Session:
             raise failure
         if isinstance(failure, DivergenceError):
             self._return_to_checkpoint()
-        elif self.saved is None or self.saved.name != f"step-{state.step:06d}":
+        elif self.saved_step != state.step:
             self._checkpoint_or_note()
         saved, fault = self._save(held_out, complete=failure is None)
         self.log.write(
@@ -232,21 +234,18 @@ class Session:
         if held_out is not None:
             print_results(held_out, seconds, state.skipped)
         if isinstance(failure, KeyboardInterrupt):
-            print(f"\ninterrupted after step {state.step}; --resume goes on from there")
+            print(
+                f"\ninterrupted after step {state.step}; --resume goes on after step {self.saved_step}"
+            )
             print(f"the model so far is in {visible(str(saved))}")
             return False
         if failure is not None:
-            raise_with_place(failure, saved, state.step)
+            raise_with_place(failure, saved, self.saved_step)
+        fault = fault or self._mark_finished(held_out, seconds)
         if fault:
             raise FileError(f"{fault}; the model is in {saved}")
-        finished = {
-            "step": state.step,
-            "seconds": seconds,
-            "held_out": held_out and held_out._asdict(),
-        }
-        write_atomic(self.checkpoints / FINISHED_NAME, json.dumps(finished).encode("ascii"))
         best = self.history.best_step()
-        better = None if best in (None, state.step) else self.checkpoints / f"step-{best:06d}"
+        better = None if best in (None, state.step) else checkpoint_path(self.checkpoints, best)
         print_end(
             saved,
             examples_from(self.model, self.data.tokenizer, self.data.held_out_documents),
@@ -254,12 +253,22 @@ class Session:
         )
         return True
 
+    def _mark_finished(self, held_out: Metrics | None, seconds: float) -> str:
+        """Write that there is nothing left to do; return what was wrong."""
+        metrics = held_out and held_out._asdict()
+        content = {"step": self.state.step, "seconds": seconds, "held_out": metrics}
+        try:
+            write_atomic(self.checkpoints / FINISHED_NAME, json.dumps(content).encode("ascii"))
+        except FileError as error:
+            return str(error)
+        return ""
+
     def _return_to_checkpoint(self) -> None:
         """The parameters may be those that gave no finite loss: take those of the newest checkpoint."""
         checkpoint, _ = read_newest(self.checkpoints)
         if checkpoint is not None:
             self.state.restore(checkpoint.parameters, checkpoint.moments, checkpoint.record)
-            self.saved = checkpoint.path
+            self.saved_step = checkpoint.step
 
     def _save(self, held_out: Metrics | None, *, complete: bool) -> tuple[Path, str]:
         """Write the model and its tokenizer together, then the curve. Return the folder that holds them
@@ -272,10 +281,9 @@ class Session:
         """
         self.model.eval()
         replace = self.replace and (complete or (self.resumed and self.own))
-        here = self.saved is not None and self.saved.name == f"step-{self.state.step:06d}"
+        here = self.saved_step == self.state.step
         if not complete and not replace and here and holds_model(self.folder):
-            assert self.saved is not None
-            return self.saved, ""
+            return checkpoint_path(self.checkpoints, self.saved_step), ""
         saved, fault = save_somewhere(
             self.folder,
             lambda place: self.model.save_pretrained(place, tokenizer=self.data.tokenizer),

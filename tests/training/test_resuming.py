@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from minizha.training import pretrain as pretrain_module
 from minizha.training import session as session_module
 from minizha.training.checkpoints import find_checkpoints
 from minizha.training.options import PretrainOptions
+from minizha.training.pretrain import train
 from minizha.training.run import run
 from minizha.training.workers import Workers
 from tests.support.killed_runs import KEEP, OPTIONS
@@ -127,8 +129,10 @@ def test_signals_at_any_moment_of_a_step(name, where, corpus, whole, tmp_path, m
         assert main(command) == 128 + number
     printed = capsys.readouterr().out
     assert "no checkpoint in " in printed
-    assert "; --resume goes on from there\nthe model so far is in " in printed
-    step = int(printed.split("interrupted after step ")[1].split(";")[0])
+    said = (
+        r"\ninterrupted after step (\d+); --resume goes on after step \1\nthe model so far is in "
+    )
+    step = int(re.search(said, printed)[1])
     assert 0 < step < 60
     NezhaForPreTraining.from_pretrained(tmp_path / "m")
     assert main(command) == 0
@@ -214,6 +218,20 @@ def test_a_run_in_the_folder_is_not_begun_again(corpus, tmp_path, monkeypatch):
     interrupted(corpus, tmp_path / "m", monkeypatch)
     with pytest.raises(FileError, match=r"checkpoints.*; --resume continues its run, --overwrite"):
         run(corpus, str(tmp_path / "m"), OPTIONS, "numpy", 1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="locks of POSIX")
+@pytest.mark.parametrize("options", [{"resume": True}, {"overwrite": True}])
+def test_two_runs_in_one_folder(options, corpus, tmp_path, monkeypatch):
+    """The second one is refused, and the first one goes on."""
+
+    def train_while_another_begins(*arguments):
+        with pytest.raises(FileError, match=r"m: expected a folder of its own: another process"):
+            run(corpus, str(tmp_path / "m"), OPTIONS, "numpy", 1, **options)
+        yield from train(*arguments)
+
+    monkeypatch.setattr(session_module, "train", train_while_another_begins)
+    assert run(corpus, str(tmp_path / "m"), OPTIONS, "numpy", 1) is True
 
 
 def test_overwrite_begins_anew(corpus, tmp_path, monkeypatch):
