@@ -225,7 +225,7 @@ def _model(options: argparse.Namespace) -> str:
 
 
 def _add_pretrain_options(parser: argparse.ArgumentParser) -> None:
-    from minizha.training.options import PretrainOptions, parser_keywords
+    from minizha.training.options import PretrainOptions, RunOptions, parser_keywords
 
     parser.add_argument(
         "--corpus",
@@ -241,6 +241,16 @@ def _add_pretrain_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="replace the model that is in the folder, once the new one is complete",
     )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the newest checkpoint in the folder; without one, begin",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print sizes, memory and time of the run, and write nothing",
+    )
     parser.add_argument("--backend", default="numpy", metavar="NAME", help="numpy or cupy (numpy)")
     parser.add_argument(
         "--workers",
@@ -248,17 +258,17 @@ def _add_pretrain_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="processes that share each batch (one a core, at most 8)",
     )
-    for f in fields(PretrainOptions):
+    for f in (*fields(PretrainOptions), *fields(RunOptions)):
         parser.add_argument("--" + f.name.replace("_", "-"), **parser_keywords(f))
 
 
 def _pretrain(options: argparse.Namespace) -> int:
     from minizha.training.commands import use_one_thread
-    from minizha.training.options import PretrainOptions
+    from minizha.training.options import PretrainOptions, RunOptions
 
-    settings = PretrainOptions(
-        **{f.name: getattr(options, f.name) for f in fields(PretrainOptions)}
-    )
+    given = vars(options)
+    settings = PretrainOptions(**{f.name: given[f.name] for f in fields(PretrainOptions)})
+    keep = RunOptions(**{f.name: given[f.name] for f in fields(RunOptions)})
     if options.workers is not None:
         integer("--workers", options.workers, 1)
         if options.workers > settings.batch_size:
@@ -276,6 +286,9 @@ def _pretrain(options: argparse.Namespace) -> int:
         options.backend,
         options.workers,
         overwrite=options.overwrite,
+        resume=options.resume,
+        dry_run=options.dry_run,
+        keep=keep,
     )
     return 0 if completed else INTERRUPTED
 

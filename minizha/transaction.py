@@ -165,6 +165,30 @@ def clear_leftovers(folder: str) -> None:
                     os.rmdir(path)
 
 
+@contextlib.contextmanager
+def exclusive(folder: str) -> Iterator[bool]:
+    """Lock ``folder`` for this process; False if another one has locked it.
+
+    The system releases the lock when the process ends, however it ends. Where there are no locks, the
+    answer is True.
+    """
+    if not fcntl:
+        yield True
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        free = True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            free = False
+        except OSError:  # a file system without locks
+            pass
+        yield free
+    finally:
+        os.close(descriptor)
+
+
 def sync_folder(folder: str) -> None:
     """Wait until the names in ``folder`` are on the disk, if the file system can do that."""
     # without this, a power cut can undo a renaming

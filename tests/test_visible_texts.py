@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save
 
 from minizha import NezhaConfig, NezhaForPreTraining, NezhaTokenizer, cli
 from minizha.text.vocabulary import SPECIAL_TOKENS
-from minizha.training import run
+from minizha.training import messages, run
 from tests.checkpoint.test_bad_folders import CONFIG
 
 ESCAPE, C1, BIDI = "\x1b]0;t\x07", "\x9b31m", "\u202e"
@@ -87,6 +87,6 @@ def test_control_characters_are_shown(name, folder, monkeypatch, capsys):
 @pytest.mark.parametrize("name", ["tokens", "a target", "a corpus", "a corpus's name", "an option"])
 def test_without_visible_they_are_sent(name, folder, monkeypatch, capsys):
     """The control."""
-    for module in (cli, run):
+    for module in (cli, run, messages):
         monkeypatch.setattr(module, "visible", lambda text, keep="": text)
     assert sent(COMMANDS[name], folder, monkeypatch, capsys)

@@ -93,9 +93,13 @@ def dead_links(site: Path, pages: dict[Path, Page]) -> Iterator[str]:
             target = target / "index.html" if target.is_dir() else target
             if not target.is_file():
                 yield f"{path.relative_to(site)}: {address} leads to no file"
-            elif target in pages and parts.fragment:
-                if unquote(parts.fragment) not in pages[target].places:
-                    yield f"{path.relative_to(site)}: {address} leads to no place of that page"
+            elif target in pages and not has(pages[target], parts.fragment):
+                yield f"{path.relative_to(site)}: {address} leads to no place of that page"
+
+
+def has(page: Page, fragment: str) -> bool:
+    """Whether a link with this fragment leads to a place of the page."""
+    return not fragment or unquote(fragment) in page.places
 
 
 def foreign(site: Path, pages: dict[Path, Page]) -> Iterator[str]:

@@ -81,6 +81,7 @@ html_static_path = ["_static", "_build/static"]
 html_css_files = ["book.css"]
 html_theme = "sphinx_book_theme"
 html_title = "minizha"
+html_search_scorer = str(BOOK / "scorer.js")
 html_copy_source = False
 html_show_sourcelink = False
 html_permalinks_icon = "#"

@@ -15,8 +15,43 @@ def _option(default: float, low: float, text: str, high: float = math.inf) -> An
     return field(default=default, metadata={"help": text, "low": low, "high": high})
 
 
+class _Checked:
+    """A dataclass whose values are checked by the metadata of their fields; all faults are named."""
+
+    def __post_init__(self) -> None:
+        faults = []
+        for f in fields(self):  # type: ignore[arg-type]  # of the dataclasses below
+            try:
+                object.__setattr__(self, f.name, _checked(f, getattr(self, f.name)))
+            except ArgumentError as error:
+                faults.append(str(error))
+        if not faults:
+            faults = self._faults()
+        if faults:
+            raise ArgumentError("; ".join(faults))
+
+    def _faults(self) -> list[str]:
+        """What is wrong with several values together."""
+        return []
+
+
 @dataclass(frozen=True)
-class PretrainOptions:
+class RunOptions(_Checked):
+    """What a run keeps and shows. None of this changes the model that it trains.
+
+    Raises:
+        ArgumentError: a value is out of range; all faults are named.
+    """
+
+    checkpoint_minutes: float = _option(
+        1.0, 0.0, "minutes between two checkpoints; 0: one after every step"
+    )
+    keep_last: int = _option(2, 1, "checkpoints to keep, besides the best one")
+    evaluate_every: int = _option(100, 1, "steps between two held-out points of the curve")
+
+
+@dataclass(frozen=True)
+class PretrainOptions(_Checked):
     """Sizes, rates and the reading of the corpus; the defaults fit two cores and a few minutes.
 
     Lengths are in tokens; each field's meaning and range are in its metadata.
@@ -34,6 +69,9 @@ class PretrainOptions:
     max_relative_position: int = _option(64, 0, "larger distances are clipped to it", 100_000)
     length: int = _option(64, 8, "tokens of a pair of segments", 8192)
     batch_size: int = _option(32, 1, "pairs a step", 65536)
+    accumulate: int = _option(
+        1, 1, "parts of a step, of --batch-size pairs each; their gradients add up", 65536
+    )
     learning_rate: float = _option(3e-3, 0.0, "learning rate at its peak", 1.0)
     warmup: float = _option(0.3, 0.0, "share of the steps in which the rate rises", 1.0)
     weight_decay: float = _option(
@@ -77,20 +115,13 @@ class PretrainOptions:
         },
     )
 
-    def __post_init__(self) -> None:
-        faults = []
-        for f in fields(self):
-            try:
-                object.__setattr__(self, f.name, _checked(f, getattr(self, f.name)))
-            except ArgumentError as error:
-                faults.append(str(error))
-        if not faults and (self.hidden_size % self.heads or (self.hidden_size // self.heads) % 2):
-            faults.append(
-                "hidden_size / heads: expected an even whole number, found "
-                f"{self.hidden_size} / {self.heads}"
-            )
-        if faults:
-            raise ArgumentError("; ".join(faults))
+    def _faults(self) -> list[str]:
+        if self.hidden_size % self.heads == 0 and (self.hidden_size // self.heads) % 2 == 0:
+            return []
+        return [
+            "hidden_size / heads: expected an even whole number, found "
+            f"{self.hidden_size} / {self.heads}"
+        ]
 
 
 CORPUS_OPTIONS = ("held_out", "min_count", "titles", "document_per_line", "json_field", "vocab")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,15 +17,12 @@ from minizha.text.pairs import PairSampler
 from minizha.text.tokenized import TokenizedCorpus
 from minizha.text.tokenizer import NezhaTokenizer
 from minizha.training.corpora import corpus_name, open_corpus
-from minizha.training.optimizer import AdamW, clip_by_global_norm
 from minizha.training.options import PretrainOptions
-from minizha.training.schedule import linear_schedule
+from minizha.training.state import TrainingState
 from minizha.training.step import Batch, BatchMetrics
 from minizha.training.workers import Workers
 
 HELD_OUT_SEED = 2019  # fixed, so that runs with the same corpus and length have the same masks
-
-
 MOST_PAIRS = 4096
 """The most held-out pairs that are evaluated: 300,000 characters make more."""
 
@@ -40,6 +37,7 @@ class Data(NamedTuple):
     held_out_count: int
     documents: int
     characters: int
+    digest: str  # runs with the same one, and the same options, see the same data
     left_out: str = ""  # what of the corpus is not trained on, with counts
 
 
@@ -68,6 +66,7 @@ def prepare(corpus: str | os.PathLike | None, options: PretrainOptions) -> Data:
         data.held_out,
         data.counts.documents,
         data.counts.characters,
+        data.digest,
         data.left_out,
     )
 
@@ -110,25 +109,30 @@ def new_model(data: Data, options: PretrainOptions, backend: str = "numpy") -> N
 
 
 def train(
-    model: NezhaForPreTraining, data: Data, options: PretrainOptions, workers: int = 1
-) -> Iterator[BatchMetrics]:
-    """Take ``options.steps`` steps on ``workers`` processes; after each, yield its metrics.
+    model: NezhaForPreTraining,
+    data: Data,
+    options: PretrainOptions,
+    workers: int = 1,
+    state: TrainingState | None = None,
+) -> Generator[BatchMetrics, None, None]:
+    """Take the steps up to ``options.steps`` on ``workers`` processes; after each, yield its metrics.
 
     The iteration may be stopped after any step. The model then is in train mode and has the
     parameters of that step; after the last step it is in eval mode.
+
+    Args:
+        state: that of ``model``, from which the training goes on; None begins with step 1.
+
+    Raises:
+        DivergenceError: many steps in a row had a loss or a gradient that is not finite.
     """
-    rng = np.random.default_rng([options.seed, 1])
-    optimizer = AdamW(model, betas=(0.9, options.beta2), weight_decay=options.weight_decay)
-    warmup = round(options.warmup * options.steps)
-    model.train(options.seed)
+    state = TrainingState(model, options) if state is None else state
     with Workers(model, workers) as processes:
-        for step in range(options.steps):
-            batch = data.sampler.batch(options.batch_size, rng)
-            batch = mask(batch, data.tokenizer, options, rng)
-            metrics, gradients = processes.loss_and_gradients(batch)
-            gradients, _ = clip_by_global_norm(gradients, options.max_norm)
-            rate = linear_schedule(step, options.learning_rate, warmup, options.steps)
-            optimizer.step(gradients, rate)
+        while state.step < options.steps:
+            batch = data.sampler.batch(options.batch_size * options.accumulate, state.rng)
+            batch = mask(batch, data.tokenizer, options, state.rng)
+            metrics, gradients = processes.loss_and_gradients(batch, options.accumulate)
+            state.complete_step(metrics, gradients)
             yield metrics
     model.eval()
 
