@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -222,11 +223,12 @@ def test_a_killed_preparation_leaves_the_old_folder_or_the_new_one(seconds, tmp_
 
 # --- memory ---------------------------------------------------------------------------------------
 
+# not ru_maxrss, which begins with the memory of the process that starts this one
 PEAK = """
-import resource, sys
+import re, sys
 from minizha.cli import main
 assert main(sys.argv[1:]) == 0
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) // 1024)
 """
 
 
@@ -272,12 +274,13 @@ def peaks(folder, megabytes):
 @pytest.mark.parametrize(
     ("small", "large"), [(2, 20), pytest.param(10, 100, marks=pytest.mark.heavy)]
 )
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux' /proc")
 def test_memory_does_not_grow_with_the_text(small, large, tmp_path):
     few, many = peaks(tmp_path, small), peaks(tmp_path, large)
     grown = [many[i] - few[i] for i in range(3)]
     assert grown[0] < 15, grown
     # the arrays are mapped: a run touches what it reads of them, which the system can take back
-    assert grown[1] < 15 + (large - small) / 4, grown
+    assert grown[1] < 15 + (large - small) / 2, grown
     # the control: a text itself is read into memory
     assert grown[2] > 2 * (large - small), grown
 
