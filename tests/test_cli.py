@@ -169,7 +169,10 @@ def test_commands_in_error_messages_can_be_pasted_too(failed, monkeypatch, tmp_p
         ),
         ("pretrain --size 3", "unrecognized arguments: --size 3"),
         ("pretrain --corpus missing.txt", "missing.txt: can't be read: No such file"),
-        ("pretrain --corpus .", ".: expected a file, found a folder"),
+        (
+            "pretrain --corpus .",
+            ".: expected a text, or a folder that `minizha prepare` wrote; found",
+        ),
         ("pretrain --corpus corpus.txt --out corpus.txt", "corpus.txt: expected a folder, can't"),
         ("pretrain --corpus corpus.txt --out corpus.txt/m", "corpus.txt/m: expected a folder"),
         ("pretrain --corpus corpus.txt --out=", "folder: expected a path, found ''"),

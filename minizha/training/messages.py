@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from minizha.errors import MinizhaError, visible
 from minizha.model.pretraining import NezhaForPreTraining
-from minizha.training.evaluation import Example, Metrics
+from minizha.training.evaluation import Example, Metrics, describe_metrics
 from minizha.training.pretrain import Data
 from minizha.training.state import DivergenceError
 
@@ -16,9 +16,9 @@ from minizha.training.state import DivergenceError
 def print_start(name: str, data: Data, model: NezhaForPreTraining, workers: int) -> None:
     """The corpus, the model, and what computes."""
     print(
-        f"{name}: {data.documents} documents, {data.characters:,} characters; "
-        f"{len(data.held_out_documents)} documents held out\n"
-        f"vocabulary {len(data.tokenizer):,} characters, model {model.num_parameters():,} parameters, "
+        f"{name}: {data.documents:,} documents, {data.characters:,} characters; "
+        f"{data.held_out_count:,} documents held out\n"
+        f"vocabulary {len(data.tokenizer):,} tokens, model {model.num_parameters():,} parameters, "
         f"{model.backend}, {workers} process{'es' if workers > 1 else ''}"
     )
     if data.left_out:
@@ -29,10 +29,7 @@ def print_results(held_out: Metrics, seconds: float, skipped: int) -> None:
     """The held-out metrics, and the steps that were skipped, if any."""
     print(
         f"\ntrained in {seconds / 60:.1f} minutes; on the held-out documents:\n"
-        f"  masked words    accuracy {held_out.word_accuracy:.3f}, loss {held_out.word_loss:.3f} nats "
-        f"({held_out.words:,} words)\n"
-        f"  next sentence   accuracy {held_out.pair_accuracy:.3f}, loss {held_out.pair_loss:.3f} nats "
-        f"({held_out.pairs:,} pairs)"
+        f"{describe_metrics(held_out)}"
     )
     if skipped:
         print(f"{skipped} steps were skipped, because a loss or a gradient was not finite")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
@@ -83,6 +84,9 @@ class PretrainOptions(_Checked):
         1.0, 1e-6, "largest global norm of the gradients; larger ones are scaled"
     )
     mask_probability: float = _option(0.15, 0.01, "share of the tokens to predict", 0.9)
+    short_probability: float = _option(
+        0.0, 0.0, "share of the pairs that are short, of 2 tokens up to --length; BERT has 0.1", 1.0
+    )
     held_out: int = _option(12, 2, "every N-th document is held out for the evaluation")
     min_count: int = _option(2, 1, "rarer characters become [UNK]")
     titles: str = field(
@@ -96,6 +100,20 @@ class PretrainOptions(_Checked):
     document_per_line: bool = field(
         default=False, metadata={"help": "each line of the corpus is a document", "flag": True}
     )
+    json_field: str = field(
+        default="",
+        metadata={
+            "help": "each line of the corpus is a JSON object; the text in its field NAME is a document",
+            "metavar": "NAME",
+        },
+    )
+    vocab: str = field(
+        default="",
+        metadata={
+            "help": "a vocab.txt to use, in place of one made of the corpus' characters",
+            "metavar": "FILE",
+        },
+    )
 
     def _faults(self) -> list[str]:
         if self.hidden_size % self.heads == 0 and (self.hidden_size // self.heads) % 2 == 0:
@@ -104,6 +122,10 @@ class PretrainOptions(_Checked):
             "hidden_size / heads: expected an even whole number, found "
             f"{self.hidden_size} / {self.heads}"
         ]
+
+
+CORPUS_OPTIONS = ("held_out", "min_count", "titles", "document_per_line", "json_field", "vocab")
+"""The options that say how a corpus is read and divided: those of ``minizha prepare``, too."""
 
 
 def parser_keywords(f: Field) -> dict[str, Any]:
@@ -117,6 +139,8 @@ def parser_keywords(f: Field) -> dict[str, Any]:
             "default": f.default,
             "help": f"{text} ({f.default})",
         }
+    if "metavar" in f.metadata:
+        return {"default": f.default, "metavar": f.metadata["metavar"], "help": text}
     return {
         "type": option_type(f),
         "default": f.default,
@@ -135,6 +159,10 @@ def _checked(f: Field, value: Any) -> Any:
         return flag(f.name, value)
     if "choices" in f.metadata:
         return choice(f.name, value, f.metadata["choices"])
+    if "metavar" in f.metadata:
+        if not isinstance(value, str):
+            raise ArgumentError(f"{f.name}: expected a string, found {reprlib.repr(value)}")
+        return value
     low, high = f.metadata["low"], f.metadata["high"]
     if option_type(f) is int:
         return integer(f.name, value, low, None if high == math.inf else high)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from pathlib import Path
 
 from minizha.errors import ArgumentError, CheckpointWarning, FileError, visible
 from minizha.files import folder_path, make_folder
 from minizha.interrupts import delay_interrupts
+from minizha.text.data_folder import check_no_data
+from minizha.text.processes import available_cores
 from minizha.training.checkpoints import CHECKPOINTS_NAME, Checkpoint, read_newest
 from minizha.training.dry_run import print_dry_run
 from minizha.training.keeping import check_out, make_out
@@ -54,7 +55,8 @@ def run(
     if overwrite and resume:
         raise ArgumentError("--resume, --overwrite: expected one of them, found both")
     folder = folder_path(out)
-    check_out(folder, corpus, overwrite, resume)  # before the work, not after it
+    check_no_data(folder)  # before the work, not after it
+    check_out(folder, corpus, overwrite, resume)
     data = prepare(corpus, options)
     model = new_model(data, options, backend)
     keep = keep or RunOptions()
@@ -96,10 +98,4 @@ def _newest(folder: Path, options: PretrainOptions, data: Data) -> Checkpoint | 
 
 def default_workers(backend: str, options: PretrainOptions) -> int:
     """One process a core, at most 8 and at most one for each row."""
-    return 1 if backend == "cupy" else min(_cores(), options.batch_size)
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return min(8, len(os.sched_getaffinity(0)))
-    return min(8, os.cpu_count() or 1)
+    return 1 if backend == "cupy" else min(available_cores(), options.batch_size)

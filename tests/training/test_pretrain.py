@@ -89,7 +89,7 @@ def test_what_a_run_leaves(corpus, tmp_path, backend, capsys):
 @pytest.mark.parametrize("name", ["a folder [1]", "it's", "-m", "=m", "~", "$HOME", "a;b", "杨*修"])
 def test_the_last_line_is_a_command_to_paste(name, shell, corpus, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run_module, "_cores", lambda: 1)
+    monkeypatch.setattr(run_module, "available_cores", lambda: 1)
     assert main(["pretrain", "--corpus", corpus, f"--out={name}", *TINY, "--steps", "1"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     arguments = arguments_of(last, shell, tmp_path / "elsewhere")

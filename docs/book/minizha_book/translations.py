@@ -12,8 +12,8 @@ from sphinx.util.nodes import extract_messages
 
 log = logging.getLogger(__name__)
 
-ENGLISH_ONLY = ("docs/reference/api", "vectors/")
-"""Pages whose names begin so are docstrings, or describe files; they stay English in both languages."""
+ENGLISH_ONLY = ("docs/reference/api",)
+"""Pages whose names begin so are docstrings, and stay English in both languages."""
 
 
 def catalogue(srcdir: str | Path, page: str) -> Path:
