@@ -52,7 +52,7 @@ def check_same_run(checkpoint: Checkpoint, options: PretrainOptions, data: Data)
     ]
     if checkpoint.record["corpus"] != data.digest:
         faults.append(
-            f"--corpus: expected the text as recorded, of SHA-256 {checkpoint.record['corpus'][:12]}…, "
+            f"--corpus: expected the corpus as recorded, of SHA-256 {checkpoint.record['corpus'][:12]}…, "
             f"found another one, of {data.digest[:12]}…"
         )
     if faults:
