@@ -199,7 +199,9 @@ def test_another_corpus_is_refused(corpus, tmp_path, monkeypatch):
     interrupted(corpus, tmp_path / "m", monkeypatch)
     other = tmp_path / "other.txt"
     other.write_text(DOCUMENT * 5 + DOCUMENT.replace("你", "您"), "utf-8")
-    with pytest.raises(ArgumentError, match="--corpus: expected the corpus as recorded, of SHA-256"):
+    with pytest.raises(
+        ArgumentError, match="--corpus: expected the corpus as recorded, of SHA-256"
+    ):
         run(str(other), str(tmp_path / "m"), OPTIONS, "numpy", 1, resume=True)
 
 
