@@ -54,6 +54,8 @@ COMMANDS = {
     "an option": "info m --" + EVIL,
     "a command": EVIL,
     "a corpus": f"pretrain --corpus corpus --out p{EVIL} --min-count 1 --held-out 2 {SMALL}",
+    "a prepared corpus": f"prepare corpus --out d{EVIL} --min-count 1 --held-out 2",
+    "an evaluated corpus": f"evaluate --model m --corpus corpus{EVIL}",
     "a corpus's name": f"pretrain --corpus corpus{EVIL} --out p {SMALL}",
 }
 
@@ -73,9 +75,9 @@ def sent(command, folder, monkeypatch, capsys):
     output = "".join(capsys.readouterr())
     assert output
     assert "Traceback" not in output
-    allowed = "\n\t" + "\r" * (
-        "pretrain" in command
-    )  # the progress bar returns to its line's start
+    allowed = "\n\t" + "\r" * any(
+        name in command for name in ("pretrain", "prepare", "evaluate")
+    )  # a progress bar returns to its line's start
     return {c for c in output if unicodedata.category(c) in ("Cc", "Cf")} - set(allowed)
 
 

@@ -1,8 +1,10 @@
 """A prepared folder holds what reading the text gives, whatever its size and the processes."""
 
 import json
+import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -191,6 +193,31 @@ def test_an_interrupted_preparation_leaves_the_old_folder(after, tmp_path, monke
     with pytest.raises(KeyboardInterrupt):
         prepared(tmp_path, min_count=2)
     assert content(folder) == before
+
+
+@pytest.mark.parametrize("seconds", [0.2, 0.5, 0.8, 1.1])
+def test_a_killed_preparation_leaves_the_old_folder_or_the_new_one(seconds, tmp_path):
+    old = content(prepared(tmp_path, processes=1))
+    large = large_text(tmp_path / "large.txt", 1)
+    command = [
+        sys.executable,
+        "-m",
+        "minizha",
+        "prepare",
+        str(large),
+        "--out",
+        "data",
+        "--overwrite",
+    ]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    run = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
+    time.sleep(seconds)
+    run.kill()
+    run.wait()
+    corpus, _ = read_data(tmp_path / "data")
+    if {name: (tmp_path / "data" / name).read_bytes() for name in old} != old:
+        assert corpus.counts.characters > 300_000
+    assert content(prepared(tmp_path, processes=1)) == old  # and nothing is left over
 
 
 # --- memory ---------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """A run on a prepared folder draws the batches of a run on its text; what does not fit is refused."""
 
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from minizha.errors import ArgumentError, FileError
 from minizha.training.corpora import open_corpus, prepare_folder
 from minizha.training.pretrain import prepare
 from minizha.training.run import run
+from minizha.training.workers import Workers
 from tests.support.prepared import TEXT, novel, options, prepared, text
 from tests.support.short_runs import TINY
+from tests.training.test_resuming import signal_at
 
 
 def assert_same_batches(a, b, draws=5):
@@ -134,3 +137,19 @@ def test_the_commands(tmp_path, monkeypatch, capsys):
         assert main(arguments) == 2
         assert message in capsys.readouterr().err.splitlines()[-1]
     assert not os.path.exists("d") or not os.listdir("d")
+
+
+def test_a_run_on_a_text_goes_on_with_its_folder(tmp_path, monkeypatch):
+    path = text(tmp_path)
+    settings = options(steps=12)
+    run(path, str(tmp_path / "whole"), settings, "numpy", 1)
+    with monkeypatch.context() as patched:
+        signal_at(patched, Workers, "loss_and_gradients", 7, signal.SIGINT)
+        assert run(path, str(tmp_path / "m"), settings, "numpy", 1) is False
+    other = prepared(tmp_path, text(tmp_path, TEXT.replace("一", "二"), "other.txt"))
+    with pytest.raises(ArgumentError, match="--corpus: expected the corpus as recorded"):
+        run(str(other), str(tmp_path / "m"), settings, "numpy", 1, resume=True)
+    folder = prepared(tmp_path, path)
+    assert run(str(folder), str(tmp_path / "m"), settings, "numpy", 1, resume=True)
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("m", "whole")]
+    assert weights[0] == weights[1]
