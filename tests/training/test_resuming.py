@@ -18,7 +18,6 @@ from minizha.training import optimizer as optimizer_module
 from minizha.training import pretrain as pretrain_module
 from minizha.training import session as session_module
 from minizha.training.checkpoints import find_checkpoints
-from minizha.training.corpora import prepare_folder
 from minizha.training.options import PretrainOptions
 from minizha.training.pretrain import train
 from minizha.training.run import run
@@ -203,13 +202,6 @@ def test_another_corpus_is_refused(corpus, tmp_path, monkeypatch):
         ArgumentError, match="--corpus: expected the corpus as recorded, of SHA-256"
     ):
         run(str(other), str(tmp_path / "m"), OPTIONS, "numpy", 1, resume=True)
-
-
-def test_a_prepared_corpus_is_the_same_corpus(corpus, whole, tmp_path, monkeypatch):
-    interrupted(corpus, tmp_path / "m", monkeypatch)
-    prepare_folder([corpus], str(tmp_path / "data"), OPTIONS, 1)
-    resumed(str(tmp_path / "data"), tmp_path / "m")
-    assert_same(tmp_path / "m", whole)
 
 
 def test_resume_and_overwrite_are_two_wishes(corpus, tmp_path, capsys):
