@@ -189,6 +189,7 @@ REPOSITORY = (
     "docs/test_proofs",
     "docs/test_readme",
     "docs/test_site",
+    "docs/test_readme_chinese",
     "docs/test_tutorials",
     "docs/test_widgets",
     "properties/test_controls",  # of the files beside it: the properties must fail on mistakes

@@ -7,7 +7,7 @@ import json
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +114,7 @@ class Session:
         state, options = self.state, self.options
         workers = self.about["workers"]
 
-        def steps() -> Iterator[BatchMetrics]:
+        def steps() -> Generator[BatchMetrics, None, None]:
             yield from train(self.model, self.data, options, workers, state)
 
         first = state.step

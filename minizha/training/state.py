@@ -65,7 +65,8 @@ class TrainingState:
         options = self.options
         warmup = round(options.warmup * options.steps)
         self.rate = linear_schedule(self.step, options.learning_rate, warmup, options.steps)
-        fault, clipped = "", {}
+        fault = ""
+        clipped: Gradients = {}
         try:
             clipped, norm = clip_by_global_norm(gradients, options.max_norm)
             self.norm = float(norm)

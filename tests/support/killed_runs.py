@@ -57,18 +57,23 @@ def main(corpus: str, folder: str, kills: int) -> None:
     finished: list[str] = []
     started = time.monotonic()
     os.waitpid(in_a_child(corpus, f"{folder}/whole"), 0)
-    took = time.monotonic() - started
+    longest = (
+        time.monotonic() - started
+    ) / 2  # seconds until a kill; as fast as the machine is now
     while len(found) < kills or not finished:
         out = f"{folder}/run{len(finished)}"
         child = in_a_child(corpus, out)
         if len(found) < kills:
-            time.sleep(rng.uniform(0.0, took / 2))
+            time.sleep(rng.uniform(0.0, longest))
             os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         if os.WIFSIGNALED(status):
             steps = [p.name for p in Path(out, "checkpoints").glob("step-*")]
-            found.append(max((int(name[5:]) for name in steps), default=-1))
+            step = max((int(name[5:]) for name in steps), default=-1)
+            longest *= 1.2 if found and step == found[-1] else 1.0
+            found.append(step)
         elif status == 0:
+            longest *= 0.7 if len(found) < kills else 1.0
             finished.append(out)
         else:
             sys.exit(f"{out}: status {status}")

@@ -83,6 +83,18 @@ def test_the_newest_and_the_best_are_kept(state_and_data, tmp_path):
     assert read_newest(tmp_path / "nowhere") == (None, [])
 
 
+def test_what_a_kill_leaves_is_no_checkpoint(state_and_data, tmp_path):
+    """The folder without a name in which one was being written; the next one that is written clears it."""
+    state, data = state_and_data
+    folder = tmp_path / "checkpoints"
+    half = folder / ".minizha-0123456789abcdef.tmp"
+    half.mkdir(parents=True)
+    (half / "model.safetensors").write_bytes(b"half")
+    assert read_newest(folder) == (None, [])
+    write_checkpoint(folder, state, data.tokenizer, {})
+    assert os.listdir(folder) == ["step-000003"]
+
+
 def test_another_format_is_named(state_and_data, tmp_path):
     state, data = state_and_data
     path = write_checkpoint(tmp_path, state, data.tokenizer, {})
