@@ -61,7 +61,7 @@ def build(folder, pages, language="en"):
     book.mkdir(parents=True, exist_ok=True)
     names = "\n".join(f"book/{name}" for name in pages)
     (folder / "docs/index.md").write_text(
-        f"# Index\n\n```{{toctree}}\n:numbered:\n\n{names}\n```\n", "utf-8"
+        f"# Index\n\n```{{toctree}}\n:caption: Pages\n:numbered:\n\n{names}\n```\n", "utf-8"
     )
     for name, text in pages.items():
         (book / f"{name}.md").write_text(HEAD + text, "utf-8")
@@ -103,7 +103,10 @@ def test_an_untranslated_message_fails_the_build(tmp_path):
 
 def build_in_chinese(folder, heading):
     """A page with a numbered heading, and a catalogue with this translation of it."""
-    messages = {"index": {"Index": "索引"}, "book/words": {"Page": "页", "1. One": heading}}
+    messages = {
+        "index": {"Index": "索引", "Pages": "各页"},
+        "book/words": {"Page": "页", "1. One": heading},
+    }
     for page, entries in messages.items():
         path = folder / f"docs/book/locale/zh_CN/LC_MESSAGES/docs/{page}.po"
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import polib
 from docutils import nodes
+from sphinx import addnodes
 from sphinx.transforms import SphinxTransform
 from sphinx.util import logging
 from sphinx.util.nodes import extract_messages
@@ -70,6 +71,10 @@ class Applied(SphinxTransform):
             return
         entries = entries_of(catalogue(self.env.srcdir, self.env.docname))
         for node, message in extract_messages(self.document):
+            if isinstance(
+                node, addnodes.translatable
+            ):  # a toctree puts its captions in place itself
+                continue
             entry = entries.get(message)
             if entry and not node.get("translated") and entry.msgstr not in ("", message):
                 log.warning("translated, yet not shown so: %r", entry.msgstr, location=node)
