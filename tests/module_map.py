@@ -186,6 +186,7 @@ REPOSITORY = (
     "docs/test_derivations",
     "docs/test_docs",
     "docs/test_examples",
+    "docs/test_glossary",
     "docs/test_proofs",
     "docs/test_readme",
     "docs/test_site",
