@@ -1,5 +1,5 @@
-// Three logits z, the point p = softmax(z) of the triangle of all distributions, the label y,
-// and the arrow -(p - y), against the gradient of the loss.
+// Three logits z, the point p = softmax(z) of the triangle of all distributions, the label y with its
+// one-hot row Y, and the arrow -(p - Y), against the gradient of the loss.
 {
   const softmax = (z) => {
     const largest = Math.max(...z);
@@ -39,13 +39,13 @@
         <circle class="point" r="6" fill="var(--pst-color-danger)"/>
       </svg>
       <div>
-        <table><thead><tr><th></th><th>z</th><th>p</th><th>p \u2212 y</th><th>y</th></tr></thead><tbody>
+        <table><thead><tr><th></th><th>z</th><th>p</th><th>p \u2212 Y</th><th>y</th></tr></thead><tbody>
           ${INDEX.map((i, k) => `<tr><td><input type="range" min="-6" max="6" step="0.1" data-k="${k}" aria-label="z${i}"></td>
             <td class="z"></td><td class="p"></td><td class="g"></td>
             <td><input type="radio" name="simplex-label" value="${k}" aria-label="y = ${k + 1}"></td></tr>`).join("")}
         </tbody></table>
         <p>\u2113 = <output aria-live="polite"></output></p>
-        <button type="button" class="step">z \u2190 z \u2212 (p \u2212 y)</button>
+        <button type="button" class="step">z \u2190 z \u2212 (p \u2212 Y)</button>
         <button type="button" class="reset" aria-label="z = 1, 0, \u22121">\u21ba</button>
       </div>`;
     root.querySelector("svg").setAttribute("aria-label", text.textContent);
