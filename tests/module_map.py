@@ -170,10 +170,17 @@ ROWS = {
 # what holds of the repository and of no single module
 REPOSITORY = (
     "test_careless_calls",
+    "docs/test_api_pages",
+    "docs/test_book_engine",
+    "docs/test_browser",
     "docs/test_crosscheck_docs",
+    "docs/test_derivations",
     "docs/test_docs",
     "docs/test_examples",
+    "docs/test_proofs",
     "docs/test_readme",
+    "docs/test_site",
+    "docs/test_readme_chinese",
     "docs/test_tutorials",
     "docs/test_widgets",
     "properties/test_controls",  # of the files beside it: the properties must fail on mistakes

@@ -23,6 +23,7 @@ WHEEL |= {
         "licenses/LICENSE",
         "licenses/NOTICE",
         "licenses/docs/examples/LICENSE",
+        "licenses/tutorials/fonts/OFL.txt",
     )
 }
 

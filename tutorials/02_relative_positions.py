@@ -433,5 +433,5 @@ assert np.isfinite(out.last_hidden_state).all()
 # * Tutorial 03 derives the backward passes of LayerNorm and of the loss. It does not derive those of
 #   the relative terms; it checks them, with every other gradient of a whole model.
 #
-# To try: set K = 1 in section 6, and the result still holds; why? Flip the sign, T[clip(i − j)
-# + K]: which of the assertions above would fail?
+# To try: set K = 1 in section 6, and the result still holds; why? Flip the sign,
+# T[clip(i − j) + K]: which of the assertions above would fail?

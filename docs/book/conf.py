@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+import tomllib
 from pathlib import Path
 
 import jieba
@@ -15,7 +16,10 @@ os.environ["PYTHONPATH"] = os.pathsep.join([str(BOOK), str(ROOT), os.environ.get
 os.environ["IPYTHONDIR"] = str(BOOK / "ipython")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-jieba.setLogLevel(logging.WARNING)  # it cuts Chinese words for the search
+# jieba cuts Chinese words for the search; those of the glossary are whole
+jieba.setLogLevel(logging.WARNING)
+for row in tomllib.loads((BOOK / "glossary.toml").read_text(encoding="utf-8"))["terms"].values():
+    jieba.add_word(row[0])
 
 project = "minizha"
 author = "The minizha authors"
@@ -79,9 +83,9 @@ gettext_location = False
 templates_path = ["_templates"]
 html_static_path = ["_static", "_build/static"]
 html_css_files = ["book.css"]
-html_search_scorer = str(BOOK / "scorer.js")
 html_theme = "sphinx_book_theme"
 html_title = "minizha"
+html_search_scorer = str(BOOK / "scorer.js")
 html_copy_source = False
 html_show_sourcelink = False
 html_permalinks_icon = "#"

@@ -58,10 +58,10 @@ FAULTS = {
 
 def build(folder, pages, language="en"):
     book = folder / "docs/book"
-    book.mkdir(parents=True)
+    book.mkdir(parents=True, exist_ok=True)
     names = "\n".join(f"book/{name}" for name in pages)
     (folder / "docs/index.md").write_text(
-        f"# Index\n\n```{{toctree}}\n:numbered:\n\n{names}\n```\n", "utf-8"
+        f"# Index\n\n```{{toctree}}\n:caption: Pages\n:numbered:\n\n{names}\n```\n", "utf-8"
     )
     for name, text in pages.items():
         (book / f"{name}.md").write_text(HEAD + text, "utf-8")
@@ -99,3 +99,31 @@ def test_an_untranslated_message_fails_the_build(tmp_path):
     code, said = build(tmp_path, {"words": "A sentence.\n"}, language="zh_CN")
     assert code != 0
     assert "not translated: 'A sentence.'" in said
+
+
+def build_in_chinese(folder, heading):
+    """A page with a numbered heading, and a catalogue with this translation of it."""
+    messages = {
+        "index": {"Index": "索引", "Pages": "各页"},
+        "book/words": {"Page": "页", "1. One": heading},
+    }
+    for page, entries in messages.items():
+        path = folder / f"docs/book/locale/zh_CN/LC_MESSAGES/docs/{page}.po"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lines = "".join(f'msgid "{en}"\nmsgstr "{zh}"\n\n' for en, zh in entries.items())
+        path.write_text(
+            f'msgid ""\nmsgstr "Content-Type: text/plain; charset=utf-8"\n\n{lines}', "utf-8"
+        )
+    return build(folder, {"words": "## 1. One\n"}, language="zh_CN")
+
+
+def test_a_translated_page_is_built(tmp_path):
+    code, said = build_in_chinese(tmp_path, "1\\\\. 一")
+    assert code == 0, said
+    assert "1. 一" in (tmp_path / "out/docs/book/words.html").read_text("utf-8")
+
+
+def test_a_translation_that_is_not_applied_fails_the_build(tmp_path):
+    code, said = build_in_chinese(tmp_path, "1. 一")  # Markdown takes it for an item of a list
+    assert code != 0
+    assert "yet not shown so: '1. 一'" in said

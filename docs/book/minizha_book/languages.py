@@ -17,7 +17,10 @@ WORDS = {
     "glossary heads": ("English|中文|meaning", "英文|中文|含义"),
     "source": ("{file}, line {line}", "{file}，第 {line} 行"),
     "notebook": ("Download this tutorial as a notebook", "下载本教程的 notebook"),
-    "solution": ("Solution", "参考答案"),
+    "show code": ("Show the code", "显示代码"),
+    "hide code": ("Hide the code", "隐藏代码"),
+    "show": ("Show", "展开"),
+    "hide": ("Hide", "收起"),
     "check": ("Check", "检查"),
     "stop": ("Stop", "停止"),
     "reset": ("Start again", "重新开始"),
@@ -40,7 +43,16 @@ def switch(app: Any, page: str, template: str, context: dict[str, Any], doctree:
     context["other_language_uri"] = f"{up}{'en' if chinese else 'zh'}/{page}.html"
 
 
+def theme_words(app: Any, config: Any) -> None:
+    """The words that other extensions print."""
+    config.nb_code_prompt_show = word("show code", config.language)
+    config.nb_code_prompt_hide = word("hide code", config.language)
+    config.togglebutton_hint = word("show", config.language)
+    config.togglebutton_hint_hide = word("hide", config.language)
+
+
 def setup(app: Any) -> None:
     """Sphinx calls this once."""
+    app.connect("config-inited", theme_words, priority=100)  # before the extensions read them
     app.connect("html-page-context", switch)
     app.add_js_file("switch.js", loading_method="defer")

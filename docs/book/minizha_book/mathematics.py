@@ -47,6 +47,9 @@ def check(app: Any, doctree: nodes.document) -> None:
 def setup(app: Any) -> None:
     """Sphinx calls this once."""
     # the extension of KaTeX has no setting for these when it renders at build time
+    # its Unix socket is there before it can be used, and a busy machine needs more than five seconds
+    katex.KaTeXServer.start_server_process = katex.KaTeXServer.start_network_socket
+    katex.STARTUP_TIMEOUT = katex.RENDER_TIMEOUT = 60.0
     katex.KATEX_DEFAULT_OPTIONS.update({"throwOnError": True, "strict": "ignore", "macros": MACROS})
     app.add_transform(Untranslated)
     app.connect("doctree-read", check)

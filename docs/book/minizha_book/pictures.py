@@ -101,7 +101,10 @@ def page_svg(text: str, alt: str, count: int) -> str:
     text = re.sub(r"#000000\b", "currentColor", text)
     text = re.sub(r' (?:width|height)="[\d.]+pt"', "", text, count=2)
     # a tenth of a pixel is enough; full digits are half of the page
-    text = re.sub(r'\b(d|x|y)="([^"]*)"', lambda m: f'{m[1]}="{_rounded(m[2])}"', text)
+    text = re.sub(
+        r'\bd="([^"]*)"(?= transform="scale\(0\.0)', lambda m: f'd="{_rounded(m[1], 0)}"', text
+    )
+    text = re.sub(r'\b(d|x|y)="([^"]*)"', lambda m: f'{m[1]}="{_rounded(_thinned(m[2]))}"', text)
     text = re.sub(r">\s+<", "><", text)
     width = re.search(r'viewBox="0 0 ([\d.]+)', text)
     wide = f"max-width:{float(width[1]) * 96 / 72:.0f}px" if width else ""
@@ -109,9 +112,36 @@ def page_svg(text: str, alt: str, count: int) -> str:
     return f'<div class="picture" role="img" aria-label="{label}" style="{wide}">{text}</div>'
 
 
-def _rounded(numbers: str) -> str:
-    short = re.sub(r"-?\d+\.\d+", lambda m: f"{float(m[0]):.2f}".rstrip("0").rstrip("."), numbers)
-    return " ".join(short.split())
+def _rounded(numbers: str, digits: int = 2) -> str:
+    def short(match: re.Match[str]) -> str:
+        text = f"{float(match[0]):.{digits}f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
+
+    return " ".join(re.sub(r"-?\d+\.\d+", short, numbers).split())
+
+
+def _thinned(path: str, off: float = 0.1) -> str:
+    """A long line without the points that are less than ``off`` pixels from what remains."""
+    if path.count("L") < 100 or re.search("[^MLz0-9.e\\s+-]", path):
+        return path
+    lines = []
+    for line in re.findall(r"M[^Mz]*z?", path):
+        points = [
+            complex(*map(float, p.split())) for p in re.split("[ML]", line.rstrip("z")) if p.strip()
+        ]
+        kept, first = [points[0]], 0
+        for last in range(2, len(points)):
+            chord = points[last] - points[first]
+            length = abs(chord) or 1.0
+            between = (points[i] - points[first] for i in range(first + 1, last))
+            if any(abs((p * chord.conjugate()).imag) > off * length for p in between):
+                first = last - 1
+                kept.append(points[first])
+        kept.append(points[-1])
+        lines.append(
+            "M " + " L ".join(f"{p.real} {p.imag}" for p in kept) + line[len(line.rstrip("z")) :]
+        )
+    return " ".join(lines)
 
 
 def setup(app: Any) -> None:
