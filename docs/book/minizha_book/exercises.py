@@ -12,7 +12,6 @@ from sphinx.util.docutils import SphinxDirective
 
 from minizha_book.languages import word
 
-
 CHINESE = "[\u3000-\u9fff\uff00-\uffef]"
 
 
