@@ -1,5 +1,5 @@
-"""The command line: ``minizha pretrain``, ``fill-mask``, ``next-sentence``, ``info``, ``convert``, and
-the commands of the cross-check and of the exercises.
+"""The command line: ``minizha pretrain`` and the other commands; those of training, the cross-check and
+the exercises are added by their packages.
 
 Every error that a person can cause is one line on stderr and exit status 2.
 """
@@ -29,6 +29,8 @@ NEWLINE = "\n"
 EXAMPLES = {
     "minizha": "minizha pretrain",
     "minizha pretrain": "minizha pretrain --steps 200 --out small-model",
+    "minizha prepare": "minizha prepare corpus.txt --out data",
+    "minizha evaluate": f"minizha evaluate --model {DEFAULT_FOLDER} --json",
     "minizha fill-mask": "minizha fill-mask '曹操引[MASK]来攻' --top-k 3",
     "minizha next-sentence": "minizha next-sentence '曹操大怒，引兵来攻。' '玄德大惊。'",
     "minizha info": f"minizha info {DEFAULT_FOLDER}",
@@ -148,6 +150,7 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 def _parser() -> argparse.ArgumentParser:
     from minizha.crosscheck.commands import add_commands
     from minizha.exercises.commands import add_commands as add_exercise_commands
+    from minizha.training.commands import add_commands as add_training_commands
 
     parser = _Parser(
         prog="minizha", description="NEZHA, the Chinese BERT with relative positions, by hand."
@@ -162,6 +165,8 @@ def _parser() -> argparse.ArgumentParser:
     pretrain = commands.add_parser("pretrain", help="train a small NEZHA from scratch")
     _add_pretrain_options(pretrain)
     pretrain.set_defaults(command=_pretrain)
+
+    add_training_commands(commands, _add_model_options, _model)  # prepare, evaluate
 
     fill = commands.add_parser("fill-mask", help="predict each [MASK] in a text")
     fill.add_argument("text", metavar="TEXT", help="in quotes; [MASK] marks a missing character")
@@ -220,12 +225,13 @@ def _model(options: argparse.Namespace) -> str:
 
 
 def _add_pretrain_options(parser: argparse.ArgumentParser) -> None:
-    from minizha.training.options import PretrainOptions, parser_keywords
+    from minizha.training.options import PretrainOptions, RunOptions, parser_keywords
 
     parser.add_argument(
         "--corpus",
         metavar="FILE",
-        help="UTF-8, a paragraph a line, a blank line between documents (the embedded 三国演义)",
+        help="UTF-8, a paragraph a line, a blank line between documents; or a folder that "
+        "minizha prepare wrote (the embedded 三国演义)",
     )
     parser.add_argument(
         "--out", default=DEFAULT_FOLDER, metavar="DIR", help=f"model folder ({DEFAULT_FOLDER})"
@@ -235,6 +241,16 @@ def _add_pretrain_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="replace the model that is in the folder, once the new one is complete",
     )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the newest checkpoint in the folder; without one, begin",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print sizes, memory and time of the run, and write nothing",
+    )
     parser.add_argument("--backend", default="numpy", metavar="NAME", help="numpy or cupy (numpy)")
     parser.add_argument(
         "--workers",
@@ -242,16 +258,17 @@ def _add_pretrain_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="processes that share each batch (one a core, at most 8)",
     )
-    for f in fields(PretrainOptions):
+    for f in (*fields(PretrainOptions), *fields(RunOptions)):
         parser.add_argument("--" + f.name.replace("_", "-"), **parser_keywords(f))
 
 
 def _pretrain(options: argparse.Namespace) -> int:
-    from minizha.training.options import PretrainOptions
+    from minizha.training.commands import use_one_thread
+    from minizha.training.options import PretrainOptions, RunOptions
 
-    settings = PretrainOptions(
-        **{f.name: getattr(options, f.name) for f in fields(PretrainOptions)}
-    )
+    given = vars(options)
+    settings = PretrainOptions(**{f.name: given[f.name] for f in fields(PretrainOptions)})
+    keep = RunOptions(**{f.name: given[f.name] for f in fields(RunOptions)})
     if options.workers is not None:
         integer("--workers", options.workers, 1)
         if options.workers > settings.batch_size:
@@ -259,10 +276,7 @@ def _pretrain(options: argparse.Namespace) -> int:
                 f"--workers: expected at most --batch-size = {settings.batch_size}, because each "
                 f"process takes a row of the batch, found {options.workers}"
             )
-    # every process uses one thread for its products: two processes with two threads each would
-    # wait for each other on two cores
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, "1")
+    use_one_thread()
     from minizha.training.run import run
 
     completed = run(
@@ -272,6 +286,9 @@ def _pretrain(options: argparse.Namespace) -> int:
         options.backend,
         options.workers,
         overwrite=options.overwrite,
+        resume=options.resume,
+        dry_run=options.dry_run,
+        keep=keep,
     )
     return 0 if completed else INTERRUPTED
 

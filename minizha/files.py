@@ -256,26 +256,27 @@ def read_json_object(path: str | PathLike[str], most: int = LARGEST_JSON) -> dic
     return content
 
 
-def decode_text(data: bytes, path: str | PathLike[str]) -> str:
+def decode_text(data: bytes, path: str | PathLike[str], line: int = 1) -> str:
     """:func:`decode_utf8` for a text of ordinary characters, which NUL is not.
 
     Raises:
         FileError: the bytes are not UTF-8, or there are NUL bytes among them.
     """
-    if b"\0" in data and _unicode_mark(data) is None:
+    if b"\0" in data and (line > 1 or _unicode_mark(data) is None):
         kind = "a binary file, or UTF-16 without a byte-order mark?"
         raise FileError(f"{os.fspath(path)}: expected a text file, found NUL bytes ({kind})")
-    return decode_utf8(data, path)
+    return decode_utf8(data, path, line)
 
 
-def decode_utf8(data: bytes, path: str | PathLike[str]) -> str:
-    """``data`` as text; ``path``, the file that it is from, appears in the error message.
+def decode_utf8(data: bytes, path: str | PathLike[str], line: int = 1) -> str:
+    """``data`` as text; ``path``, the file that it is from, appears in the error message, with the
+    number of the line. ``line`` is that of the first byte.
 
     Raises:
         FileError: the bytes are not UTF-8; names the encoding that the first bytes tell, or else
             the line and the byte.
     """
-    if encoding := _unicode_mark(data):
+    if line == 1 and (encoding := _unicode_mark(data)):
         raise FileError(
             f"{os.fspath(path)}, line 1: expected UTF-8 text, found {encoding}, which the first bytes "
             f"tell (convert the file first, for example with iconv -f {encoding} -t UTF-8)"
@@ -283,7 +284,7 @@ def decode_utf8(data: bytes, path: str | PathLike[str]) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
+        line += data.count(b"\n", 0, error.start)
         raise FileError(
             f"{os.fspath(path)}, line {line}: expected UTF-8 text, found the byte "
             f"0x{data[error.start]:02x} (convert the file first, for example with iconv -f GB18030 "

@@ -29,12 +29,15 @@ def bar_options() -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def progress_bar(total: int, name: str) -> Iterator[Callable[[int, str], None]]:
-    """A function that shows the number of finished steps and a text on stderr."""
+def progress_bar(total: int, name: str, initial: int = 0) -> Iterator[Callable[[int, str], None]]:
+    """A function that shows the number of finished steps and a text on stderr.
+
+    ``initial`` steps were finished earlier: the time that is left is estimated from the others.
+    """
     from tqdm import tqdm
 
     layout = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}{postfix}]"
-    with tqdm(total=total, bar_format=layout, desc=name, **bar_options()) as bar:
+    with tqdm(total=total, initial=initial, bar_format=layout, desc=name, **bar_options()) as bar:
 
         def show(done: int, text: str) -> None:
             bar.set_postfix_str(text, refresh=False)

@@ -24,6 +24,7 @@ import stat
 from collections.abc import Iterator
 
 from minizha.errors import FileError
+from minizha.interrupts import delay_interrupts
 
 try:
     import fcntl
@@ -68,6 +69,26 @@ def staging(folder: str) -> Iterator[str]:
                     return
         finally:
             _remove(path)
+
+
+@contextlib.contextmanager
+def files_together(folder: str) -> Iterator[str]:
+    """A new folder; the files written into it, of any size, become those of ``folder`` at the end of
+    the block, all or none of them.
+
+    Raises:
+        FileError: they can't be written.
+    """
+    with as_file_error(folder):
+        complete_save(folder)  # an older committed save would hide the new files
+        clear_leftovers(folder)
+    with staging(folder) as staged:
+        yield staged
+        for name in os.listdir(staged):
+            with as_file_error(os.path.join(folder, name)):
+                _sync(os.path.join(staged, name))
+        with delay_interrupts():
+            commit(staged, folder)
 
 
 def write_synced(path: str, data: bytes) -> None:
@@ -144,15 +165,35 @@ def clear_leftovers(folder: str) -> None:
                     os.rmdir(path)
 
 
+@contextlib.contextmanager
+def exclusive(folder: str) -> Iterator[bool]:
+    """Lock ``folder`` for this process; False if another one has locked it.
+
+    The system releases the lock when the process ends, however it ends. Where there are no locks, the
+    answer is True.
+    """
+    if not fcntl:
+        yield True
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        free = True
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            free = False
+        except OSError:  # a file system without locks
+            pass
+        yield free
+    finally:
+        os.close(descriptor)
+
+
 def sync_folder(folder: str) -> None:
     """Wait until the names in ``folder`` are on the disk, if the file system can do that."""
     # without this, a power cut can undo a renaming
     with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync(folder)
 
 
 @contextlib.contextmanager
@@ -167,6 +208,14 @@ def as_file_error(path: str) -> Iterator[None]:
 def reason(error: Exception) -> str:
     """The system's error message without its number and path."""
     return getattr(error, "strerror", None) or str(error)
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _committed_folder(folder: str) -> str | None:

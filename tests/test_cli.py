@@ -169,7 +169,10 @@ def test_commands_in_error_messages_can_be_pasted_too(failed, monkeypatch, tmp_p
         ),
         ("pretrain --size 3", "unrecognized arguments: --size 3"),
         ("pretrain --corpus missing.txt", "missing.txt: can't be read: No such file"),
-        ("pretrain --corpus .", ".: expected a file, found a folder"),
+        (
+            "pretrain --corpus .",
+            ".: expected a text, or a folder that `minizha prepare` wrote; found",
+        ),
         ("pretrain --corpus corpus.txt --out corpus.txt", "corpus.txt: expected a folder, can't"),
         ("pretrain --corpus corpus.txt --out corpus.txt/m", "corpus.txt/m: expected a folder"),
         ("pretrain --corpus corpus.txt --out=", "folder: expected a path, found ''"),
@@ -278,12 +281,14 @@ def test_where_a_run_can_not_write_it_does_not_begin(out, failed, monkeypatch):
 
 def test_a_model_is_replaced_only_if_that_is_wanted(failed, trained, capsys):
     shutil.copytree(trained, "m")
-    before = {path: path.read_bytes() for path in Path("m").iterdir()}
+    before = {path: path.read_bytes() for path in Path("m").iterdir() if path.is_file()}
     train = ["pretrain", *TINY, "--steps", "3", "--corpus", "corpus.txt", "--out", "m"]
     line = failed(*train)
     assert line.startswith("m: already holds config.json, model.safetensors, vocab.txt, ")
-    assert line.endswith("; --overwrite replaces the model, --out names another folder")
-    assert {path: path.read_bytes() for path in Path("m").iterdir()} == before
+    assert line.endswith(
+        "; --resume continues its run, --overwrite replaces the model, --out names another folder"
+    )
+    assert {path: path.read_bytes() for path in Path("m").iterdir() if path.is_file()} == before
     assert main([*train, "--overwrite"]) == 0
     capsys.readouterr()
     path = Path("m/model.safetensors")

@@ -1,6 +1,7 @@
 """The command line as a process: its streams, its exit status, its signals."""
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -127,7 +128,8 @@ def interrupted(*signals, options=(), seconds=30):
 def test_a_signal_saves_what_there_is_and_says_where(signals, expected):
     status, out, err = interrupted(*signals)
     assert status == expected
-    assert out.endswith("interrupted; the model so far is in m\n")
+    assert re.search(r"\ninterrupted after step (\d+); --resume goes on after step \1\n", out)
+    assert out.endswith("\nthe model so far is in m\n")
     assert "Traceback" not in out + err
     names = {"config.json", "model.safetensors", "vocab.txt", "tokenizer_config.json", "loss.csv"}
     assert names <= set(os.listdir("m"))
@@ -185,12 +187,14 @@ def test_a_worker_that_is_killed_or_stopped(to_worker, to_main, expected):
 
 def test_an_interrupted_run_spares_the_old_model(trained):
     shutil.copytree(trained, "m")
-    before = {path.name: path.read_bytes() for path in Path("m").iterdir()}
+    before = {path.name: path.read_bytes() for path in Path("m").iterdir() if path.is_file()}
     status, out, _ = interrupted(signal.SIGINT, options=["--overwrite"])
     assert status == 130
-    assert out.endswith("interrupted; the model so far is in m-interrupted\n")
-    assert {path.name: path.read_bytes() for path in Path("m").iterdir()} == before
-    NezhaForPreTraining.from_pretrained("m-interrupted")
+    (so_far,) = re.findall(r"\nthe model so far is in (m/checkpoints/step-\d+)\n$", out)
+    after = {path.name: path.read_bytes() for path in Path("m").iterdir() if path.is_file()}
+    assert after.pop("log.jsonl") != before.pop("log.jsonl")  # that of the new run
+    assert after == before
+    NezhaForPreTraining.from_pretrained(so_far)
 
 
 @pytest.mark.parametrize("closed", ["2>&-", "2>/dev/full", "2>&- >&- <&-"])

@@ -43,6 +43,18 @@ def test_what_it_shows(monkeypatch):
     assert "loss 3" in last
 
 
+def test_a_bar_that_goes_on(monkeypatch):
+    """It begins at the steps that were finished earlier."""
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with progress_bar(4, "name", initial=2) as show:
+        show(3, "loss 3")
+    first, *_, last = stream.getvalue().split("\r")[1:]
+    assert first.startswith("name:  50%")
+    assert "2/4" in first
+    assert "3/4" in last
+
+
 def test_without_stderr(monkeypatch, capsys):
     monkeypatch.setattr(sys, "stderr", None)
     run()

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save
 
 from minizha import NezhaConfig, NezhaForPreTraining, NezhaTokenizer, cli
 from minizha.text.vocabulary import SPECIAL_TOKENS
-from minizha.training import run
+from minizha.training import messages, run
 from tests.checkpoint.test_bad_folders import CONFIG
 
 ESCAPE, C1, BIDI = "\x1b]0;t\x07", "\x9b31m", "\u202e"
@@ -54,6 +54,8 @@ COMMANDS = {
     "an option": "info m --" + EVIL,
     "a command": EVIL,
     "a corpus": f"pretrain --corpus corpus --out p{EVIL} --min-count 1 --held-out 2 {SMALL}",
+    "a prepared corpus": f"prepare corpus --out d{EVIL} --min-count 1 --held-out 2",
+    "an evaluated corpus": f"evaluate --model m --corpus corpus{EVIL}",
     "a corpus's name": f"pretrain --corpus corpus{EVIL} --out p {SMALL}",
 }
 
@@ -73,9 +75,9 @@ def sent(command, folder, monkeypatch, capsys):
     output = "".join(capsys.readouterr())
     assert output
     assert "Traceback" not in output
-    allowed = "\n\t" + "\r" * (
-        "pretrain" in command
-    )  # the progress bar returns to its line's start
+    allowed = "\n\t" + "\r" * any(
+        name in command for name in ("pretrain", "prepare", "evaluate")
+    )  # a progress bar returns to its line's start
     return {c for c in output if unicodedata.category(c) in ("Cc", "Cf")} - set(allowed)
 
 
@@ -87,6 +89,6 @@ def test_control_characters_are_shown(name, folder, monkeypatch, capsys):
 @pytest.mark.parametrize("name", ["tokens", "a target", "a corpus", "a corpus's name", "an option"])
 def test_without_visible_they_are_sent(name, folder, monkeypatch, capsys):
     """The control."""
-    for module in (cli, run):
+    for module in (cli, run, messages):
         monkeypatch.setattr(module, "visible", lambda text, keep="": text)
     assert sent(COMMANDS[name], folder, monkeypatch, capsys)

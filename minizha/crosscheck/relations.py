@@ -9,6 +9,7 @@ holds is told, the simplest ones first.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 from itertools import combinations, permutations
 from math import prod, sqrt
 from typing import NamedTuple
@@ -124,10 +125,19 @@ def _factor(wrong: Wrong) -> Iterator[str]:
         return
     if not wrong.near(found, c * expected):
         return
-    text = f"it is {c:.6g} times what it should be"
+    text = f"it is {c:.6g} times{_as_fraction(c)} what it should be"
     if abs(c + 1) < 1e-9:
         text += ": its sign is wrong"
     yield text + _source_of_factor(c, wrong.x.shape, wrong.y.shape)
+
+
+def _as_fraction(c: float) -> str:
+    """The factor c in brackets as a fraction, if it is one of small numbers, or 1/n."""
+    near = Fraction(c).limit_denominator(10**6)
+    small = abs(near.numerator) == 1 or max(abs(near.numerator), near.denominator) <= 12
+    if near.denominator > 1 and small and abs(c / near - 1) < 1e-9:
+        return f" ({near})"
+    return ""
 
 
 def _source_of_factor(c: float, *shapes: tuple[int, ...]) -> str:
@@ -138,7 +148,7 @@ def _source_of_factor(c: float, *shapes: tuple[int, ...]) -> str:
             sizes.setdefault(prod(shape), "the number of entries")
     for n, what in sizes.items():
         if abs(c * n - 1) < 1e-9:
-            return f", 1/{n}: a mean in place of a sum? {n} is {what}"
+            return f": a mean in place of a sum? {n} is {what}"
         if abs(c / n - 1) < 1e-9:
             return f": a sum in place of a mean? {n} is {what}"
     for n, what in sizes.items():
@@ -156,7 +166,7 @@ def _copies(wrong: Wrong) -> Iterator[str]:
 
 def _upstream(wrong: Wrong) -> Iterator[str]:
     if wrong.near(wrong.found, wrong.u):
-        yield "it is dy itself: the derivative of forward is missing"
+        yield "it is dy itself: the derivative of forward, or a part of it, is missing"
 
 
 def _axes(wrong: Wrong) -> Iterator[str]:
@@ -184,30 +194,28 @@ def _long_axes(shape: tuple[int, ...]) -> list[int]:
 
 def _terms(wrong: Wrong) -> Iterator[str]:
     """In each row along an axis, expected − found is a combination of one or two known rows."""
-    missing = wrong.expected - wrong.found
-    for axis in _long_axes(missing.shape):
-        one, *terms = _known_terms(wrong, axis)
-        if _combination(wrong, missing, [one[1]], axis):
-            mean = wrong.found.mean(axis=axis, keepdims=True)
-            if wrong.near(wrong.found - mean, wrong.expected):
-                yield f"its mean over axis {axis} should be subtracted"
-            yield (
-                f"along axis {axis}, all its entries are off by the same amount: "
-                "a term is missing that is the same for all of them"
-            )
-        for name, term in terms:
-            if _combination(wrong, missing, [term], axis):
-                yield f"in each row along axis {axis}, {name} is missing"
-    for axis in _long_axes(missing.shape):
-        for (name, term), (other_name, other) in combinations(_known_terms(wrong, axis), 2):
-            if _combination(wrong, missing, [term, other], axis):
+    off = wrong.expected - wrong.found
+    for axis in _long_axes(off.shape):
+        mean = wrong.found.mean(axis=axis, keepdims=True)
+        for name, term in _known_terms(wrong, axis):
+            if _combination(wrong, off, [term], axis):
+                if wrong.near(wrong.found - mean, wrong.expected):
+                    yield f"subtracting its mean over axis {axis} would make it right"
                 yield (
-                    f"in each row along axis {axis}, two terms are missing: {name} and {other_name}"
+                    f"each row along axis {axis} is off by {name}: "
+                    "such a term is missing, is too much, or has a wrong factor"
+                )
+    for axis in _long_axes(off.shape):
+        for (name, term), (other_name, other) in combinations(_known_terms(wrong, axis), 2):
+            if _combination(wrong, off, [term, other], axis):
+                yield (
+                    f"each row along axis {axis} is off by {name} and {other_name}: "
+                    "such terms are missing, are too much, or have wrong factors"
                 )
 
 
 def _known_terms(wrong: Wrong, axis: int) -> list[tuple[str, np.ndarray]]:
-    """What may be missing in a row, the simplest first."""
+    """What a row may be off by, the simplest first."""
     x, y = wrong.x, wrong.y
     return [
         ("a constant", np.ones_like(x)),

@@ -76,19 +76,23 @@ WORDINGS = {
     "all are 0": "全部为 0",
     "all should be 0": "应全部为 0",
     "it does not depend on dy": "它与上游梯度 dy 无关",
-    "it is dy itself: the derivative of forward is missing": "它就是上游梯度 dy：缺少前向函数的导数",
+    "it is dy itself: the derivative of forward, or a part of it, is missing": (
+        "它就是上游梯度 dy：缺少前向函数的导数，或导数的一部分"
+    ),
     "it is the gradient of {ARGUMENT}": "它是{ARGUMENT}的梯度",
-    "it is {c} times what it should be": "它是正确值的 {c} 倍",
-    "it is {c} times what it should be: its sign is wrong": "它是正确值的 {c} 倍：符号反了",
-    "it is {c} times what it should be, {q}: a mean in place of a sum? {n} is {LENGTH}": (
-        "它是正确值的 {c} 倍，即 {q}：该求和的地方取了均值？{n} 是{LENGTH}"
+    "it is {FACTOR} what it should be": "它是正确值的{FACTOR}",
+    "it is {FACTOR} what it should be: its sign is wrong": "它是正确值的{FACTOR}：符号反了",
+    "it is {FACTOR} what it should be: a mean in place of a sum? {n} is {LENGTH}": (
+        "它是正确值的{FACTOR}：该求和的地方取了均值？{n} 是{LENGTH}"
     ),
-    "it is {c} times what it should be: a sum in place of a mean? {n} is {LENGTH}": (
-        "它是正确值的 {c} 倍：该取均值的地方求了和？{n} 是{LENGTH}"
+    "it is {FACTOR} what it should be: a sum in place of a mean? {n} is {LENGTH}": (
+        "它是正确值的{FACTOR}：该取均值的地方求了和？{n} 是{LENGTH}"
     ),
-    "it is {c} times what it should be, {q}: a scale is missing or double? {n} is {LENGTH}": (
-        "它是正确值的 {c} 倍，即 {q}：缩放系数漏了，或乘了两次？{n} 是{LENGTH}"
+    "it is {FACTOR} what it should be, {q}: a scale is missing or double? {n} is {LENGTH}": (
+        "它是正确值的{FACTOR}，即 {q}：缩放系数漏了，或乘了两次？{n} 是{LENGTH}"
     ),
+    "{c} times": " {c} 倍",
+    "{c} times ({q})": " {c} 倍（{q}）",
     "the length of axis {k}": "轴 {k} 的长度",
     "the number of entries": "元素总数",
     "it is transposed": "它被转置了",
@@ -103,17 +107,17 @@ WORDINGS = {
     "only the diagonal of the Jacobian is there: how does each x act on the other y?": (
         "只有雅可比矩阵的对角元：每个 x 怎样影响其他的 y？"
     ),
-    "its mean over axis {k} should be subtracted": "应减去它沿轴 {k} 的均值",
-    "along axis {k}, all its entries are off by the same amount: a term is missing that is the same "
-    "for all of them": "沿轴 {k}，所有元素的偏差相同：缺少对它们都相同的一项",
-    "in each row along axis {k}, two terms are missing: {TERM} and {OTHER}": (
-        "沿轴 {k} 的每一行都缺少两项：{TERM}和 {OTHER}"
+    "subtracting its mean over axis {k} would make it right": "减去它沿轴 {k} 的均值，它就对了",
+    "each row along axis {k} is off by {TERM}: such a term is missing, is too much, or has a wrong "
+    "factor": "沿轴 {k} 的每一行都相差{TERM}：漏了、多了这样的一项，或它的系数不对",
+    "each row along axis {k} is off by {TERM} and {OTHER}: such terms are missing, are too much, or "
+    "have wrong factors": (
+        "沿轴 {k} 的每一行都相差{TERM}，再加{OTHER}：漏了、多了这样的项，或它们的系数不对"
     ),
-    "in each row along axis {k}, {TERM} is missing": "沿轴 {k} 的每一行都缺少一项：{TERM}",
     "a constant": "一个常数",
-    "a multiple of x − mean(x)": "x − mean(x) 的倍数",
-    "a multiple of y": "y 的倍数",
-    "a multiple of x": "x 的倍数",
+    "a multiple of x − mean(x)": " x − mean(x) 的某个倍数",
+    "a multiple of y": " y 的某个倍数",
+    "a multiple of x": " x 的某个倍数",
     "each row along axis {k} is off by a factor of its own": "沿轴 {k} 的每一行都差一个各自不同的倍数",
     "only at {places} of axis {k}": "只在轴 {k} 的 {places} 处",
     "only these: {places} and {n} more": "只有这些：{places}，以及另外 {n} 个",

@@ -59,12 +59,13 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _start(options: argparse.Namespace) -> int:
-    from minizha.files import path_exists, write_atomic
+    from minizha.files import make_folder, path_exists, write_atomic
 
     task = exercise(options.id)
     path = os.path.join(options.dir, task.file_name)
     if path_exists(path):
         raise FileError(f"{path}: expected no file of this name, found one; it is left as it is")
+    make_folder(options.dir)
     write_atomic(path, _text(task, options.language).encode())
     print(visible(path))
     return 0

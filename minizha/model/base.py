@@ -174,12 +174,12 @@ class ParameterisedModel:
         )
         return other
 
-    def replica(self) -> Self:
-        """A model with the same parameters and separate gradients."""
+    def replica(self, rng: Any) -> Self:
+        """A model with the same parameters and mode, separate gradients, and ``rng`` for dropout: a
+        generator, or what draws as one does (:class:`~minizha.ops.dropout.RandomNumbers`)."""
         other = copy.copy(self)
         other._gradients = None
-        if self._rng is not None:
-            other._rng = np.random.default_rng(int(self._rng.integers(2**63)))
+        other._rng = rng
         return other
 
     def copy_with(self, **changes: Any) -> Self:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from minizha.backend import Array, namespace, to_backend
 from minizha.ops.operation import operation
 
-Rng = np.random.Generator | None
-"""The random generator of dropout; None outside of training."""
+
+class RandomNumbers(Protocol):
+    """Where dropout's numbers come from: a ``numpy.random.Generator``, or another object with this
+    method of it."""
+
+    def random(self, size: tuple[int, ...], dtype: Any) -> Any:
+        """Numbers in [0, 1) of this shape and dtype."""
+
+
+Rng = RandomNumbers | None
+"""The random numbers of dropout; None outside of training."""
 
 
 class DropoutCache(NamedTuple):
@@ -33,7 +42,7 @@ def dropout(x: Array, rate: float, rng: Rng) -> tuple[Array, DropoutCache]:
     """
     if rng is None or rate == 0.0:
         return x, DropoutCache(None)
-    retained = rng.random(x.shape, dtype=np.float32) >= rate
+    retained = rng.random(x.shape, np.float32) >= rate
     factor = to_backend(retained, namespace(x), dtype=x.real.dtype) * (1.0 / (1.0 - rate))
     return x * factor, DropoutCache(factor)
 

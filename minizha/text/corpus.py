@@ -10,16 +10,17 @@ import re
 import reprlib
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from os import PathLike
 from typing import Any, NamedTuple
 
 from minizha.checks import flag, integer
 from minizha.errors import ArgumentError, FileError, TextWarning
-from minizha.files import decode_text, decode_utf8, folder_path, read_bytes
+from minizha.files import folder_path
+from minizha.text.layouts import Layout, read_blocks
 from minizha.text.vocabulary import SPECIAL_TOKENS
-from minizha.text.wordpiece import character_pieces
+from minizha.text.wordpiece import count_character_pieces
 
 MARKS = "。！？；…"
 CLOSERS = "”’」』）》"
@@ -45,11 +46,11 @@ def embedded_corpus() -> list[Document]:
         FileError: the package was installed without its data.
     """
     name = "minizha/data/sanguo.txt"
-    try:
-        data = (resources.files("minizha") / "data" / "sanguo.txt").read_bytes()
-    except OSError as error:
-        raise FileError(f"{name}: missing from the installed package: {error.strerror}") from error
-    return [_document(lines, True) for lines in _blocks(decode_utf8(data, name))]
+    file = resources.files("minizha") / "data" / "sanguo.txt"
+    if not file.is_file():
+        raise FileError(f"{name}: missing from the installed package")
+    with resources.as_file(file) as path:
+        return [document(lines, lambda _: True) for lines in read_blocks(path, Layout())]
 
 
 def read_corpus(
@@ -58,6 +59,7 @@ def read_corpus(
     *,
     titles: bool | None = None,
     document_per_line: bool = False,
+    json_field: str = "",
 ) -> list[Document]:
     """Read a corpus from a text file.
 
@@ -73,36 +75,90 @@ def read_corpus(
         titles: True takes the first of several lines for a title in every document, False in none;
             None is the convention above.
         document_per_line: every line is a document of one paragraph, without a title.
+        json_field: every line is a JSON object; the string in this field is a document, with a
+            paragraph a line. "" for other files.
 
     Raises:
-        ArgumentError: an option is not as described here, or titles=True with document_per_line.
-        FileError: missing, not an ordinary file, not UTF-8, binary, empty, or fewer documents than
-            ``min_documents``. Pre-training needs three: one is held out, and a random second
-            sentence comes from another document than the first.
+        ArgumentError: an option is not as described here, or document_per_line with one of the others.
+        FileError: missing, not an ordinary file, not UTF-8, binary, empty, a line that is not such a
+            JSON object, or fewer documents than ``min_documents``. Pre-training needs three: one is
+            held out, and a random second sentence comes from another document than the first.
     """
     path = str(folder_path(path, "path"))
+    layout = check_layout(titles, document_per_line, json_field)
     min_documents = integer("min_documents", min_documents, 1)
+    blocks = list(read_blocks(path, layout))
+    survey = Survey()
+    for lines in blocks:
+        survey.add(lines)
+    survey.check(path, layout, min_documents)
+    titled = survey.titled(path, titles, stacklevel=3)
+    return [document(lines, titled) for lines in blocks]
+
+
+def check_layout(titles: Any, document_per_line: Any, json_field: Any) -> Layout:
+    """The layout that these options of :func:`read_corpus` describe, checked.
+
+    Raises:
+        ArgumentError: an option is of another type, or document_per_line is used with another one.
+    """
     titles = None if titles is None else flag("titles", titles)
-    if flag("document_per_line", document_per_line) and titles:
-        raise ArgumentError("titles: expected False or None with document_per_line, found True")
-    blocks = _blocks(decode_text(read_bytes(path), path))
-    if not blocks:
-        raise FileError(f"{path}: expected text, found an empty file")
-    if document_per_line:
-        blocks = [[line] for block in blocks for line in block]
-    if len(blocks) < min_documents:
-        hint = (
-            "each line is one document"
-            if document_per_line
-            else "a blank line separates documents, each line is one paragraph "
-            "(document_per_line, --document-per-line: each line is one document)"
+    if not isinstance(json_field, str):
+        raise ArgumentError(f"json_field: expected a string, found {reprlib.repr(json_field)}")
+    if flag("document_per_line", document_per_line):
+        if titles:
+            raise ArgumentError("titles: expected False or None with document_per_line, found True")
+        if json_field:
+            raise ArgumentError(
+                "json_field: expected none with document_per_line (each line of JSON lines is a "
+                f"document in any case), found {reprlib.repr(json_field)}"
+            )
+    return Layout(bool(document_per_line), json_field)
+
+
+class Survey:
+    """Counts over the documents of a corpus, from which the convention about titles follows."""
+
+    def __init__(self) -> None:
+        self.documents = self._longer = self._titled = self._titles = self._characters = 0
+        self._example = ""
+
+    def add(self, lines: list[str]) -> None:
+        """Count one more document."""
+        self.documents += 1
+        if len(lines) < 2:
+            return
+        self._longer += 1
+        if _may_be_title(lines[0]):
+            self._titled += 2 * sum(map(_ends_like_a_sentence, lines)) > len(lines) - 1
+            self._titles += 1
+            self._characters += len(lines[0])
+            self._example = self._example or lines[0]
+
+    def check(self, name: str, layout: Layout, min_documents: int) -> None:
+        """Raise a FileError if there are too few documents; ``name`` is that of the corpus."""
+        if not self.documents:
+            raise FileError(f"{name}: expected text, found an empty file")
+        if self.documents < min_documents:
+            raise FileError(
+                f"{name}: expected at least {min_documents} documents, found {self.documents}: "
+                f"{layout.rule}"
+            )
+
+    def titled(self, name: str, titles: bool | None, stacklevel: int) -> Callable[[str], bool]:
+        """Whether a first line is a title, by ``titles`` or by the convention; then warn of it."""
+        if titles is not None:
+            return lambda _: titles
+        if 2 * self._titled <= self._longer:
+            return lambda _: False
+        warnings.warn(
+            f"{name}: {self._titles} first lines ({self._characters:,} characters) are taken for "
+            f"titles and left out of the text, such as {self._example!r} (titles=False or --titles no "
+            "keeps them, titles=True or --titles yes takes every first line)",
+            TextWarning,
+            stacklevel=stacklevel,
         )
-        raise FileError(
-            f"{path}: expected at least {min_documents} documents, found {len(blocks)}: {hint}"
-        )
-    if titles is not None:
-        return [_document(lines, titles) for lines in blocks]
-    return _with_guessed_titles(blocks, path)
+        return _may_be_title
 
 
 def split_sentences(paragraph: str) -> list[str]:
@@ -113,6 +169,13 @@ def split_sentences(paragraph: str) -> list[str]:
     if not isinstance(paragraph, str):
         raise ArgumentError(f"paragraph: expected a string, found {type(paragraph).__name__}")
     return [s for s in map(str.strip, _SENTENCE.findall(paragraph)) if s]
+
+
+def short_sentences(documents: Sequence[Document]) -> list[str]:
+    """The sentences of 12 to 40 characters, which fit on a line and say enough to guess from."""
+    return [
+        s for d in documents for p in d.paragraphs for s in split_sentences(p) if 12 <= len(s) <= 40
+    ]
 
 
 def character_vocabulary(documents: Sequence[Document], min_count: int = 2) -> list[str]:
@@ -131,7 +194,18 @@ def character_vocabulary(documents: Sequence[Document], min_count: int = 2) -> l
     """
     check_documents(documents)
     min_count = integer("min_count", min_count, 1)
-    counts = Counter(character_pieces(p for document in documents for p in document.paragraphs))
+    return vocabulary_from(count_characters(documents), min_count)
+
+
+def count_characters(documents: Sequence[Document]) -> Counter[str]:
+    """How often each token of :func:`character_vocabulary` occurs. Counts of parts may be added."""
+    return count_character_pieces(
+        [s for document in documents for p in document.paragraphs for s in split_sentences(p)]
+    )
+
+
+def vocabulary_from(counts: Counter[str], min_count: int) -> list[str]:
+    """:func:`character_vocabulary` of these counts."""
     pieces = [piece for piece in counts if counts[piece] >= min_count]
     return [*SPECIAL_TOKENS, *sorted(pieces, key=lambda piece: (-counts[piece], piece))]
 
@@ -147,14 +221,21 @@ def hold_out(
         ArgumentError: fewer than two documents, or ``every`` below 2.
     """
     check_documents(documents)
-    every = integer("every", every, 2)
-    if len(documents) < 2:
-        raise ArgumentError(
-            f"documents: expected at least 2, to hold one out, found {len(documents)}"
-        )
-    step = min(every, len(documents))
+    step = held_out_step(len(documents), every)
     train = [document for i, document in enumerate(documents) if (i + 1) % step]
     return train, list(documents[step - 1 :: step])
+
+
+def held_out_step(count: int, every: int) -> int:
+    """The n for which :func:`hold_out` holds out every n-th of ``count`` documents.
+
+    Raises:
+        ArgumentError: as for :func:`hold_out`.
+    """
+    every = integer("every", every, 2)
+    if count < 2:
+        raise ArgumentError(f"documents: expected at least 2, to hold one out, found {count}")
+    return min(every, count)
 
 
 def check_documents(documents: Any) -> None:
@@ -166,42 +247,11 @@ def check_documents(documents: Any) -> None:
         raise ArgumentError(f"documents: expected a list of Document, found {found}")
 
 
-def _blocks(text: str) -> list[list[str]]:
-    """The lines of each document, without white space around them."""
-    blocks: list[list[str]] = [[]]
-    for line in text.removeprefix("\ufeff").split("\n"):
-        if line := line.strip():
-            blocks[-1].append(line)
-        elif blocks[-1]:
-            blocks.append([])
-    return [block for block in blocks if block]
-
-
-def _document(lines: list[str], has_title: bool) -> Document:
-    if has_title and len(lines) > 1:
+def document(lines: list[str], is_title: Callable[[str], bool]) -> Document:
+    """The document of these lines; of several, the first may be its title."""
+    if len(lines) > 1 and is_title(lines[0]):
         return Document(lines[0], tuple(lines[1:]))
     return Document("", tuple(lines))
-
-
-def _with_guessed_titles(blocks: list[list[str]], path: str) -> list[Document]:
-    longer = [lines for lines in blocks if len(lines) > 1]
-    titled = [
-        lines
-        for lines in longer
-        if _may_be_title(lines[0]) and 2 * sum(map(_ends_like_a_sentence, lines)) > len(lines) - 1
-    ]
-    if 2 * len(titled) <= len(longer):
-        return [_document(lines, False) for lines in blocks]
-    documents = [_document(lines, _may_be_title(lines[0])) for lines in blocks]
-    titles = [document.title for document in documents if document.title]
-    warnings.warn(
-        f"{path}: {len(titles)} first lines ({sum(map(len, titles)):,} characters) are taken for "
-        f"titles and left out of the text, such as {titles[0]!r} (titles=False or --titles no keeps "
-        "them, titles=True or --titles yes takes every first line)",
-        TextWarning,
-        stacklevel=3,
-    )
-    return documents
 
 
 def _may_be_title(line: str) -> bool:

@@ -2,22 +2,23 @@
 
     [CLS] A … [SEP] B … [SEP]        label 0: B continues A        label 1: B is random
 
-All tokens are stored in one flat array. A segment is a pair of offsets, and a few array operations
-cut out a batch.
+All tokens are stored in one flat array (:class:`~minizha.text.packed.Packed`). A segment is a pair of
+offsets, and a few array operations cut out a batch.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from minizha.backend import refuse_masked
-from minizha.checks import integer
+from minizha.checks import integer, number
 from minizha.errors import ArgumentError
 from minizha.text.arguments import MOST_TOKENS, check_generator, check_tokenizer
 from minizha.text.corpus import Document, check_documents, split_sentences
+from minizha.text.packed import Packed, check_enough, of_two_sentences, pack
 
 
 def tokenize_documents(documents: Sequence[Document], tokenizer: Any) -> list[list[np.ndarray]]:
@@ -52,52 +53,56 @@ class PairSampler:
 
     Args:
         documents: sentences as (n,) integer arrays; documents of one sentence are left out, because
-            nothing continues it.
+            nothing continues it. Or a part of a packed corpus.
         max_length: L, the length of a row with its special tokens; at least 5.
         cls_id, sep_id, pad_id: the ids of [CLS], [SEP] and [PAD].
-        extra_documents: more documents, from which a random B may come but no A.
+        extra_documents: more documents, from which a random B may come but no A; beside a part of a
+            packed corpus, another part of the same one, next to it.
+        short_probability: the share of the pairs for which T is drawn anew, from 2 … T.
 
-    Source: Devlin et al. 2018, section 3.1, task 2; label 0 is "continues", as in
-    NezhaForPreTraining's ``next_sentence_label``.
+    Source: Devlin et al. 2018, section 3.1, task 2, and for short pairs section A.2, with the program
+    published with it; label 0 is "continues", as in NezhaForPreTraining's ``next_sentence_label``.
 
     Raises:
-        ArgumentError: fewer than two documents of at least two sentences, max_length below 5.
+        ArgumentError: fewer than two documents of at least two sentences, max_length below 5, or a
+            probability outside [0, 1].
     """
 
     def __init__(
         self,
-        documents: Sequence[Sequence[Any]],
+        documents: Sequence[Sequence[Any]] | Packed,
         max_length: int,
         cls_id: int,
         sep_id: int,
         pad_id: int,
-        extra_documents: Sequence[Sequence[Any]] = (),
+        extra_documents: Sequence[Sequence[Any]] | Packed = (),
+        *,
+        short_probability: float = 0.0,
     ):
         self.max_length = integer("max_length", max_length, 5)
         names = ("cls_id", "sep_id", "pad_id")
         ids = (cls_id, sep_id, pad_id)
         self._special = [integer(n, i, 0, MOST_TOKENS) for n, i in zip(names, ids, strict=True)]
-        main = _of_two_sentences("documents", documents)
-        extra = _of_two_sentences("extra_documents", extra_documents)
-        usable = main + extra
-        if not main or len(usable) < 2:
-            raise ArgumentError(
-                "documents: expected at least 2 documents of 2 or more sentences each, "
-                f"found {len(usable)} (a random sentence comes from another document)"
-            )
-        sentences = [s for document in usable for s in document]
-        self._tokens = np.concatenate(sentences).astype(np.int64)
-        # of each sentence: its start and end, and the first and last sentence of its document
-        counts = np.array([len(document) for document in usable])
-        self._ends = np.cumsum([len(s) for s in sentences])
-        self._starts = np.concatenate([[0], self._ends[:-1]])
-        self._first = np.repeat(np.cumsum(counts) - counts, counts)
-        self._last = np.repeat(np.cumsum(counts) - 1, counts)
-        # an A may begin at every sentence but the last of a document, which nothing continues
-        self._openers = np.flatnonzero(np.arange(len(sentences)) < self._last)
-        # extra_documents come last, so the sentences below this number may begin an A of a pair
-        self._main_sentences = int(counts[: len(main)].sum())
-        self._main_openers = self._openers[self._openers < self._main_sentences]
+        self._short_probability = number("short_probability", short_probability, "[0, 1]")
+        if not isinstance(documents, Packed):
+            own = of_two_sentences("documents", documents)
+            extra = of_two_sentences("extra_documents", extra_documents)
+            everything = pack(own + extra)
+            documents = everything.part(0, len(own))
+            extra_documents = everything.part(len(own), len(own) + len(extra))
+        parts = [documents]
+        if isinstance(extra_documents, Packed) and extra_documents.first < extra_documents.last:
+            parts.append(extra_documents)
+        self._own = documents
+        first, last = min(part.first for part in parts), max(part.last for part in parts)
+        check_enough(documents.last - documents.first, last - first)
+        self._tokens, self._documents = documents.tokens, documents.documents
+        self._starts, self._ends = documents.sentences[:-1], documents.sentences[1:]
+        # an A may begin at every sentence but the last of a document, which nothing continues: an
+        # opener. Openers are counted from the first document of the arrays on
+        self._openers = documents.openers
+        self._own_openers = self._openers[documents.first], self._openers[documents.last]
+        self._all_openers = self._openers[first], self._openers[last]
 
     def batch(self, batch_size: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """A random batch. Half of its labels are 1; of an odd number, the half is rounded at random.
@@ -113,53 +118,94 @@ class PairSampler:
         batch_size = integer("batch_size", batch_size, 1)
         try:
             labels = rng.permutation(np.arange(batch_size) + rng.integers(2)) % 2
-            sentence = rng.choice(self._main_openers, batch_size)
-            return self._examples(*self._segment_a(sentence, rng), labels, rng)
+            first, last = self._own_openers
+            sentence = self._opener(first + rng.choice(last - first, batch_size))
+            room = self._rooms(batch_size, rng)
+            return self._examples(*self._segment_a(sentence, room, rng), labels, room, rng)
         except (MemoryError, OverflowError, ValueError) as error:  # beyond the address space
             raise ArgumentError(f"batch_size: {batch_size} rows do not fit into memory") from error
 
-    def all(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def all(self, rng: np.random.Generator, most: int | None = None) -> dict[str, np.ndarray]:
         """Every sentence about once, in order, as one dict like that of :meth:`batch`; for evaluation.
+        No pair is short.
 
         Convention: the labels alternate. If B continues A, the next A begins after B (with the
         sentence that B cut, if any), else after A. A document's last sentence can be left out.
+
+        Args:
+            most: the most pairs. If the documents are expected to make more, only every n-th of them
+                is used.
+
+        Raises:
+            ArgumentError: ``most`` below 1, or an ``rng`` that is not a Generator.
         """
         check_generator(rng)
-        rows = []
-        sentence, label = 0, int(rng.integers(2))
-        while sentence < self._main_sentences:
-            last = self._last[sentence]
-            if sentence == last:
-                sentence += 1
-                continue
-            start, end, following = self._segment_a(sentence, rng)
-            rows.append((start, end, following, label))
-            sentence = following
-            if label == 0:
-                uncut = np.searchsorted(self._ends, start + self.max_length - 3, side="right")
-                sentence = np.clip(uncut, following, last + 1)
-            label = 1 - label
-        return self._examples(*np.array(rows, dtype=np.int64).T, rng)
-
-    def _segment_a(self, sentence: Any, rng: np.random.Generator) -> tuple[Any, Any, Any]:
-        """An A from ``sentence`` on: its start, its end, and the sentence after it."""
+        most = integer("most", most, 1, optional=True)
         room = self.max_length - 3
-        shortest = max(1, room // 4)
+        rows: list[tuple] = []
+        label = int(rng.integers(2))
+        for document in range(self._own.first, self._own.last, self._stride(most)):
+            sentence, end_of_document = self._documents[document : document + 2]
+            while sentence < end_of_document - 1 and (most is None or len(rows) < most):
+                start, end, following = self._segment_a(sentence, room, rng)
+                rows.append((start, end, following, label))
+                sentence = following
+                if label == 0:
+                    uncut = np.searchsorted(self._ends, start + room, side="right")
+                    sentence = np.clip(uncut, following, end_of_document)
+                label = 1 - label
+        return self._examples(*np.array(rows, dtype=np.int64).T, room, rng)
+
+    def _stride(self, most: int | None) -> int:
+        """The n of ``most`` in :meth:`all`. A pair advances by A and B, or by A alone, which is half of
+        the row: by three quarters of it in the mean."""
+        if most is None:
+            return 1
+        return max(1, math.ceil(self._own.count_tokens() / (0.75 * (self.max_length - 3) * most)))
+
+    def _rooms(self, size: int, rng: np.random.Generator) -> int | np.ndarray:
+        """The tokens of each pair without special ones: T, or for short pairs any number from 2 to T."""
+        room = self.max_length - 3
+        if self._short_probability == 0:  # nothing is drawn
+            return room
+        is_short = rng.random(size) < self._short_probability
+        return np.where(is_short, rng.integers(2, room, size, endpoint=True), room)
+
+    def _segment_a(
+        self, sentence: Any, room: Any, rng: np.random.Generator
+    ) -> tuple[Any, Any, Any]:
+        """An A from ``sentence`` on in a row with this room: its start, its end, and the sentence after
+        it."""
+        shortest = np.maximum(1, room // 4)
         start = self._starts[sentence]
         length = rng.integers(shortest, room - shortest, size=np.shape(sentence), endpoint=True)
         following = np.searchsorted(self._ends, start + length, side="right")
-        following = np.clip(following, sentence + 1, self._last[sentence])
+        last_of_document = self._documents[self._document(sentence) + 1] - 1
+        following = np.clip(following, sentence + 1, last_of_document)
         end = self._starts[following]
         return np.maximum(start, end - (room - shortest)), end, following
 
-    def _random_continuation(self, sentence: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _document(self, sentence: Any) -> Any:
+        """The number of the document that each sentence is in."""
+        return np.searchsorted(self._documents, sentence, side="right") - 1
+
+    def _opener(self, opener: np.ndarray) -> np.ndarray:
+        """The sentence that is the opener of this number."""
+        # each document before it has one sentence, its last, that is no opener
+        return opener + np.searchsorted(self._openers, opener, side="right") - 1
+
+    def _random_continuation(
+        self, sentence: np.ndarray, room: int | np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
         """For each sentence, a sentence that continues an A in another document."""
         # draw from the openers of the other documents by skipping those of this document
-        skipped = self._last[sentence] - self._first[sentence]
-        begin = np.searchsorted(self._openers, self._first[sentence])
-        draw = rng.integers(0, len(self._openers) - skipped)
-        opener = self._openers[draw + skipped * (draw >= begin)]
-        return self._segment_a(opener, rng)[2]
+        document = self._document(sentence)
+        first, last = self._all_openers
+        begin = self._openers[document]
+        skipped = self._openers[document + 1] - begin
+        draw = first + rng.integers(0, last - first - skipped)
+        opener = self._opener(draw + skipped * (draw >= begin))
+        return self._segment_a(opener, room, rng)[2]
 
     def _examples(
         self,
@@ -167,13 +213,15 @@ class PairSampler:
         a_end: np.ndarray,
         following: np.ndarray,
         labels: np.ndarray,
+        room: int | np.ndarray,
         rng: np.random.Generator,
     ) -> dict[str, np.ndarray]:
-        b_sentence = np.where(labels == 1, self._random_continuation(following, rng), following)
+        random = self._random_continuation(following, room, rng)
+        b_sentence = np.where(labels == 1, random, following)
         b_start = self._starts[b_sentence]
         a_length = a_end - a_start
-        b_length = self._ends[self._last[b_sentence]] - b_start
-        b_length = np.minimum(b_length, self.max_length - 3 - a_length)
+        document_end = self._own.sentences[self._documents[self._document(b_sentence) + 1]]
+        b_length = np.minimum(document_end - b_start, room - a_length)
 
         cls_id, sep_id, pad_id = self._special
         position = np.arange(self.max_length)  # (L,); the columns below are (B, 1)
@@ -182,7 +230,7 @@ class PairSampler:
         in_b = position > first_sep
         source = position + np.where(in_b, b_start[:, None] - first_sep - 1, a_start[:, None] - 1)
         # at special tokens and padding, source may be out of range; these ids are overwritten
-        ids = self._tokens[np.clip(source, 0, len(self._tokens) - 1)]
+        ids = self._tokens[np.clip(source, 0, len(self._tokens) - 1)].astype(np.int64)
         ids[:, 0] = cls_id
         ids[(position == first_sep) | (position == last_sep)] = sep_id
         ids[position > last_sep] = pad_id
@@ -192,17 +240,3 @@ class PairSampler:
             "attention_mask": (position <= last_sep).astype(np.int64),
             "next_sentence_label": labels.astype(np.int64),
         }
-
-
-def _of_two_sentences(name: str, documents: Any) -> list[list[np.ndarray]]:
-    """The documents of two sentences or more, as arrays; all sentences are checked."""
-    refuse_masked(documents, name)
-    expected = f"{name}: expected each sentence as an (n,) array of integers"
-    try:
-        split = [[np.asarray(s) for s in document] for document in documents]
-    except (TypeError, ValueError) as error:
-        raise ArgumentError(f"{expected}: {error}") from error
-    if any(s.ndim != 1 or (s.size and s.dtype.kind not in "iu") for d in split for s in d):
-        raise ArgumentError(expected)
-    nonempty = [[s for s in document if s.size] for document in split]
-    return [document for document in nonempty if len(document) > 1]

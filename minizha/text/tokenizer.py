@@ -26,6 +26,7 @@ from minizha.text.arguments import (
     row_length,
 )
 from minizha.text.batch import Batch
+from minizha.text.lone_characters import LoneCharacters
 from minizha.text.tokenizer_files import (
     TOKENIZER_FILES,
     check_settings,
@@ -41,7 +42,7 @@ from minizha.text.vocabulary import (
     check_vocabulary,
     read_vocabulary,
 )
-from minizha.text.wordpiece import close_gaps, normalizer, wordpiece
+from minizha.text.wordpiece import close_gaps, normalizer, wordpiece, words_of
 from minizha.transformers_options import LOADING, SAVING, refuse_unknown, take
 
 _LOCK = Lock()
@@ -101,6 +102,7 @@ class NezhaTokenizer:
         text_normalizer = normalizer(**self._settings)
         self._tokenizer = wordpiece(self._base, self._added, text_normalizer)
         self._corpus_tokenizer: Any = None
+        self._lone: LoneCharacters | None = None
         self._warned = False
 
     def __len__(self) -> int:
@@ -237,8 +239,11 @@ class NezhaTokenizer:
 
         With ``special_tokens=False``, as for a corpus, "[MASK]" in a text is six characters.
         """
-        rows = self._encode(check_texts(texts), None, around=False, special=special_tokens)
-        return [np.array(row.ids, dtype=np.int64) for row in rows]
+        checked = check_texts(texts)
+        lone = [None] * len(checked) if special_tokens else self._lone_ids(checked)
+        others = [text for text, ids in zip(checked, lone, strict=True) if ids is None]
+        rows = iter(self._encode(others, None, around=False, special=special_tokens))
+        return [np.array(next(rows).ids, np.int64) if ids is None else ids for ids in lone]
 
     def pieces(self, text: str) -> list[tuple[int, int, int]]:
         """The tokens of ``text`` as plain_ids(special_tokens=False) has them: the id, and the start
@@ -324,6 +329,17 @@ class NezhaTokenizer:
             else:
                 tokenizer.enable_truncation(max_length, strategy="longest_first")
             return tokenizer.encode_batch(batch, add_special_tokens=around)
+
+    def _lone_ids(self, texts: list) -> list[np.ndarray | None]:
+        """The ids of the texts that consist of lone characters; None for every other text."""
+        if any(not token.special for token in self._added):  # it may consist of such characters
+            return [None] * len(texts)
+        with _LOCK:
+            if self._lone is None:
+                words = words_of(normalizer(**self._settings))
+                base = {token: self._ids[token] for token in self._base}
+                self._lone = LoneCharacters(words, lambda c: base.get(c, self.unk_token_id))
+            return list(self._lone.split(texts))
 
     def _for_corpora(self) -> Any:
         """The library's object that finds no special token in a text, made at the first use."""

@@ -6,10 +6,15 @@ not need it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from typing import Any
 
+import numpy as np
+
 from minizha.text.added_tokens import AddedToken
+from minizha.text.lone_characters import LoneCharacters
 from minizha.text.vocabulary import CLS, SEP, UNK
 
 
@@ -74,17 +79,40 @@ def close_gaps(text: str) -> str:
     return text
 
 
-def character_pieces(texts: Iterable[str], do_lower_case: bool = True) -> Iterable[str]:
-    """The tokens of ``texts`` if every token is one character.
+def words_of(text_normalizer: Any) -> Callable[[str], list[str]]:
+    """The function that splits a text into the words that are then cut into tokens."""
+    from tokenizers import pre_tokenizers
+
+    normalize = text_normalizer.normalize_str
+    split = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
+    return lambda text: [word for word, _ in split(normalize(text))]
+
+
+def count_character_pieces(texts: Sequence[str], do_lower_case: bool = True) -> Counter[str]:
+    """How often each token occurs in ``texts`` if every token is one character.
 
     A Chinese character is a word and hence one piece; ``NBA`` becomes ``n``, ``##b``, ``##a``.
     """
-    from tokenizers import pre_tokenizers
+    words, characters = _words_and_characters(do_lower_case)
+    lone, others = [np.zeros(0, np.int64)], []
+    for text, codes in zip(texts, characters.split(texts), strict=True):
+        if codes is None:
+            others.append(text)
+        else:
+            lone.append(codes)
+    found = np.bincount(np.concatenate(lone))
+    counts = Counter({chr(code): int(found[code]) for code in np.flatnonzero(found)})
+    for text in others:
+        for word in words(text):
+            counts[word[0]] += 1
+            counts.update("##" + character for character in word[1:])
+    return counts
 
-    normalize = normalizer(do_lower_case).normalize_str
-    split = pre_tokenizers.BertPreTokenizer().pre_tokenize_str
-    for text in texts:
-        for word, _ in split(normalize(text)):
-            yield word[0]
-            for character in word[1:]:
-                yield "##" + character
+
+@cache
+def _words_and_characters(
+    do_lower_case: bool,
+) -> tuple[Callable[[str], list[str]], LoneCharacters]:
+    """What counts need of a pipeline; kept, because the characters are found as they occur."""
+    words = words_of(normalizer(do_lower_case))
+    return words, LoneCharacters(words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ from minizha.checks import integer
 from minizha.model.pretraining import NezhaForPreTraining
 from minizha.predict import Guess, guess_tokens
 from minizha.text.arguments import check_tokenizer
-from minizha.text.corpus import Document, check_documents, split_sentences
+from minizha.text.corpus import Document, check_documents, short_sentences
 from minizha.text.tokenizer import NezhaTokenizer
 from minizha.training.step import (
     Batch,
@@ -47,8 +48,27 @@ def mean_metrics(batches: list[BatchMetrics]) -> Metrics:
     )
 
 
-def evaluate(model: NezhaForPreTraining, examples: Batch, batch_size: int = 64) -> Metrics:
+def describe_metrics(metrics: Metrics) -> str:
+    """The metrics in two lines."""
+    return (
+        f"  masked words    accuracy {metrics.word_accuracy:.3f}, loss {metrics.word_loss:.3f} nats "
+        f"({metrics.words:,} words)\n"
+        f"  next sentence   accuracy {metrics.pair_accuracy:.3f}, loss {metrics.pair_loss:.3f} nats "
+        f"({metrics.pairs:,} pairs)"
+    )
+
+
+def evaluate(
+    model: NezhaForPreTraining,
+    examples: Batch,
+    batch_size: int = 64,
+    *,
+    show: Callable[[int, str], None] = lambda done, text: None,
+) -> Metrics:
     """The metrics over all examples. The model is in eval mode afterwards.
+
+    Args:
+        show: is called after each batch with the number of examples done and an empty text.
 
     Raises:
         ArgumentError: not a NezhaForPreTraining, not a batch with both labels, or ``batch_size`` below 1.
@@ -62,6 +82,7 @@ def evaluate(model: NezhaForPreTraining, examples: Batch, batch_size: int = 64) 
         batch = {name: array[start : start + batch_size] for name, array in examples.items()}
         out = model(**batch, record=True, return_dict=True)
         batches.append(batch_metrics(out.record))
+        show(start + len(batch["labels"]), "")
     return mean_metrics(batches)
 
 
@@ -90,9 +111,7 @@ def examples_from(
     check_tokenizer(tokenizer)
     count = integer("count", count, 0)
     rng = np.random.default_rng(integer("seed", seed, 0))
-    sentences = [
-        s for d in documents for p in d.paragraphs for s in split_sentences(p) if 12 <= len(s) <= 40
-    ]
+    sentences = short_sentences(documents)
     examples = []
     for i in rng.permutation(len(sentences)):
         if len(examples) == count:

@@ -1,4 +1,4 @@
-"""What a run leaves, however it ends: where it is saved, and which parameters are worth saving."""
+"""What a run leaves, however it ends: the files of its folder, and where else they are saved."""
 
 from __future__ import annotations
 
@@ -7,36 +7,60 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from minizha.backend import namespace
 from minizha.checkpoint.folder import WEIGHTS_NAME, WEIGHTS_NAMES
 from minizha.config_files import CONFIG_NAME
-from minizha.errors import FileError, MinizhaError, listed
+from minizha.errors import FileError, listed
 from minizha.files import make_folder, names_present, write_atomic
-from minizha.model.pretraining import NezhaForPreTraining
-from minizha.nezha.parameters import unflatten
 from minizha.targets import check_target_folder, free_folder, refuse_to_overwrite
 from minizha.text.tokenizer_files import SETTINGS_NAME, TOKENIZER_FILES, VOCABULARY_NAME
-from minizha.training.report import CURVE_NAME, PICTURE_NAME
+from minizha.training.checkpoints import CHECKPOINTS_NAME, find_checkpoints
+from minizha.training.history import LOG_NAME
+from minizha.training.report import CURVE_NAME, HELD_OUT_NAME, PICTURE_NAME
 
-WRITTEN = (CONFIG_NAME, WEIGHTS_NAME, VOCABULARY_NAME, SETTINGS_NAME, CURVE_NAME, PICTURE_NAME)
-_MADE = (CONFIG_NAME, *WEIGHTS_NAMES, *TOKENIZER_FILES, CURVE_NAME, PICTURE_NAME)
+WRITTEN = (
+    CONFIG_NAME,
+    WEIGHTS_NAME,
+    VOCABULARY_NAME,
+    SETTINGS_NAME,
+    CURVE_NAME,
+    HELD_OUT_NAME,
+    PICTURE_NAME,
+    LOG_NAME,
+)
+_MODEL = (CONFIG_NAME, *WEIGHTS_NAMES, *TOKENIZER_FILES, CURVE_NAME, HELD_OUT_NAME, PICTURE_NAME)
+_RUN = (CHECKPOINTS_NAME, LOG_NAME)
 
 
-def check_out(folder: Path, corpus: str | None, overwrite: bool) -> None:
+def check_out(folder: Path, corpus: str | None, overwrite: bool, resume: bool = False) -> None:
     """Make sure, before anything is read or made, that a run may write its files into ``folder``.
 
+    Args:
+        resume: the run continues the one in ``folder``, whose checkpoints and log are there.
+
     Raises:
-        FileError: it can't be written, or holds a model or a part of one and ``overwrite`` is False.
+        FileError: it can't be written, or holds a model, a run or a part of one, and neither
+            ``overwrite`` nor ``resume`` says what becomes of it.
         ArgumentError: the corpus is one of the files to write.
     """
     check_target_folder(folder, WRITTEN)
     for name in WRITTEN if corpus is not None else ():
         refuse_to_overwrite("--out", folder / name, corpus)
-    if not overwrite and (found := names_present(folder, _MADE)):
+    found = names_present(folder, (*_MODEL, *_RUN))
+    if resume:
+        resumable = bool(find_checkpoints(folder / CHECKPOINTS_NAME))
+        found = [] if resumable else [name for name in found if name not in _RUN]
+    if found and not overwrite:
+        without = "there is no checkpoint to resume; " if resume else ""
+        or_go_on = "--resume continues its run, " if CHECKPOINTS_NAME in found else ""
         raise FileError(
-            f"{folder}: already holds {listed(found)}; --overwrite replaces the model, --out names "
-            "another folder"
+            f"{folder}: already holds {listed(found)}; {without}{or_go_on}--overwrite replaces the "
+            "model, --out names another folder"
         )
+
+
+def holds_model(folder: Path) -> bool:
+    """Whether ``folder`` has a model, or a part of one."""
+    return bool(names_present(folder, _MODEL))
 
 
 def make_out(folder: Path) -> None:
@@ -52,18 +76,18 @@ def make_out(folder: Path) -> None:
 
 
 def save_somewhere(
-    folder: Path, save: Callable[[Path], None], *, overwrite: bool, complete: bool
+    folder: Path, save: Callable[[Path], None], *, replace: bool
 ) -> tuple[Path, str]:
     """``save(folder)``; the folder that was used in its place if need be, and what was wrong.
 
-    Convention: what is not ``complete`` replaces no model, and neither does anything without
-    ``overwrite``: it is saved in FOLDER-interrupted. If the disk is full or the folder is gone, a
-    temporary folder or one in the home directory is used, which may be on another disk.
+    Convention: without ``replace``, a model in the folder stays there, and the new one is saved in
+    FOLDER-interrupted. If the disk is full or the folder is gone, a temporary folder or one in the
+    home directory is used, which may be on another disk.
 
     Raises:
         FileError: nothing could be written anywhere; names all that was tried.
     """
-    taken = bool(names_present(folder, _MADE)) and not (overwrite and complete)
+    taken = holds_model(folder) and not replace
     faults = []
     for place in _places(free_folder(folder, "interrupted") if taken else folder):
         try:
@@ -75,46 +99,6 @@ def save_somewhere(
         else:
             return place, "; ".join(faults)
     raise FileError("; ".join(faults))
-
-
-class DivergenceError(MinizhaError):
-    """A loss or a parameter of a training run is not finite."""
-
-
-class LastGood:
-    """The parameters of the last :meth:`keep` that found all of them finite, and their step."""
-
-    def __init__(self, model: NezhaForPreTraining) -> None:
-        self._model, self._changed = model, False
-        self.step = 0
-        self._state = {name: array.copy() for name, array in model.state_dict().items()}
-
-    def keep(self, step: int) -> None:
-        """Keep the model's parameters as they are after ``step``.
-
-        Raises:
-            DivergenceError: one of them is not finite.
-        """
-        if not self._finite():
-            raise DivergenceError(f"step {step}: expected finite parameters, found NaN or infinity")
-        self._state = {name: array.copy() for name, array in self._model.state_dict().items()}
-        self.step, self._changed = step, True
-
-    def changed(self) -> bool:
-        """Whether the model's parameters are not the first ones any more."""
-        return self._changed or any(
-            bool((array != self._state[name]).any())
-            for name, array in self._model.state_dict().items()
-        )
-
-    def restore(self, *, always: bool) -> None:
-        """Give the model the kept parameters, if its own are not finite or ``always``."""
-        if always or not self._finite():
-            self._model.parameters = unflatten(self._state)
-
-    def _finite(self) -> bool:
-        arrays = self._model.state_dict().values()
-        return all(bool(namespace(array).isfinite(array).all()) for array in arrays)
 
 
 def _places(first: Path) -> Iterator[Path]:

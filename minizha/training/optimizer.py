@@ -17,6 +17,10 @@ from minizha.model.base import ParameterisedModel
 from minizha.nezha.parameters import unflatten
 
 
+class NotFiniteError(ArgumentError):
+    """A gradient, its square or the norm of all gradients is NaN or infinite."""
+
+
 def adamw_update(
     parameter: Array,
     gradient: Array,
@@ -246,7 +250,7 @@ def _fitting(name: str, gradient: Array, parameter: Array) -> Array:
         limit = _root_of_largest(parameter.dtype)
         low, high = float(gradient.min()), float(gradient.max())
         if not (low >= -limit and high <= limit):  # also catches NaN
-            raise ArgumentError(
+            raise NotFiniteError(
                 f"{name}: expected numbers whose squares are finite in {parameter.dtype}, found "
                 f"{low} … {high} (a smaller learning rate may help)"
             )
@@ -289,7 +293,7 @@ def _norm_of_large(gradients: Mapping[str, Array]) -> Array:
         norm = scale * math.sqrt(float(sum(squares)))
     if not math.isfinite(norm) or any(np.isnan(g).any() for g in gradients.values()):
         bad = [name for name, g in gradients.items() if not np.isfinite(g).all()]
-        raise ArgumentError(
+        raise NotFiniteError(
             f"gradients: expected finite numbers with a finite norm, found {norm:g} in "
             f"{listed(bad or list(gradients))} (a smaller learning rate may help)"
         )

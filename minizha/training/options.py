@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
@@ -14,8 +15,43 @@ def _option(default: float, low: float, text: str, high: float = math.inf) -> An
     return field(default=default, metadata={"help": text, "low": low, "high": high})
 
 
+class _Checked:
+    """A dataclass whose values are checked by the metadata of their fields; all faults are named."""
+
+    def __post_init__(self) -> None:
+        faults = []
+        for f in fields(self):  # type: ignore[arg-type]  # of the dataclasses below
+            try:
+                object.__setattr__(self, f.name, _checked(f, getattr(self, f.name)))
+            except ArgumentError as error:
+                faults.append(str(error))
+        if not faults:
+            faults = self._faults()
+        if faults:
+            raise ArgumentError("; ".join(faults))
+
+    def _faults(self) -> list[str]:
+        """What is wrong with several values together."""
+        return []
+
+
 @dataclass(frozen=True)
-class PretrainOptions:
+class RunOptions(_Checked):
+    """What a run keeps and shows. None of this changes the model that it trains.
+
+    Raises:
+        ArgumentError: a value is out of range; all faults are named.
+    """
+
+    checkpoint_minutes: float = _option(
+        1.0, 0.0, "minutes between two checkpoints; 0: one after every step"
+    )
+    keep_last: int = _option(2, 1, "checkpoints to keep, besides the best one")
+    evaluate_every: int = _option(100, 1, "steps between two held-out points of the curve")
+
+
+@dataclass(frozen=True)
+class PretrainOptions(_Checked):
     """Sizes, rates and the reading of the corpus; the defaults fit two cores and a few minutes.
 
     Lengths are in tokens; each field's meaning and range are in its metadata.
@@ -33,6 +69,9 @@ class PretrainOptions:
     max_relative_position: int = _option(64, 0, "larger distances are clipped to it", 100_000)
     length: int = _option(64, 8, "tokens of a pair of segments", 8192)
     batch_size: int = _option(32, 1, "pairs a step", 65536)
+    accumulate: int = _option(
+        1, 1, "parts of a step, of --batch-size pairs each; their gradients add up", 65536
+    )
     learning_rate: float = _option(3e-3, 0.0, "learning rate at its peak", 1.0)
     warmup: float = _option(0.3, 0.0, "share of the steps in which the rate rises", 1.0)
     weight_decay: float = _option(
@@ -45,6 +84,9 @@ class PretrainOptions:
         1.0, 1e-6, "largest global norm of the gradients; larger ones are scaled"
     )
     mask_probability: float = _option(0.15, 0.01, "share of the tokens to predict", 0.9)
+    short_probability: float = _option(
+        0.0, 0.0, "share of the pairs that are short, of 2 tokens up to --length; BERT has 0.1", 1.0
+    )
     held_out: int = _option(12, 2, "every N-th document is held out for the evaluation")
     min_count: int = _option(2, 1, "rarer characters become [UNK]")
     titles: str = field(
@@ -58,21 +100,32 @@ class PretrainOptions:
     document_per_line: bool = field(
         default=False, metadata={"help": "each line of the corpus is a document", "flag": True}
     )
+    json_field: str = field(
+        default="",
+        metadata={
+            "help": "each line of the corpus is a JSON object; the text in its field NAME is a document",
+            "metavar": "NAME",
+        },
+    )
+    vocab: str = field(
+        default="",
+        metadata={
+            "help": "a vocab.txt to use, in place of one made of the corpus' characters",
+            "metavar": "FILE",
+        },
+    )
 
-    def __post_init__(self) -> None:
-        faults = []
-        for f in fields(self):
-            try:
-                object.__setattr__(self, f.name, _checked(f, getattr(self, f.name)))
-            except ArgumentError as error:
-                faults.append(str(error))
-        if not faults and (self.hidden_size % self.heads or (self.hidden_size // self.heads) % 2):
-            faults.append(
-                "hidden_size / heads: expected an even whole number, found "
-                f"{self.hidden_size} / {self.heads}"
-            )
-        if faults:
-            raise ArgumentError("; ".join(faults))
+    def _faults(self) -> list[str]:
+        if self.hidden_size % self.heads == 0 and (self.hidden_size // self.heads) % 2 == 0:
+            return []
+        return [
+            "hidden_size / heads: expected an even whole number, found "
+            f"{self.hidden_size} / {self.heads}"
+        ]
+
+
+CORPUS_OPTIONS = ("held_out", "min_count", "titles", "document_per_line", "json_field", "vocab")
+"""The options that say how a corpus is read and divided: those of ``minizha prepare``, too."""
 
 
 def parser_keywords(f: Field) -> dict[str, Any]:
@@ -86,6 +139,8 @@ def parser_keywords(f: Field) -> dict[str, Any]:
             "default": f.default,
             "help": f"{text} ({f.default})",
         }
+    if "metavar" in f.metadata:
+        return {"default": f.default, "metavar": f.metadata["metavar"], "help": text}
     return {
         "type": option_type(f),
         "default": f.default,
@@ -104,6 +159,10 @@ def _checked(f: Field, value: Any) -> Any:
         return flag(f.name, value)
     if "choices" in f.metadata:
         return choice(f.name, value, f.metadata["choices"])
+    if "metavar" in f.metadata:
+        if not isinstance(value, str):
+            raise ArgumentError(f"{f.name}: expected a string, found {reprlib.repr(value)}")
+        return value
     low, high = f.metadata["low"], f.metadata["high"]
     if option_type(f) is int:
         return integer(f.name, value, low, None if high == math.inf else high)

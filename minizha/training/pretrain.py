@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,24 +11,20 @@ import numpy as np
 from minizha.config import NezhaConfig
 from minizha.errors import ArgumentError, FileError
 from minizha.model.pretraining import NezhaForPreTraining
-from minizha.text.corpus import (
-    Document,
-    character_vocabulary,
-    embedded_corpus,
-    hold_out,
-    read_corpus,
-)
+from minizha.text.corpus import Document
 from minizha.text.masking import mask_tokens
-from minizha.text.pairs import PairSampler, tokenize_documents
+from minizha.text.pairs import PairSampler
+from minizha.text.tokenized import TokenizedCorpus
 from minizha.text.tokenizer import NezhaTokenizer
-from minizha.text.vocabulary import SPECIAL_TOKENS
-from minizha.training.optimizer import AdamW, clip_by_global_norm
+from minizha.training.corpora import corpus_name, open_corpus
 from minizha.training.options import PretrainOptions
-from minizha.training.schedule import linear_schedule
+from minizha.training.state import TrainingState
 from minizha.training.step import Batch, BatchMetrics
 from minizha.training.workers import Workers
 
 HELD_OUT_SEED = 2019  # fixed, so that runs with the same corpus and length have the same masks
+MOST_PAIRS = 4096
+"""The most held-out pairs that are evaluated: 300,000 characters make more."""
 
 
 class Data(NamedTuple):
@@ -38,81 +34,58 @@ class Data(NamedTuple):
     sampler: PairSampler
     held_out: Batch
     held_out_documents: list[Document]
+    held_out_count: int
     documents: int
     characters: int
+    digest: str  # runs with the same one, and the same options, see the same data
     left_out: str = ""  # what of the corpus is not trained on, with counts
 
 
 def prepare(corpus: str | os.PathLike | None, options: PretrainOptions) -> Data:
-    """Read a corpus (None: the embedded novel), hold out documents, build the vocabulary.
+    """Read a corpus (None: the embedded novel; a text; a folder that was prepared), hold out documents,
+    build the vocabulary.
 
     Raises:
         FileError: the corpus can't be read or is too small.
+        ArgumentError: a folder was prepared with other options.
     """
     _check_type("options", options, PretrainOptions)
-    if corpus is None:
-        documents = embedded_corpus()
-    else:
-        titles = {"auto": None, "yes": True, "no": False}[options.titles]
-        per_line = options.document_per_line
-        documents = read_corpus(corpus, titles=titles, document_per_line=per_line)
+    data = open_corpus(corpus, options)
     try:
-        return _prepare(documents, options)
+        special = special_ids(data.tokenizer)
+        short = options.short_probability
+        sampler = PairSampler(data.train_part(), options.length, *special, short_probability=short)
+        examples = held_out_examples(data, options.length, options.mask_probability)
     except ArgumentError as error:  # raised where the file's name is not known
-        name = "三国演义" if corpus is None else os.fspath(corpus)
-        raise FileError(f"{name}: {error}") from error
-
-
-def _prepare(documents: list[Document], options: PretrainOptions) -> Data:
-    train, held_out = hold_out(documents, options.held_out)
-    # the held-out documents don't enter the vocabulary either
-    tokenizer = NezhaTokenizer(character_vocabulary(train, options.min_count))
-    if len(tokenizer) == len(SPECIAL_TOKENS):
-        raise ArgumentError(f"min_count: no character occurs {options.min_count} times")
-
-    train_ids = tokenize_documents(train, tokenizer)
-    held_out_ids = tokenize_documents(held_out, tokenizer)
-
-    def sampler(main: list, extra: list) -> PairSampler:
-        special = (tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id)
-        return PairSampler(main, options.length, *special, extra)
-
-    rng = np.random.default_rng(HELD_OUT_SEED)
-    # one or two held-out documents may be too few for random sentences from another document
-    extra = train_ids if len(held_out) < 3 else []
-    evaluation = mask(sampler(held_out_ids, extra).all(rng), tokenizer, options, rng)
+        raise FileError(f"{corpus_name(corpus)}: {error}") from error
     return Data(
-        tokenizer,
-        sampler(train_ids, []),
-        evaluation,
-        held_out,
-        len(documents),
-        sum(len(p) for d in documents for p in d.paragraphs),
-        _left_out(documents, train_ids + held_out_ids, tokenizer, options.min_count),
+        data.tokenizer,
+        sampler,
+        examples,
+        data.held_out_documents,
+        data.held_out,
+        data.counts.documents,
+        data.counts.characters,
+        data.digest,
+        data.left_out,
     )
 
 
-def _left_out(
-    documents: list[Document],
-    ids: list[list[np.ndarray]],
-    tokenizer: NezhaTokenizer,
-    min_count: int,
-) -> str:
-    """One line that counts what of the corpus is not trained on; "" if nothing is left out."""
-    titles = [document.title for document in documents if document.title]
-    # a sentence of control characters has no tokens
-    short = [document for document in ids if sum(len(sentence) > 0 for sentence in document) < 2]
-    lost = sum(len(sentence) for document in short for sentence in document)
-    tokens = np.concatenate([s for d in ids for s in d] or [np.zeros(0, np.int64)])
-    unknown = int((tokens == tokenizer.unk_token_id).sum())
-    parts = {
-        f"{len(titles)} titles ({sum(map(len, titles)):,} characters)": titles,
-        f"{len(short)} documents of fewer than 2 sentences ({lost:,} tokens)": short,
-        f"{unknown:,} of {len(tokens):,} tokens, which have characters that the training documents "
-        f"hold fewer than {min_count} times (they become [UNK])": unknown,
-    }
-    said = [part for part, any_left_out in parts.items() if any_left_out]
-    return "left out: " + ", ".join(said) if said else ""
+def held_out_examples(
+    data: TokenizedCorpus, length: int, probability: float, seed: int = HELD_OUT_SEED
+) -> Batch:
+    """The pairs of the held-out documents with their masks, at most ``MOST_PAIRS``: the same for the same
+    corpus, length, vocabulary and seed."""
+    rng = np.random.default_rng(seed)
+    sampler = PairSampler(
+        data.held_out_part(), length, *special_ids(data.tokenizer), data.extra_part()
+    )
+    return _mask(sampler.all(rng, MOST_PAIRS), data.tokenizer, probability, rng)
+
+
+def special_ids(tokenizer: NezhaTokenizer) -> tuple[int, int, int]:
+    """The ids of [CLS], [SEP] and [PAD]."""
+    return tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id
 
 
 def new_model(data: Data, options: PretrainOptions, backend: str = "numpy") -> NezhaForPreTraining:
@@ -136,25 +109,30 @@ def new_model(data: Data, options: PretrainOptions, backend: str = "numpy") -> N
 
 
 def train(
-    model: NezhaForPreTraining, data: Data, options: PretrainOptions, workers: int = 1
-) -> Iterator[BatchMetrics]:
-    """Take ``options.steps`` steps on ``workers`` processes; after each, yield its metrics.
+    model: NezhaForPreTraining,
+    data: Data,
+    options: PretrainOptions,
+    workers: int = 1,
+    state: TrainingState | None = None,
+) -> Generator[BatchMetrics, None, None]:
+    """Take the steps up to ``options.steps`` on ``workers`` processes; after each, yield its metrics.
 
     The iteration may be stopped after any step. The model then is in train mode and has the
     parameters of that step; after the last step it is in eval mode.
+
+    Args:
+        state: that of ``model``, from which the training goes on; None begins with step 1.
+
+    Raises:
+        DivergenceError: many steps in a row had a loss or a gradient that is not finite.
     """
-    rng = np.random.default_rng([options.seed, 1])
-    optimizer = AdamW(model, betas=(0.9, options.beta2), weight_decay=options.weight_decay)
-    warmup = round(options.warmup * options.steps)
-    model.train(options.seed)
+    state = TrainingState(model, options) if state is None else state
     with Workers(model, workers) as processes:
-        for step in range(options.steps):
-            batch = data.sampler.batch(options.batch_size, rng)
-            batch = mask(batch, data.tokenizer, options, rng)
-            metrics, gradients = processes.loss_and_gradients(batch)
-            gradients, _ = clip_by_global_norm(gradients, options.max_norm)
-            rate = linear_schedule(step, options.learning_rate, warmup, options.steps)
-            optimizer.step(gradients, rate)
+        while state.step < options.steps:
+            batch = data.sampler.batch(options.batch_size * options.accumulate, state.rng)
+            batch = mask(batch, data.tokenizer, options, state.rng)
+            metrics, gradients = processes.loss_and_gradients(batch, options.accumulate)
+            state.complete_step(metrics, gradients)
             yield metrics
     model.eval()
 
@@ -170,15 +148,24 @@ def mask(
         raise ArgumentError(f"examples: expected a batch, found {type(examples).__name__}")
     _check_type("tokenizer", tokenizer, NezhaTokenizer)
     _check_type("options", options, PretrainOptions)
+    return _mask(examples, tokenizer, options.mask_probability, rng)
+
+
+def _mask(
+    examples: Mapping[str, np.ndarray],
+    tokenizer: NezhaTokenizer,
+    probability: float,
+    rng: np.random.Generator,
+) -> Batch:
     input_ids, labels = mask_tokens(
         examples["input_ids"],
         tokenizer.special_ids,
         rng,
         mask_token_id=tokenizer.mask_token_id,
         vocab_size=len(tokenizer),
-        probability=options.mask_probability,
+        probability=probability,
     )
-    return examples | {"input_ids": input_ids, "labels": labels}
+    return {**examples, "input_ids": input_ids, "labels": labels}
 
 
 def _check_type(name: str, value: Any, expected: type) -> None:

@@ -11,6 +11,7 @@ from minizha.files import write_atomic
 from minizha.training.evaluation import Metrics
 
 CURVE_NAME = "loss.csv"
+HELD_OUT_NAME = "held_out.csv"
 PICTURE_NAME = "loss.png"
 
 
@@ -21,26 +22,41 @@ class CurvePoint(NamedTuple):
     metrics: Metrics
 
 
-def write_curve(folder: Path, curve: list[CurvePoint], held_out: Metrics | None) -> list[Path]:
-    """Write ``loss.csv``, and ``loss.png`` if matplotlib is installed; return the paths.
+def write_curve(
+    folder: Path, curve: list[CurvePoint], points: list[CurvePoint], held_out: Metrics | None
+) -> list[Path]:
+    """Write ``loss.csv``, ``held_out.csv``, and ``loss.png`` if matplotlib is installed; return the
+    paths.
+
+    Args:
+        curve: means over the training.
+        points: the metrics of the held-out sample along the way.
+        held_out: those of all held-out examples at the end, if it came to that.
 
     Raises:
         FileError: a file can't be written.
     """
+    files = {CURVE_NAME: _table(curve), HELD_OUT_NAME: _table(points)}
+    picture = _picture(curve, points, held_out)
+    if picture is not None:
+        files[PICTURE_NAME] = picture
+    for name, data in files.items():
+        write_atomic(folder / name, data)
+    return [folder / name for name in files]
+
+
+def _table(points: list[CurvePoint]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["step", *Metrics._fields])
-    for point in curve:
+    for point in points:
         writer.writerow([point.step, *(f"{x:.6g}" for x in point.metrics)])
-    write_atomic(folder / CURVE_NAME, text.getvalue().encode("utf-8"))
-    picture = _picture(curve, held_out)
-    if picture is None:
-        return [folder / CURVE_NAME]
-    write_atomic(folder / PICTURE_NAME, picture)
-    return [folder / CURVE_NAME, folder / PICTURE_NAME]
+    return text.getvalue().encode("utf-8")
 
 
-def _picture(curve: list[CurvePoint], held_out: Metrics | None) -> bytes | None:
+def _picture(
+    curve: list[CurvePoint], points: list[CurvePoint], held_out: Metrics | None
+) -> bytes | None:
     if not curve:
         return None
     try:
@@ -59,6 +75,8 @@ def _picture(curve: list[CurvePoint], held_out: Metrics | None) -> bytes | None:
         ):
             values = [getattr(point.metrics, f"{name}_{quantity}") for point in curve]
             axes.plot(steps, values, color=colour, label=label)
+            along = [getattr(point.metrics, f"{name}_{quantity}") for point in points]
+            axes.plot([p.step for p in points], along, "x", color=colour, label="held-out sample")
             if held_out is not None:
                 value = getattr(held_out, f"{name}_{quantity}")
                 axes.plot(steps[-1], value, "o", color=colour, label=f"held out: {value:.3f}")

@@ -12,6 +12,7 @@ from minizha.errors import ArgumentError, listed
 from minizha.model.call import ModelCache
 from minizha.model.pretraining import ItemsInBatch, NezhaForPreTraining
 from minizha.ops.cross_entropy import IGNORED
+from minizha.training.row_generators import RowGenerators, row_generators
 
 Batch = dict[str, np.ndarray]
 Gradients = dict[str, Array]
@@ -65,12 +66,16 @@ def items_in(batch: Batch) -> ItemsInBatch:
 
 
 def loss_and_gradients(
-    model: NezhaForPreTraining, batch: Batch, items: ItemsInBatch | None = None
+    model: NezhaForPreTraining,
+    batch: Batch,
+    items: ItemsInBatch | None = None,
+    rows: RowGenerators | None = None,
 ) -> tuple[BatchMetrics, Gradients]:
     """The metrics of a batch and the gradient of its loss; the model's ``gradients()`` don't change.
 
     Args:
         items: the numbers of labels of the whole batch, if ``batch`` is a part of it.
+        rows: the generators of dropout for the rows of this part. None in train mode: new ones.
 
     Raises:
         ArgumentError: not a NezhaForPreTraining, or ``batch`` is not a dictionary of the arguments of
@@ -78,12 +83,36 @@ def loss_and_gradients(
     """
     check_pretraining_model(model)
     check_batch(batch)
-    replica = model.replica()
+    replica = model.replica(row_generators(model) if rows is None else rows)
     items = items_in(batch) if items is None else items
     options = {"num_items_in_batch": items, "record": True, "return_dict": True}
     out = replica(**{**batch, **options})
     out.backward()
     return batch_metrics(out.record), replica.gradients()
+
+
+def accumulate(
+    model: NezhaForPreTraining,
+    batch: Batch,
+    parts: int,
+    items: ItemsInBatch | None = None,
+    rows: RowGenerators | None = None,
+) -> tuple[BatchMetrics, Gradients]:
+    """:func:`loss_and_gradients`, computed for ``parts`` equal parts of the rows one after the other.
+
+    Convention: the result is that of the whole batch, a mean over all its labels, however unequally
+    the parts share them. Only the activations of one part are in memory.
+    """
+    items = items_in(batch) if items is None else items
+    rows = row_generators(model) if rows is None else rows
+    size = len(batch["labels"])
+    total = None
+    for numbers in np.array_split(np.arange(size), min(parts, size)):
+        part = {name: array[numbers] for name, array in batch.items()}
+        result = loss_and_gradients(model, part, items, rows and rows.part(int(numbers[0])))
+        total = result if total is None else sum_parts([total, result])
+    assert total is not None  # a batch has rows
+    return total
 
 
 def check_pretraining_model(model: Any) -> None:

@@ -26,14 +26,15 @@ from minizha.errors import ArgumentError, MinizhaError
 from minizha.interrupts import ENDING, blocked_signals
 from minizha.model.pretraining import NezhaForPreTraining
 from minizha.nezha.parameters import unflatten
+from minizha.training.row_generators import row_generators
 from minizha.training.step import (
     Batch,
     BatchMetrics,
     Gradients,
+    accumulate,
     batch_rows,
     check_pretraining_model,
     items_in,
-    loss_and_gradients,
     sum_parts,
 )
 
@@ -80,8 +81,15 @@ class Workers:
             worker_end.close()  # while it is open here, recv() does not notice that the worker ended
             self._connections.append(connection)
 
-    def loss_and_gradients(self, batch: Batch) -> tuple[BatchMetrics, Gradients]:
+    def loss_and_gradients(self, batch: Batch, parts: int = 1) -> tuple[BatchMetrics, Gradients]:
         """:func:`~minizha.training.step.loss_and_gradients`, with the rows divided among the processes.
+
+        Args:
+            batch: the whole batch.
+            parts: in how many parts each process computes its rows, one after the other.
+
+        Convention: each row draws its own dropout, so that the number of processes changes the result
+        by no more than the rounding of its sums.
 
         Raises:
             MinizhaError: a process has ended.
@@ -90,13 +98,14 @@ class Workers:
         batch = batch_rows(batch)
         items, size = items_in(batch), len(batch["labels"])
         rows_of = np.array_split(np.arange(size), min(1 + len(self._connections), size))
-        own_part, *parts = [{name: a[rows] for name, a in batch.items()} for rows in rows_of]
-        model, connections = self._model, self._connections[: len(parts)]
+        own_share, *shares = [{name: a[rows] for name, a in batch.items()} for rows in rows_of]
+        model, connections = self._model, self._connections[: len(shares)]
+        generators = row_generators(model)
         try:
-            for connection, part in zip(connections, parts, strict=True):
-                seed = int(model._rng.integers(2**63)) if model.training else None
-                connection.send((model.state_dict(), part, items, seed))
-            results = [loss_and_gradients(model, own_part, items)]
+            for connection, share, rows in zip(connections, shares, rows_of[1:], strict=True):
+                own = generators and generators.part(int(rows[0]))
+                connection.send((model.state_dict(), share, parts, items, own))
+            results = [accumulate(model, own_share, parts, items, generators)]
             results += [connection.recv() for connection in connections]
         except (EOFError, OSError) as error:  # OSError: it ended while it was sending
             raise MinizhaError(
@@ -132,13 +141,9 @@ def _serve(connection: Connection, config: NezhaConfig, dtype: str) -> None:
     model = NezhaForPreTraining(config, dtype=dtype)
     try:
         while True:
-            parameters, part, items, seed = connection.recv()
+            parameters, *arguments = connection.recv()
             model.parameters = unflatten(parameters)
-            if seed is None:
-                model.eval()
-            else:
-                model.train(seed)
-            connection.send(loss_and_gradients(model, part, items))
+            connection.send(accumulate(model, *arguments))
     except (EOFError, OSError):
         pass
 

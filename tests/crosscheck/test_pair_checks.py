@@ -148,12 +148,17 @@ def dw_transposed(dy, cache):
         (product, WrongProduct(lambda d: 0.125 * d), [(7,)] * 2, "it is 0.125 times"),
         (product, WrongProduct(lambda d: 0.0 * d), [(3, 5)] * 2, "all are 0"),
         (matrix, dw_transposed, [(3, 4), (4, 4)], "it is transposed"),
-        (centred, lambda dy, x: dy, [(3, 5)], "its mean over axis 1 should be subtracted"),
+        (
+            centred,
+            lambda dy, x: dy,
+            [(3, 5)],
+            "subtracting its mean over axis 1 would make it right",
+        ),
         (
             product,
             WrongProduct(lambda d: d + d.sum(axis=0)),
             [(3, 5)] * 2,
-            "along axis 0, all its entries are off by the same amount",
+            "each row along axis 0 is off by a constant",
         ),
         (
             lambda x: (abs(x) + 0j, x),

@@ -19,14 +19,22 @@ def rows(a, seed=1):
     return np.random.default_rng(seed).standard_normal((*a.shape[:-1], 1))
 
 
+TERM = "such a term is missing, is too much, or has a wrong factor"
+TERMS = "such terms are missing, are too much, or have wrong factors"
+
 RELATIONS = {
     "all are 0": lambda e, x, y: 0 * e,
     "it is -1 times what it should be: its sign is wrong": lambda e, x, y: -e,
     "it is 3 times what it should be": lambda e, x, y: 3 * e,
-    "it is 0.2 times what it should be, 1/5: a mean in place of a sum? 5 is the length of axis 1": (
+    "it is 0.6 times (3/5) what it should be": lambda e, x, y: 0.6 * e,
+    "it is -1.33333 times (-4/3) what it should be": lambda e, x, y: -4 / 3 * e,
+    "it is 0.617 times what it should be": lambda e, x, y: 0.617 * e,
+    "it is 2.23607 times what it should be, √5: a scale is missing or double? 5 is the length of "
+    "axis 1": lambda e, x, y: 5**0.5 * e,
+    "it is 0.2 times (1/5) what it should be: a mean in place of a sum? 5 is the length of axis 1": (
         lambda e, x, y: e / 5
     ),
-    "it is 0.05 times what it should be, 1/20: a mean in place of a sum? 20 is the number of entries": (
+    "it is 0.05 times (1/20) what it should be: a mean in place of a sum? 20 is the number of entries": (
         lambda e, x, y: e / 20
     ),
     "it is 4 times what it should be: a sum in place of a mean? 4 is the length of axis 0": (
@@ -35,23 +43,21 @@ RELATIONS = {
     "its numbers are right but in the order of other axes: transpose, don't reshape": (
         lambda e, x, y: e.T.reshape(e.shape)
     ),
-    "along axis 1, all its entries are off by the same amount: "
-    "a term is missing that is the same for all of them": lambda e, x, y: e + rows(e),
-    "along axis 0, all its entries are off by the same amount: "
-    "a term is missing that is the same for all of them": lambda e, x, y: e + rows(e.T).T,
-    "in each row along axis 1, a multiple of x − mean(x) is missing": (
+    f"each row along axis 1 is off by a constant: {TERM}": lambda e, x, y: e + rows(e),
+    f"each row along axis 0 is off by a constant: {TERM}": lambda e, x, y: e + rows(e.T).T,
+    f"each row along axis 1 is off by a multiple of x − mean(x): {TERM}": (
         lambda e, x, y: e + rows(e) * (x - x.mean(axis=1, keepdims=True))
     ),
-    "in each row along axis 1, a multiple of y is missing": lambda e, x, y: e + rows(e) * y,
-    "in each row along axis 1, a multiple of x is missing": lambda e, x, y: e + rows(e) * x,
-    "in each row along axis 0, a multiple of x is missing": lambda e, x, y: e + rows(e.T).T * x,
-    "in each row along axis 1, two terms are missing: a constant and a multiple of x − mean(x)": (
+    f"each row along axis 1 is off by a multiple of y: {TERM}": lambda e, x, y: e + rows(e) * y,
+    f"each row along axis 1 is off by a multiple of x: {TERM}": lambda e, x, y: e + rows(e) * x,
+    f"each row along axis 0 is off by a multiple of x: {TERM}": lambda e, x, y: e + rows(e.T).T * x,
+    f"each row along axis 1 is off by a constant and a multiple of x − mean(x): {TERMS}": (
         lambda e, x, y: e + rows(e) + rows(e, 2) * x
     ),
-    "in each row along axis 1, two terms are missing: a constant and a multiple of y": (
+    f"each row along axis 1 is off by a constant and a multiple of y: {TERMS}": (
         lambda e, x, y: e + rows(e) + rows(e, 2) * y
     ),
-    "in each row along axis 1, two terms are missing: a multiple of y and a multiple of x": (
+    f"each row along axis 1 is off by a multiple of y and a multiple of x: {TERMS}": (
         lambda e, x, y: e + rows(e) * x + rows(e, 2) * y
     ),
     "each row along axis 1 is off by a factor of its own": lambda e, x, y: rows(e) * e,
@@ -77,7 +83,7 @@ def test_a_mean_to_be_subtracted():
     zero_sum = wrong(lambda e, x, y: e)
     expected = zero_sum.expected - zero_sum.expected.mean(axis=1, keepdims=True)
     given = zero_sum._replace(found=expected + rows(expected), expected=expected)
-    assert relation(given) == "its mean over axis 1 should be subtracted"
+    assert relation(given) == "subtracting its mean over axis 1 would make it right"
 
 
 def test_what_is_known_beside_it():

@@ -76,12 +76,18 @@ def test_a_file_that_exists_is_left_as_it_is(run, tmp_path):
     assert path.is_symlink()
 
 
+def test_start_makes_the_folder(run, tmp_path):
+    assert run("start", "5.2", "--dir", "new/one")[0] == 0
+    assert run("start", "5.3", "--dir", "new/one")[0] == 0
+    assert len([*(tmp_path / "new" / "one").iterdir()]) == 2
+
+
 def test_right_wrong_and_raising(run, tmp_path):
     path = tmp_path / "exercise_5_2.py"
     path.write_text(TASK.start, encoding="utf-8")
     status, out, error = run("check", "5.2")
     assert (status, error) == (1, "")
-    assert "in each row along axis 1, a multiple of x is missing" in out.splitlines()[0]
+    assert "each row along axis 1 is off by a multiple of x" in out.splitlines()[0]
     path.write_text("def rms_norm(x, w):\n    return x @ w", encoding="utf-8")
     assert run("check", "5.2")[0] == 1
     path.write_text(TASK.solution, encoding="utf-8")
@@ -151,7 +157,7 @@ def test_another_folder(run, tmp_path):
             ["check", "5.2", "bytes.py"],
             "bytes.py, line 1: expected UTF-8 text, found the byte 0xff",
         ),
-        (["start", "5.2", "--dir", "none"], "none/exercise_5_2.py: "),
+        (["start", "5.2", "--dir", "bytes.py"], "bytes.py: expected a folder"),
         (["start"], "the following arguments are required: ID"),
         (["list", "--language", "de"], "invalid choice: 'de'"),
         ([], "the following arguments are required: ACTION"),

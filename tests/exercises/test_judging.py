@@ -29,7 +29,8 @@ def test_the_hint_comes_first_then_the_numbers():
     first, second, third = found.text.splitlines()
     assert first == (
         "24 of 24 entries of x's gradient are wrong: "
-        "in each row along axis 1, a multiple of x is missing"
+        "each row along axis 1 is off by a multiple of x: "
+        "such a term is missing, is too much, or has a wrong factor"
     )
     assert second.startswith("    at [1, 2]: expected -0.34")
     assert third == "the gradient of w is right"

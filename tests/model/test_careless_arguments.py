@@ -221,7 +221,7 @@ class NoLock:
 
 def test_replicas_and_copies_have_locks_of_their_own():
     model = NezhaForPreTraining(CONFIG)
-    for other in (model.replica(), model.copy_with(), model.astype("float64")):
+    for other in (model.replica(None), model.copy_with(), model.astype("float64")):
         assert other._gradient_lock is not model._gradient_lock
 
 

@@ -125,19 +125,19 @@ MISTAKES = [
         "LayerNorm",
         "the path through the mean is missing",
         lambda dy, c: layer_norm_backward(dy, c, lambda dn, n, s: (dn - n * mean(dn * n)) * s),
-        "its mean over axis 1 should be subtracted",
+        "subtracting its mean over axis 1 would make it right",
     ),
     Mistake(
         "LayerNorm",
         "the path through the variance is missing",
         lambda dy, c: layer_norm_backward(dy, c, lambda dn, n, s: (dn - mean(dn)) * s),
-        "in each row along axis 1, a multiple of x − mean(x) is missing",
+        "each row along axis 1 is off by a multiple of x − mean(x)",
     ),
     Mistake(
         "LayerNorm",
         "both paths are missing",
         lambda dy, c: layer_norm_backward(dy, c, lambda dn, n, s: dn * s),
-        "two terms are missing: a constant and a multiple of x − mean(x)",
+        "is off by a constant and a multiple of x − mean(x)",
     ),
     Mistake(
         "LayerNorm",
@@ -149,7 +149,7 @@ MISTAKES = [
         "softmax",
         "the sum is missing",
         lambda dy, y: dy * y,
-        "in each row along axis 1, a multiple of y is missing",
+        "each row along axis 1 is off by a multiple of y",
     ),
     Mistake(
         "softmax",
@@ -161,7 +161,7 @@ MISTAKES = [
         "softmax",
         "the sum is not multiplied by y",
         lambda dy, y: y * dy - (dy * y).sum(axis=-1, keepdims=True),
-        "two terms are missing: a constant and a multiple of y",
+        "is off by a constant and a multiple of y",
     ),
     Mistake("softmax", "the sign", lambda dy, y: -softmax_backward(dy, y), "its sign is wrong"),
     Mistake(
@@ -186,7 +186,7 @@ MISTAKES = [
         "linear",
         "db is a mean",
         lambda dy, c: linear_backward(dy, c, db=lambda dy: dy.mean(axis=0)),
-        "1/5: a mean in place of a sum",
+        "(1/5) what it should be: a mean in place of a sum",
     ),
     Mistake(
         "cross-entropy",

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from minizha.errors import ArgumentError
 from minizha.text.corpus import Document
+from minizha.text.packed import pack
 from minizha.text.pairs import PairSampler, tokenize_documents
 from minizha.text.tokenizer import NezhaTokenizer
 from minizha.text.vocabulary import SPECIAL_TOKENS
@@ -251,3 +252,79 @@ def test_bad_calls():
     ):
         with pytest.raises(ArgumentError, match=message):
             call()
+
+
+# --- packed documents, short pairs ---------------------------------------------------------------
+
+
+@given(seeds, st.integers(2, 5), st.integers(1, 3), st.integers(5, 40), st.sampled_from([0.0, 0.4]))
+def test_a_part_of_packed_documents_is_like_its_documents(seed, count, more, max_length, short):
+    documents = corpus(np.random.default_rng(seed), count + more)
+    packed = pack(documents, 10**6)
+    assert packed.tokens.dtype == np.uint32
+    ids = {"cls_id": CLS, "sep_id": SEP, "pad_id": PAD, "short_probability": short}
+    plain = PairSampler(documents[:count], max_length, **ids)
+    mapped = PairSampler(packed.part(0, count), max_length, **ids)
+    late = PairSampler(packed.part(more, count + more), max_length, **ids)
+    later = PairSampler(documents[more:], max_length, **ids)
+    lent = PairSampler(
+        packed.part(0, 1), max_length, extra_documents=packed.part(1, count + more), **ids
+    )
+    lending = PairSampler(documents[:1], max_length, extra_documents=documents[1:], **ids)
+    for a, b in ((plain, mapped), (later, late), (lending, lent)):
+        for draw in (lambda s, rng: s.batch(7, rng), lambda s, rng: s.all(rng)):
+            one, other = (draw(s, np.random.default_rng(seed)) for s in (a, b))
+            assert all((one[name] == other[name]).all() for name in one)
+
+
+def test_short_pairs():
+    rng = np.random.default_rng(0)
+    documents = corpus(rng, 6, sentences=60, length=3)
+    ids = {"cls_id": CLS, "sep_id": SEP, "pad_id": PAD}
+    shares = {}
+    for probability in (0.0, 0.1, 1.0):
+        s = PairSampler(documents, 43, short_probability=probability, **ids)
+        batch = s.batch(8000, rng)
+        lengths = batch["attention_mask"].sum(1) - 3
+        shares[probability] = (lengths < 20).mean()
+        assert lengths.min() >= 2
+        first_sep = (batch["input_ids"] == SEP).argmax(1)
+        following = batch["input_ids"][np.arange(8000), first_sep + 1]
+        a_last = batch["input_ids"][np.arange(8000), first_sep - 1]
+        continues = batch["next_sentence_label"] == 0
+        assert (following[continues] == a_last[continues] + 1).all()  # whole sentences, in order
+        assert ((following - FIRST) // DOCUMENT != (a_last - FIRST) // DOCUMENT)[~continues].all()
+    # 18 of the lengths 2 … 40 are below 20; documents that end are short, too
+    added = (shares[1.0] - shares[0.0]) / (1 - shares[0.0])
+    assert abs(added - 18 / 39) < 0.05
+    assert abs(shares[0.1] - 0.9 * shares[0.0] - 0.1 * shares[1.0]) < 0.02
+
+
+def test_without_short_pairs_nothing_more_is_drawn():
+    documents = corpus(np.random.default_rng(0), 4)
+    ids = {"cls_id": CLS, "sep_id": SEP, "pad_id": PAD}
+    states = []
+    for options in ({}, {"short_probability": 0.0}, {"short_probability": 1e-9}):
+        rng = np.random.default_rng(1)
+        PairSampler(documents, 20, **ids, **options).batch(5, rng)
+        states.append(rng.bit_generator.state)
+    assert states[0] == states[1] != states[2]
+    with pytest.raises(ArgumentError, match="short_probability: expected a number in"):
+        PairSampler(documents, 20, short_probability=1.1, **ids)
+
+
+def test_a_limited_evaluation_reads_evenly_spaced_documents():
+    rng = np.random.default_rng(0)
+    documents = corpus(rng, 40, sentences=30)
+    s = sampler(documents, 32)
+    everything = s.all(np.random.default_rng(0))
+    size = len(everything["input_ids"])
+    same = s.all(np.random.default_rng(0), most=2 * size)
+    assert all((same[name] == everything[name]).all() for name in same)
+    limited = s.all(np.random.default_rng(0), most=size // 4)
+    assert size // 8 < len(limited["input_ids"]) <= size // 4
+    check_batch(limited, documents, 32)
+    seen = np.unique((limited["input_ids"][:, 1] - FIRST) // DOCUMENT)
+    assert seen.max() - seen.min() > 25  # of 40: not only the first ones
+    with pytest.raises(ArgumentError, match="most: expected an integer of at least 1"):
+        s.all(rng, most=0)

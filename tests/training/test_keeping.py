@@ -1,33 +1,17 @@
-"""Where a run is saved if its folder can't be used, and which parameters it keeps."""
+"""What a folder may hold before a run, and where a model is saved if its folder can't be used."""
 
 import os
 import tempfile
 
-import numpy as np
 import pytest
 
-from minizha import NezhaConfig, NezhaForPreTraining
-from minizha.backend import to_host
 from minizha.errors import ArgumentError, FileError
-from minizha.files import write_atomic
 from minizha.training.keeping import (
     WRITTEN,
-    DivergenceError,
-    LastGood,
     check_out,
     save_somewhere,
 )
 from minizha.transaction import COMMITTED
-
-CONFIG = NezhaConfig(
-    vocab_size=11,
-    hidden_size=8,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    intermediate_size=12,
-    max_relative_position=3,
-)
-NAME = "nezha.pooler.dense.weight"
 
 
 @pytest.fixture
@@ -51,39 +35,36 @@ def full(*words):
     return save
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
-@pytest.mark.parametrize("complete", [False, True])
+@pytest.mark.parametrize("replace", [False, True])
 @pytest.mark.parametrize("holds", [None, "config.json", "pytorch_model.bin", "vocab.txt"])
-def test_only_a_complete_model_replaces_one(holds, complete, overwrite, tmp_path):
+def test_a_model_is_replaced_only_if_that_is_wanted(holds, replace, tmp_path):
     folder = tmp_path / "m"
     folder.mkdir()
     if holds:
         (folder / holds).write_text("old")
-    place, fault = save_somewhere(folder, full(), overwrite=overwrite, complete=complete)
-    replaced = holds is None or (overwrite and complete)
+    place, fault = save_somewhere(folder, full(), replace=replace)
+    replaced = holds is None or replace
     assert (place, fault) == (folder if replaced else tmp_path / "m-interrupted", "")
     if holds and not replaced:
         assert [(p.name, p.read_text()) for p in folder.iterdir()] == [(holds, "old")]
         # and a second one spares the first
-        place, _ = save_somewhere(folder, full(), overwrite=overwrite, complete=complete)
+        place, _ = save_somewhere(folder, full(), replace=replace)
         assert place == tmp_path / "m-interrupted-2"
 
 
 @pytest.mark.usefixtures("elsewhere")
 def test_a_full_disk_sends_the_model_to_another(tmp_path):
     save = full("m")
-    place, fault = save_somewhere(tmp_path / "m", save, overwrite=False, complete=True)
+    place, fault = save_somewhere(tmp_path / "m", save, replace=False)
     assert place.parent == tmp_path / "temporary"
     assert (place / "config.json").read_text() == "new"
     assert fault == f"{tmp_path / 'm'}: no space"
     save = full("m", "temporary")
-    place, fault = save_somewhere(tmp_path / "m", save, overwrite=False, complete=True)
+    place, fault = save_somewhere(tmp_path / "m", save, replace=False)
     assert place.parent == tmp_path / "home"
     assert fault.count("no space") == 2
     with pytest.raises(FileError, match=r"no space; .*no space; .*no space"):
-        save_somewhere(
-            tmp_path / "m", full("m", "temporary", "home"), overwrite=False, complete=True
-        )
+        save_somewhere(tmp_path / "m", full("m", "temporary", "home"), replace=False)
     assert len(os.listdir(tmp_path / "temporary")) == 1  # nothing empty is left
     assert len(os.listdir(tmp_path / "home")) == 1
 
@@ -107,42 +88,3 @@ def test_the_corpus_is_not_overwritten(name, tmp_path):
     with pytest.raises(ArgumentError, match="--out: expected another file"):
         check_out(tmp_path, str(tmp_path / name), overwrite=True)
     check_out(tmp_path, str(tmp_path / "corpus.txt"), overwrite=True)
-
-
-def parameter(model):
-    return to_host(model.state_dict()[NAME]).copy()
-
-
-def test_the_last_finite_parameters(backend):
-    model = NezhaForPreTraining(CONFIG, backend=backend)
-    good = LastGood(model)
-    assert not good.changed()
-    weight = model.parameters.nezha.pooler.dense.weight
-    weight += 1.0
-    assert good.changed()
-    good.keep(3)
-    expected = parameter(model)
-    good.restore(always=False)  # finite: nothing changes
-    weight[0, 0] = float("inf")
-    with pytest.raises(DivergenceError, match="step 4: expected finite parameters"):
-        good.keep(4)
-    good.restore(always=False)
-    assert np.array_equal(parameter(model), expected)
-    assert good.step == 3
-    model.parameters.nezha.pooler.dense.weight += 1.0
-    good.keep(5)
-    model.parameters.nezha.pooler.dense.weight += 1.0
-    good.restore(always=True)
-    assert np.array_equal(parameter(model), expected + 1.0)
-
-
-def test_a_model_that_is_restored_can_be_saved(tmp_path):
-    model = NezhaForPreTraining(CONFIG)
-    good = LastGood(model)
-    model.parameters.nezha.pooler.dense.weight[:] = np.nan
-    good.restore(always=False)
-    place, _ = save_somewhere(
-        tmp_path / "m", model.save_pretrained, overwrite=False, complete=False
-    )
-    assert np.isfinite(parameter(NezhaForPreTraining.from_pretrained(place))).all()
-    write_atomic(place / "loss.csv", b"")

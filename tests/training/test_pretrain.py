@@ -7,6 +7,7 @@ import csv
 import errno
 import os
 import shlex
+import shutil
 import signal
 import tempfile
 
@@ -21,6 +22,7 @@ from minizha.predict import fill_mask
 from minizha.text.corpus import Document
 from minizha.text.vocabulary import SPECIAL_TOKENS
 from minizha.training import run as run_module
+from minizha.training import session as session_module
 from minizha.training.evaluation import evaluate, examples_from, mean_metrics
 from minizha.training.options import PretrainOptions
 from minizha.training.pretrain import new_model, prepare, train
@@ -40,7 +42,9 @@ OPTIONS = PretrainOptions(
     held_out=3,
     min_count=1,
 )
-FILES = ["config.json", "loss.csv", "model.safetensors", "tokenizer_config.json", "vocab.txt"]
+FILES = ["config.json", "held_out.csv", "loss.csv", "model.safetensors", "tokenizer_config.json"]
+FILES += ["vocab.txt"]
+LEFT = sorted([*FILES, "checkpoints", "log.jsonl"])
 COLUMNS = ["step", "word_loss", "word_accuracy", "pair_loss", "pair_accuracy", "words", "pairs"]
 
 
@@ -60,7 +64,7 @@ def content(folder):
 def test_what_a_run_leaves(corpus, tmp_path, backend, capsys):
     out = tmp_path / "m"
     assert run(corpus, str(out), OPTIONS, backend, workers=1 if backend == "cupy" else 2) is True
-    assert sorted(set(os.listdir(out)) - {"loss.png"}) == FILES
+    assert sorted(set(os.listdir(out)) - {"loss.png"}) == LEFT
     model = NezhaForPreTraining.from_pretrained(out, backend=backend)  # without a warning
     tokenizer = NezhaTokenizer.from_pretrained(out)
     assert model.config.vocab_size == len(tokenizer)
@@ -85,7 +89,7 @@ def test_what_a_run_leaves(corpus, tmp_path, backend, capsys):
 @pytest.mark.parametrize("name", ["a folder [1]", "it's", "-m", "=m", "~", "$HOME", "a;b", "杨*修"])
 def test_the_last_line_is_a_command_to_paste(name, shell, corpus, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(run_module, "_cores", lambda: 1)
+    monkeypatch.setattr(run_module, "available_cores", lambda: 1)
     assert main(["pretrain", "--corpus", corpus, f"--out={name}", *TINY, "--steps", "1"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     arguments = arguments_of(last, shell, tmp_path / "elsewhere")
@@ -265,56 +269,6 @@ def test_nothing_is_made_before_everything_is_checked(backend_of_run, corpus, tm
     assert os.listdir(tmp_path) == ["corpus.txt"]
 
 
-def test_a_loss_that_is_no_number_ends_the_run_and_spares_the_old_model(
-    corpus, tmp_path, monkeypatch, capsys
-):
-    out = tmp_path / "m"
-    run(corpus, str(out), OPTIONS, "numpy", 1)
-    before = content(out)
-    nan = BatchMetrics(float("nan"), 0.7, 1, 5, 1, 4)
-    monkeypatch.setattr(run_module, "train", lambda *_: iter([nan] * 4))
-    with pytest.raises(MinizhaError, match="step 4: expected a finite loss, found nan") as caught:
-        run(corpus, str(out), OPTIONS, "numpy", 1, overwrite=True)
-    assert f"; the model as it was after step 0 is in {out}-interrupted. A smaller --learn" in str(
-        caught.value
-    )
-    assert content(out) == before
-    assert np.isfinite(parameters_in(f"{out}-interrupted")).all()
-    capsys.readouterr()
-
-
-def parameters_in(folder):
-    state = NezhaForPreTraining.from_pretrained(folder).state_dict()
-    return np.concatenate([to_host(array).ravel() for array in state.values()])
-
-
-@pytest.mark.parametrize("damaged", ["loss", "parameters"])
-def test_a_model_is_saved_as_it_was_before_it_diverged(
-    damaged, corpus, tmp_path, monkeypatch, backend
-):
-    kept = {}
-
-    def diverging(model, *arguments):
-        for step, metrics in enumerate(train(model, *arguments), start=1):
-            if step == 10:
-                kept.update({n: to_host(a).copy() for n, a in model.state_dict().items()})
-            if step == 13 and damaged == "loss":
-                metrics = metrics._replace(word_loss=float("nan"))
-            if step == 20 and damaged == "parameters":
-                model.parameters.nezha.pooler.dense.weight[:] = float("inf")
-            yield metrics
-
-    monkeypatch.setattr(run_module, "train", diverging)
-    options = PretrainOptions(**(vars(OPTIONS) | {"steps": 40}))
-    with pytest.raises(MinizhaError, match=r"step 20: .* as it was after step 10 is in") as caught:
-        run(corpus, str(tmp_path / "m"), options, backend, 1)
-    assert f"expected {'a finite loss' if damaged == 'loss' else 'finite parameters'}" in str(
-        caught.value
-    )
-    found = NezhaForPreTraining.from_pretrained(tmp_path / "m").state_dict()
-    assert all(np.array_equal(found[name], kept[name]) for name in kept)
-
-
 def interrupting(function, after, error=KeyboardInterrupt):
     def interrupted(*arguments, **options):
         for i, counts in enumerate(function(*arguments, **options)):
@@ -337,24 +291,27 @@ def interrupting(function, after, error=KeyboardInterrupt):
 def test_whatever_ends_the_training_the_model_is_saved(
     error, expected, message, after, corpus, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(run_module, "train", interrupting(train, after, error))
+    monkeypatch.setattr(session_module, "train", interrupting(train, after, error))
     with pytest.raises(expected, match=message) as caught:
         run(corpus, str(tmp_path / "m"), OPTIONS, "numpy", 1)
-    place = f"the model so far is in {tmp_path / 'm'}"
+    place = f"the model so far is in {tmp_path / 'm'}; --resume goes on after step {after + 1}"
     assert place in str(caught.value) + "".join(getattr(caught.value, "__notes__", []))
     assert set(FILES) <= set(os.listdir(tmp_path / "m"))
 
 
 def test_while_nothing_was_learnt_there_is_nothing_to_save(corpus, tmp_path, monkeypatch):
-    """The rate of the first step is 0. A model saved here would be in the way of the next run."""
-    error = MemoryError("no room for a batch")
-    monkeypatch.setattr(run_module, "train", interrupting(train, 0, error))
+    """A model saved here would be in the way of the next run, and so would its checkpoint."""
+
+    def fail(*_):
+        raise MemoryError("no room for a batch")
+
+    monkeypatch.setattr(session_module, "train", fail)
     with pytest.raises(MemoryError, match=r"^no room for a batch$"):
         run(corpus, str(tmp_path / "m"), OPTIONS, "numpy", 1)
     assert os.listdir(tmp_path / "m") == []
 
 
-def test_what_is_there_is_replaced_only_if_that_is_wanted(corpus, tmp_path, monkeypatch):
+def test_what_is_there_is_replaced_only_if_that_is_wanted(corpus, tmp_path, monkeypatch, capsys):
     out = tmp_path / "m"
     run(corpus, str(out), OPTIONS, "numpy", 1)
     before = content(out)
@@ -367,10 +324,16 @@ def test_what_is_there_is_replaced_only_if_that_is_wanted(corpus, tmp_path, monk
             run(corpus, str(out), other, "numpy", 1)
     assert content(out) == before
     with monkeypatch.context() as patched:
-        patched.setattr(run_module, "train", interrupting(train, 2))
+        patched.setattr(session_module, "train", interrupting(train, 2))
         assert run(corpus, str(out), other, "numpy", 1, overwrite=True) is False
     assert content(out) == before
-    assert content(tmp_path / "m-interrupted")["model.safetensors"] != before["model.safetensors"]
+    assert (
+        f"the model so far is in {out / 'checkpoints' / 'step-000003'}\n" in capsys.readouterr().out
+    )
+    assert not (tmp_path / "m-interrupted").exists()
+    so_far = (out / "checkpoints" / "step-000003" / "model.safetensors").read_bytes()
+    assert so_far != before["model.safetensors"]
+    NezhaForPreTraining.from_pretrained(out / "checkpoints" / "step-000003")
     assert run(corpus, str(out), other, "numpy", 1, overwrite=True) is True
     assert content(out)["model.safetensors"] != before["model.safetensors"]
     assert content(out)["vocab.txt"] == before["vocab.txt"]
@@ -379,14 +342,17 @@ def test_what_is_there_is_replaced_only_if_that_is_wanted(corpus, tmp_path, monk
 def test_a_model_that_came_in_the_meantime_stays(corpus, tmp_path, monkeypatch):
     out = tmp_path / "m"
 
-    def train_twice(*arguments):
-        monkeypatch.setattr(run_module, "train", train)
-        run(corpus, str(out), OPTIONS, "numpy", 1)
+    run(corpus, str(tmp_path / "other"), OPTIONS, "numpy", 1)
+
+    def train_while_another_saves(*arguments):
+        for name in FILES:
+            shutil.copy(tmp_path / "other" / name, out / name)
         yield from train(*arguments)
 
-    monkeypatch.setattr(run_module, "train", train_twice)
+    monkeypatch.setattr(session_module, "train", train_while_another_saves)
     assert run(corpus, str(out), OPTIONS, "numpy", 1) is True
     assert content(out) == content(tmp_path / "m-interrupted")
+    assert content(out) == content(tmp_path / "other")
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "loss.csv"])
@@ -414,10 +380,10 @@ def test_a_full_disk_at_the_end(name, corpus, tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("after", [0, 2])
 def test_ctrl_c_in_the_training(after, corpus, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(run_module, "train", interrupting(train, after))
+    monkeypatch.setattr(session_module, "train", interrupting(train, after))
     assert run(corpus, str(tmp_path / "m"), OPTIONS, "numpy", 1) is False
     assert capsys.readouterr().out.endswith(f"the model so far is in {tmp_path / 'm'}\n")
-    assert sorted(os.listdir(tmp_path / "m")) == FILES
+    assert sorted(os.listdir(tmp_path / "m")) == LEFT
     assert NezhaForPreTraining.from_pretrained(tmp_path / "m").training is False
     assert (tmp_path / "m" / "loss.csv").read_text("utf-8") == ",".join(COLUMNS) + "\n"
 
@@ -436,7 +402,7 @@ def test_ctrl_c_while_it_is_saved(first, corpus, tmp_path, monkeypatch, capsys):
             monkeypatch.setattr(files, "write_synced", write_and_interrupt)
             yield metrics
 
-    monkeypatch.setattr(run_module, "train", train_and_patch)
+    monkeypatch.setattr(session_module, "train", train_and_patch)
     with pytest.raises(KeyboardInterrupt):
         run(corpus, str(tmp_path / "m"), OPTIONS, "numpy", 1)
     assert len(interrupts) > 3
@@ -449,7 +415,7 @@ def test_ctrl_c_in_the_evaluation(corpus, tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_module, "evaluate", interrupt)
+    monkeypatch.setattr(session_module, "evaluate", interrupt)
     assert run(corpus, str(tmp_path / "m"), OPTIONS, "numpy", 1) is False
     assert "\n4," in (tmp_path / "m" / "loss.csv").read_text("utf-8")
     NezhaForPreTraining.from_pretrained(tmp_path / "m")

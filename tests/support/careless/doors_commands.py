@@ -35,7 +35,9 @@ def command(*words: str, **options: Any) -> None:
             status = main(argv)
     except SystemExit as stopped:
         status = stopped.code
-    said = [line for line in error.getvalue().split("\n")[:-1] if "note:" not in line]
+    # a progress bar begins with a carriage return
+    lines = [line for line in error.getvalue().split("\n")[:-1] if not line.startswith("\r")]
+    said = [line for line in lines if "note:" not in line]
     if status == 2:
         assert len(said) == 1, f"not one line: {error.getvalue()!r:.300}"
         assert said[0].startswith("minizha: error: "), said
@@ -137,6 +139,39 @@ DOORS = [
         of("vectors", "verify"),
         lambda w: {"_folder": V1 / "cases", "vectors": V1},
         {"_folder": PATH, "vectors": PATH},
+    ),
+    Door(
+        "minizha prepare",
+        of("prepare"),
+        lambda w: {
+            "_corpus": w.corpus,
+            "out": w.target(),
+            "min_count": 1,
+            "held_out": 3,
+            "workers": 1,
+        },
+        {
+            "_corpus": PATH,
+            "out": PATH,
+            "min_count": whole(1),
+            "held_out": whole(2),
+            "workers": whole(1),
+            "titles": among("auto", "yes", "no"),
+        },
+    ),
+    Door(
+        "minizha evaluate",
+        of("evaluate"),
+        lambda w: {"corpus": w.corpus, "model": w.model_folder, "length": 12, "seed": 1},
+        {
+            "corpus": PATH,
+            "model": PATH,
+            "length": whole(8, 64),
+            "seed": whole(0),
+            "held_out": whole(2),
+            "backend": among("numpy"),
+        },
+        avoid={"length": whole(65)},
     ),
     Door(
         "minizha pretrain",
