@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from typing import Any
 
@@ -10,6 +11,13 @@ from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
 from minizha_book.languages import word
+
+CHINESE = "[\u3000-\u9fff\uff00-\uffef]"
+
+
+def joined(text: str) -> str:
+    """A text without the line breaks after Chinese characters, which a browser would show as spaces."""
+    return re.sub(rf"(?<={CHINESE})\n(?=\S)", "", text)
 
 
 class ExerciseCheck(SphinxDirective):
@@ -29,11 +37,11 @@ class ExerciseCheck(SphinxDirective):
         language = "zh" if self.config.language.startswith("zh") else "en"
         label = f"exercise-{ex.id.replace('.', '-')}"
         statement = self._parse(
-            f"````{{exercise}} {ex.title[language]}\n:label: {label}\n\n{ex.statement[language]}\n````"
+            f"````{{exercise}} {ex.title[language]}\n:label: {label}\n\n{joined(ex.statement[language])}\n````"
         )
         solution = self._parse(
             f"`````{{solution}} {label}\n:class: dropdown\n\n```python\n{ex.solution.strip()}\n```\n\n"
-            f"{ex.explanation[language]}\n`````"
+            f"{joined(ex.explanation[language])}\n`````"
         )
         for node in statement + solution:
             for part in node.findall():

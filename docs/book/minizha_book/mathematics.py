@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import subprocess
 from typing import Any
 
 from docutils import nodes
@@ -49,6 +51,8 @@ def setup(app: Any) -> None:
     # the extension of KaTeX has no setting for these when it renders at build time
     # its Unix socket is there before it can be used, and a busy machine needs more than five seconds
     katex.KaTeXServer.start_server_process = katex.KaTeXServer.start_network_socket
+    # a server that is left over must not keep a pipe open that somebody reads to its end
+    katex.Popen = functools.partial(subprocess.Popen, stderr=subprocess.DEVNULL)
     katex.STARTUP_TIMEOUT = katex.RENDER_TIMEOUT = 60.0
     katex.KATEX_DEFAULT_OPTIONS.update({"throwOnError": True, "strict": "ignore", "macros": MACROS})
     app.add_transform(Untranslated)

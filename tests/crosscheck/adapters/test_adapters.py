@@ -15,7 +15,7 @@ from minizha.checkpoint.foreign_names import translate
 from minizha.crosscheck.adapters import paddle
 from tests.support.paths import ROOT
 
-PAGE = (ROOT / "docs" / "adapters.md").read_text("utf-8")
+PAGE = (ROOT / "docs" / "reference" / "adapters.md").read_text("utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.S)
 TOLERANCE = 1e-11
 SINGLE_LOSSES = {"masked_lm_loss", "next_sentence_loss"}
