@@ -56,7 +56,10 @@ def main() -> None:
     packages()
     runtime()
     for folder in [arguments.language] if arguments.language else LANGUAGES:
-        sphinx("html", SITE / folder, LANGUAGES[folder])
+        # MyST-NB keeps its own files beside the pages: only the pages go into the site
+        sphinx("html", BUILD / "html" / folder, LANGUAGES[folder])
+        shutil.rmtree(SITE / folder, ignore_errors=True)
+        shutil.copytree(BUILD / "html" / folder, SITE / folder)
     shutil.copy(BOOK / "_templates/languages.html", SITE / "index.html")
     (SITE / ".nojekyll").touch()  # GitHub Pages: folders may begin with _
     size = sum(path.stat().st_size for path in SITE.rglob("*") if path.is_file())
@@ -68,6 +71,8 @@ def packages() -> None:
     lock = BOOK / "package-lock.json"
     done = BOOK / "node_modules/.package-lock.json"
     if not done.is_file() or done.stat().st_mtime < lock.stat().st_mtime:
+        if not shutil.which("npm"):
+            raise SystemExit("npm is missing: install Node, which brings it")
         subprocess.run(["npm", "ci", "--silent"], cwd=BOOK, check=True)
     katex = BUILD / "static/katex"
     shutil.rmtree(katex, ignore_errors=True)

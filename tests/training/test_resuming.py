@@ -73,7 +73,9 @@ def test_killed_at_random_moments_and_resumed(kills, corpus, tmp_path):
     report = json.loads(done.stdout.splitlines()[-1])
     print(report)
     assert len(report["kills"]) >= kills
-    assert len(set(report["kills"])) >= 4  # at different moments; a busy machine makes fewer of them
+    assert (
+        len(set(report["kills"])) >= 4
+    )  # at different moments; a busy machine makes fewer of them
     for folder in report["finished"]:
         assert_same(tmp_path / folder, tmp_path / "whole")
         steps = [json.loads(x) for x in (tmp_path / folder / "log.jsonl").read_text().splitlines()]
