@@ -75,7 +75,7 @@ WORDINGS = {
     # how it is related to the right one
     "all are 0": "全部为 0",
     "all should be 0": "应全部为 0",
-    "it does not depend on dy": "它与上游梯度 dy 无关",
+    "it does not depend on dy": "结果与上游梯度无关（上游梯度没有用上）",
     "it is dy itself: the derivative of forward, or a part of it, is missing": (
         "它就是上游梯度 dy：缺少前向函数的导数，或导数的一部分"
     ),
@@ -105,20 +105,22 @@ WORDINGS = {
     "it is summed over axis {k}, which it should keep": "沿轴 {k} 求了和，而这个轴应当保留",
     "it is summed over axes {k}, which it should keep": "沿轴 {k} 求了和，而这些轴应当保留",
     "only the diagonal of the Jacobian is there: how does each x act on the other y?": (
-        "只有雅可比矩阵的对角元：每个 x 怎样影响其他的 y？"
+        "只算了雅可比矩阵的对角元：每个输入 x 怎样影响其他的输出 y？"
     ),
     "subtracting its mean over axis {k} would make it right": "减去它沿轴 {k} 的均值，它就对了",
     "each row along axis {k} is off by {TERM}: such a term is missing, is too much, or has a wrong "
-    "factor": "沿轴 {k} 的每一行都相差{TERM}：漏了、多了这样的一项，或它的系数不对",
+    "factor": (
+        "每一行（沿轴 {k}）的误差都是{TERM}：可能漏了或多了这样一项，也可能它的系数不对"
+    ),
     "each row along axis {k} is off by {TERM} and {OTHER}: such terms are missing, are too much, or "
     "have wrong factors": (
-        "沿轴 {k} 的每一行都相差{TERM}，再加{OTHER}：漏了、多了这样的项，或它们的系数不对"
+        "每一行（沿轴 {k}）的误差都是{TERM}加上{OTHER}：可能漏了或多了这样的项，也可能它们的系数不对"
     ),
     "a constant": "一个常数",
     "a multiple of x − mean(x)": " x − mean(x) 的某个倍数",
-    "a multiple of y": " y 的某个倍数",
-    "a multiple of x": " x 的某个倍数",
-    "each row along axis {k} is off by a factor of its own": "沿轴 {k} 的每一行都差一个各自不同的倍数",
+    "a multiple of y": "输出 y 的某个倍数",
+    "a multiple of x": "输入 x 的某个倍数",
+    "each row along axis {k} is off by a factor of its own": "每一行（沿轴 {k}）都差一个因子，各行的因子不同",
     "only at {places} of axis {k}": "只在轴 {k} 的 {places} 处",
     "only these: {places} and {n} more": "只有这些：{places}，以及另外 {n} 个",
     "only these: {places}": "只有这些：{places}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from functools import partial
 from pathlib import Path
 
@@ -66,14 +67,19 @@ def _start(options: argparse.Namespace) -> int:
     if path_exists(path):
         raise FileError(f"{path}: expected no file of this name, found one; it is left as it is")
     make_folder(options.dir)
-    write_atomic(path, _text(task, options.language).encode())
+    write_atomic(path, _text(task, options.language, options.dir).encode())
     print(visible(path))
     return 0
 
 
-def _text(task: Exercise, language: str) -> str:
+def _text(task: Exercise, language: str, folder: str) -> str:
     """What the reader begins with: the statement and the command as comments, and the start."""
-    command = f"minizha exercise check {task.id}" + ("" if language == "en" else " --language zh")
+    command = f"minizha exercise check {task.id}"
+    if folder != ".":
+        between = "=" if folder.startswith("-") else " "
+        command += f" --dir{between}{visible(shlex.quote(folder))}"  # one line, being a comment
+    if language != "en":
+        command += f" --language {language}"
     lines = [
         f"{task.id}  {task.title[language]}",
         "",

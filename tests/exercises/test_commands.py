@@ -1,6 +1,7 @@
 """``minizha exercise list``, ``start`` and ``check``: files, exit statuses, progress."""
 
 import json
+import shlex
 
 import pytest
 
@@ -143,6 +144,23 @@ def test_another_folder(run, tmp_path):
     assert run("check", "5.2", "--dir", "book")[0] == 0
     assert run("list", "--dir", "book")[1].count("solved") == 1
     assert [p.name for p in tmp_path.iterdir()] == ["book"]
+
+
+@pytest.mark.parametrize("folder", ["book", "my book's", "--dir", "two\nlines"])
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_command_in_a_started_file_names_its_folder(folder, language, run, tmp_path):
+    assert run("start", "5.2", f"--dir={folder}", "--language", language)[0] == 0
+    text = (tmp_path / folder / "exercise_5_2.py").read_text(encoding="utf-8")
+    comments, code = text.split("\n\n", 1)
+    assert code == TASK.start.strip() + "\n"
+    assert all(line.startswith("#") for line in comments.split("\n"))
+    command = shlex.split(comments.split("\n")[-1].removeprefix("#"))
+    assert command[:4] == ["minizha", "exercise", "check", "5.2"]
+    assert ("--language" in command) == (language == "zh")
+    if "\n" not in folder:  # such a name can only be shown
+        status, out, _ = run(*command[2:])
+        assert status == 1
+        assert ("错" in out) == (language == "zh")
 
 
 @pytest.mark.parametrize(
