@@ -120,7 +120,9 @@ WORDINGS = {
     "a multiple of x − mean(x)": " x − mean(x) 的某个倍数",
     "a multiple of y": "输出 y 的某个倍数",
     "a multiple of x": "输入 x 的某个倍数",
-    "each row along axis {k} is off by a factor of its own": "每一行（沿轴 {k}）都差一个因子，各行的因子不同",
+    "each row along axis {k} is off by a factor of its own": (
+        "每一行（沿轴 {k}）都差一个因子，各行的因子不同"
+    ),
     "only at {places} of axis {k}": "只在轴 {k} 的 {places} 处",
     "only these: {places} and {n} more": "只有这些：{places}，以及另外 {n} 个",
     "only these: {places}": "只有这些：{places}",
