@@ -219,6 +219,6 @@ def test_the_counts_of_the_readme_are_right():
         f"of {len(TINY) + len(HEADS)} models, 24,085 derivatives",
         f"({wrong} wrong backward functions of operations",
         f"of {len(SEEDS)} mistakes seeded into the model",
-        f"{len(NAMED)} of {len(NAMED)} that are known ones are named",
+        f"{len(NAMED)} of {len(NAMED)} known ones among them are named",
     ):
         assert count in text
