@@ -27,7 +27,7 @@ OPTIONS = PretrainOptions(
     dropout=0.1,
 )
 KEEP = RunOptions(evaluate_every=7)
-OFTEN = RunOptions(checkpoint_minutes=0.0005, evaluate_every=7)
+OFTEN = RunOptions(checkpoint_minutes=0, evaluate_every=7)
 
 
 def resume(corpus: str, out: str) -> None:
