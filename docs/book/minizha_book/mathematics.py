@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import functools
+import socket
 import subprocess
+import time
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -46,14 +48,37 @@ def check(app: Any, doctree: nodes.document) -> None:
             log.warning("a formula contains %s; write LaTeX", " ".join(foreign), location=node)
 
 
+def start_server(folder: Path, timeout: float) -> tuple[subprocess.Popen, socket.socket]:
+    """Start KaTeX's server and connect. Its socket is there before it can be used, so ask again.
+
+    A server that is left over must not keep a pipe open that somebody reads to its end.
+    """
+    place = folder / "katex.sock"
+    process = subprocess.Popen(
+        katex.KaTeXServer.build_command(socket=place),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=folder,
+    )  # fmt: skip
+    end = time.monotonic() + timeout
+    while True:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.connect(str(place))
+            return process, connection
+        except (FileNotFoundError, ConnectionRefusedError):
+            connection.close()
+            if time.monotonic() > end:
+                process.kill()
+                raise
+            time.sleep(0.01)
+
+
 def setup(app: Any) -> None:
     """Sphinx calls this once."""
     # the extension of KaTeX has no setting for these when it renders at build time
-    # its Unix socket is there before it can be used, and a busy machine needs more than five seconds
-    katex.KaTeXServer.start_server_process = katex.KaTeXServer.start_network_socket
-    # a server that is left over must not keep a pipe open that somebody reads to its end
-    katex.Popen = functools.partial(subprocess.Popen, stderr=subprocess.DEVNULL)
-    katex.STARTUP_TIMEOUT = katex.RENDER_TIMEOUT = 60.0
+    katex.KaTeXServer.start_server_process = start_server
+    katex.STARTUP_TIMEOUT = katex.RENDER_TIMEOUT = (
+        60.0  # a busy machine needs more than five seconds
+    )
     katex.KATEX_DEFAULT_OPTIONS.update({"throwOnError": True, "strict": "ignore", "macros": MACROS})
     app.add_transform(Untranslated)
     app.connect("doctree-read", check)
