@@ -108,20 +108,12 @@ def runtime() -> None:
 
 def sphinx(builder: str, target: Path, language: str) -> None:
     """Run Sphinx over the repository with the settings of this folder; stop on any warning."""
-    command = [
-        sys.executable,
-        "-m",
-        "sphinx",
-        "-b",
-        builder,
-        "-c",
-        BOOK,
-        "-d",
-        BUILD / f"doctrees-{builder}-{language}",
-    ]
+    pages = BUILD / f"doctrees-{builder}-{language}"
+    command = [sys.executable, "-m", "sphinx", "-b", builder, "-c", BOOK, "-d", pages]
     strict = [] if builder == "gettext" else ["-W", "--keep-going"]  # html shows every fault
     command += [*strict, "-q", "-D", f"language={language}", ROOT, target]
     if subprocess.run(command, check=False).returncode:
+        shutil.rmtree(pages, ignore_errors=True)  # a page that is not read again warns of nothing
         raise SystemExit(1)
 
 

@@ -15,22 +15,15 @@ from minizha.errors import ArgumentError, FileError, MinizhaError
 from minizha.info import describe_folder
 from minizha.text.vocabulary import SPECIAL_TOKENS
 from tests.support.files.safetensors_files import safetensors_file
+from tests.support.tiny_models import SMALL
 
-CONFIG = NezhaConfig(
-    vocab_size=11,
-    hidden_size=8,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    intermediate_size=12,
-    max_relative_position=3,
-)
 WORDS = "nezha.embeddings.word_embeddings.weight"
 READERS = (NezhaForPreTraining.from_pretrained, describe_folder)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    NezhaForPreTraining(CONFIG).save_pretrained(tmp_path)
+    NezhaForPreTraining(SMALL).save_pretrained(tmp_path)
     NezhaTokenizer([*SPECIAL_TOKENS, *"一二三四五六"]).save_pretrained(tmp_path)
     for read in READERS:
         read(tmp_path)  # the control: unchanged, the folder is valid
@@ -213,7 +206,7 @@ def test_a_folder_that_is_none(read, folder):
         NezhaConfig.from_pretrained,
         NezhaTokenizer.from_pretrained,
         NezhaTokenizer(list(SPECIAL_TOKENS)).save_pretrained,
-        NezhaModel(CONFIG).save_pretrained,
+        NezhaModel(SMALL).save_pretrained,
     ],
 )
 def test_a_path_that_is_none(function, path, tmp_path, monkeypatch):

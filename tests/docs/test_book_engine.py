@@ -52,6 +52,8 @@ FAULTS = {
     "dead_link": ("[there](nowhere.md)\n", "nowhere.md"),
     "dead_reference": ("{eq}`nothing`\n", "nothing"),
     "no_alternative": (cell(PICTURE), "no alternative text"),
+    "no_widget": ("```{widget} nothing\n:alt: A picture\n```\n", "there is no _static/nothing.js"),
+    "widget_no_alternative": ("```{widget} simplex\n```\n", "alternative text is missing"),
     "no_exercise": ("```{exercise-check} 99.1\n```\n", "99.1"),
 }
 

@@ -5,6 +5,8 @@ import pkgutil
 import re
 from pathlib import Path
 
+from minizha_book.proofs import named_labels
+
 import minizha.ops
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -14,8 +16,6 @@ WAIT = {
     "relative_value_backward",
 }
 """Backward functions that no chapter derives yet."""
-
-NAMED = re.compile(r"[Ee]quations? ((?:``[\w-]+``(?:, | and )?)+)")
 
 
 def backward_functions():
@@ -27,7 +27,7 @@ def backward_functions():
                 and not name.startswith("_")
                 and function.__module__ == module.name
             ):
-                yield name, " ".join((function.__doc__ or "").split())
+                yield name, function.__doc__ or ""
 
 
 def labels_of_the_book():
@@ -39,11 +39,7 @@ def test_every_backward_function_names_its_equation():
     labels = labels_of_the_book()
     waiting = set()
     for name, docstring in backward_functions():
-        named = [
-            label
-            for found in NAMED.findall(docstring)
-            for label in re.findall(r"``([\w-]+)``", found)
-        ]
+        named = named_labels(docstring)
         assert set(named) <= labels, name
         if not named:
             waiting.add(name)

@@ -4,15 +4,16 @@ import ast
 
 import numpy as np
 import pytest
-from minizha_book.proofs import LINE, distance, twins
+from minizha_book.proofs import LINE, distance, negated, twins
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((3, 4))
 W = RNG.standard_normal((3, 4))
 
 
-def of(text):
-    return [ast.unparse(twin.body) for _, twin in twins(ast.parse(text, mode="eval").body)]
+def of(text, make=twins, *parts):
+    expression = ast.parse(text, mode="eval").body
+    return [ast.unparse(twin.body) for _, twin in make(expression, *parts)]
 
 
 def test_twins_change_one_place_each():
@@ -22,6 +23,9 @@ def test_twins_change_one_place_each():
     assert of("-x[0]") == ["x[0]", "-x[1]"]
     assert set(of("a @ b")) == {"a.T @ b", "a @ b.T"}
     assert of("name") == []
+    assert of("a * b", negated, [X]) == ["-(a * b)"]
+    assert of("a, b", negated, [X, W]) == ["(-a, b)", "(a, -b)"]
+    assert of("a, b", negated, [0 * X, W]) == ["(a, -b)"]
 
 
 def test_distance_is_relative_to_what_is_large_and_keeps_a_nan():
@@ -47,7 +51,7 @@ def test_a_right_equation_is_proved(proves, capsys):
     found = LINE.match(capsys.readouterr().out.strip())
     assert found[1] == "product"
     assert float(found[2]) < 1e-15
-    assert int(found[3]) == 4
+    assert int(found[3]) == 4  # axis 2 does not exist: that twin is not counted
 
 
 @pytest.mark.parametrize("wrong", [0.0, np.nan, 1e-9])

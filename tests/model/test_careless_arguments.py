@@ -37,15 +37,8 @@ from minizha.text.vocabulary import SPECIAL_TOKENS
 from minizha.training.evaluation import evaluate
 from minizha.training.step import loss_and_gradients
 from minizha.training.workers import Workers
+from tests.support.tiny_models import SMALL
 
-CONFIG = NezhaConfig(
-    vocab_size=11,
-    hidden_size=8,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    intermediate_size=12,
-    max_relative_position=3,
-)
 IDS = np.array([[2, 6, 7, 8, 3]])
 TOKENIZER = NezhaTokenizer([*SPECIAL_TOKENS, *"一二三四五六"])
 BATCH = {"input_ids": IDS, "labels": IDS, "next_sentence_label": np.array([1])}
@@ -53,7 +46,7 @@ NAN = float("nan")
 
 
 def damaged(model_class, name):
-    model = model_class(CONFIG)
+    model = model_class(SMALL)
     arrays = {n: np.array(p) for n, p in model.state_dict().items()}
     arrays[name][0] = NAN
     model.load_state_dict(arrays)
@@ -104,9 +97,9 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_parameters_come_in_many_forms(form, backend):
-    source = NezhaForPreTraining(CONFIG, seed=1)
+    source = NezhaForPreTraining(SMALL, seed=1)
     arrays = {n: FORMS[form](np.array(p)) for n, p in source.state_dict().items()}
-    model = NezhaForPreTraining(CONFIG, seed=2, backend=backend)
+    model = NezhaForPreTraining(SMALL, seed=2, backend=backend)
     assert model.load_state_dict(arrays) == ((), ())
     for name, p in model.state_dict().items():
         expected = source.state_dict()[name]
@@ -117,7 +110,7 @@ def test_parameters_come_in_many_forms(form, backend):
 
 
 def test_parameters_that_are_no_numbers_are_refused():
-    model = NezhaForPreTraining(CONFIG)
+    model = NezhaForPreTraining(SMALL)
     arrays = {n: np.array(p) for n, p in model.state_dict().items()}
     name = "cls.predictions.bias"
     for value, message in (
@@ -134,7 +127,7 @@ def test_parameters_that_are_no_numbers_are_refused():
 
 def test_torch_itself():
     torch = pytest.importorskip("torch")
-    source, model = NezhaForPreTraining(CONFIG, seed=1), NezhaForPreTraining(CONFIG, seed=2)
+    source, model = NezhaForPreTraining(SMALL, seed=1), NezhaForPreTraining(SMALL, seed=2)
     arrays = {n: torch.nn.Parameter(torch.tensor(p)) for n, p in source.state_dict().items()}
     model.load_state_dict(arrays)
     assert all(np.array_equal(model.state_dict()[n], p) for n, p in source.state_dict().items())
@@ -149,9 +142,9 @@ def test_torch_itself():
 def test_a_count_that_no_array_has_is_refused(count):
     for items in (ItemsInBatch(count), ItemsInBatch(None, count)):
         with pytest.raises(ArgumentError, match=r"num_items_in_batch\..*: expected .* of at most"):
-            NezhaForPreTraining(CONFIG)(**BATCH, num_items_in_batch=items)
+            NezhaForPreTraining(SMALL)(**BATCH, num_items_in_batch=items)
     for name, labels in (("MaskedLM", IDS), ("SequenceClassification", [1])):
-        model = getattr(minizha, f"NezhaFor{name}")(CONFIG)
+        model = getattr(minizha, f"NezhaFor{name}")(SMALL)
         with pytest.raises(ArgumentError, match=r"num_items_in_batch: expected .* of at most"):
             model(IDS, labels=labels, num_items_in_batch=count)
         assert float(model(IDS, labels=labels, num_items_in_batch=2**62).loss) > 0
@@ -159,14 +152,14 @@ def test_a_count_that_no_array_has_is_refused(count):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_no_complex_gradients_in_a_real_model(dtype, backend):
-    model = NezhaForPreTraining(CONFIG, dtype=dtype, backend=backend)
+    model = NezhaForPreTraining(SMALL, dtype=dtype, backend=backend)
     out = model(**BATCH, record=True)
     logits = np.ones((1, 5, 11), complex)
     for upstream in ({"loss": 1j}, {"prediction_logits": logits}):
         with pytest.raises(ArgumentError, match=r"backward: .*: expected real numbers"):
             out.backward(**upstream)
     assert all(not to_host(g).any() for g in model.gradients().values())
-    stepped = NezhaForPreTraining(CONFIG, dtype="complex128")
+    stepped = NezhaForPreTraining(SMALL, dtype="complex128")
     stepped(**BATCH).backward(loss=1j)  # the control: the complex step needs them
     assert any(to_host(g).imag.any() for g in stepped.gradients().values())
 
@@ -191,7 +184,7 @@ def backward_twice_in_threads(model):
 
 @pytest.mark.parametrize("locked", [True, False])
 def test_two_threads_lose_no_gradient(locked, monkeypatch):
-    model, once = (NezhaForPreTraining(CONFIG, dtype="float64") for _ in range(2))
+    model, once = (NezhaForPreTraining(SMALL, dtype="float64") for _ in range(2))
     once(**BATCH).backward()
     add = tree_module.add
 
@@ -220,7 +213,7 @@ class NoLock:
 
 
 def test_replicas_and_copies_have_locks_of_their_own():
-    model = NezhaForPreTraining(CONFIG)
+    model = NezhaForPreTraining(SMALL)
     for other in (model.replica(None), model.copy_with(), model.astype("float64")):
         assert other._gradient_lock is not model._gradient_lock
 
@@ -235,28 +228,28 @@ HEADLESS += ("NezhaForSequenceClassification", "NezhaForMultipleChoice")
 @pytest.mark.parametrize("name", [*HEADLESS, "NezhaForNextSentencePrediction"])
 def test_a_model_without_that_head_fills_no_mask(name):
     with pytest.raises(ArgumentError, match=f"fill_mask: model: expected a .*, found {name}"):
-        fill_mask(getattr(minizha, name)(CONFIG), TOKENIZER, "一[MASK]", top_k=2)
-    assert len(fill_mask(NezhaForMaskedLM(CONFIG), TOKENIZER, "一[MASK]")) == 1
+        fill_mask(getattr(minizha, name)(SMALL), TOKENIZER, "一[MASK]", top_k=2)
+    assert len(fill_mask(NezhaForMaskedLM(SMALL), TOKENIZER, "一[MASK]")) == 1
 
 
 @pytest.mark.parametrize("name", [*HEADLESS, "NezhaForMaskedLM"])
 def test_a_model_without_that_head_knows_no_next_sentence(name):
     message = f"next_sentence_probability: model: expected a .*, found {name}"
     with pytest.raises(ArgumentError, match=message):
-        next_sentence_probability(getattr(minizha, name)(CONFIG), TOKENIZER, "一", "二")
+        next_sentence_probability(getattr(minizha, name)(SMALL), TOKENIZER, "一", "二")
 
 
 def test_a_damaged_model_knows_no_next_sentence():
     for model_class in (NezhaForPreTraining, NezhaForNextSentencePrediction):
-        whole = next_sentence_probability(model_class(CONFIG), TOKENIZER, "一", "二")
+        whole = next_sentence_probability(model_class(SMALL), TOKENIZER, "一", "二")
         assert 0 < whole < 1
         model = damaged(model_class, "nezha.pooler.dense.bias")
         with pytest.raises(MinizhaError, match=r"next_sentence_probability: .*model is damaged"):
             next_sentence_probability(model, TOKENIZER, "一", "二")
 
 
-TRACE = crosscheck.trace(NezhaModel(CONFIG), {"input_ids": IDS})
-PAIRED = NezhaForPreTraining(CONFIG)
+TRACE = crosscheck.trace(NezhaModel(SMALL), {"input_ids": IDS})
+PAIRED = NezhaForPreTraining(SMALL)
 
 
 def masked(**changes):
@@ -311,7 +304,7 @@ CASES = {
         r"found attention_mask of shape \(2, 5\)",
     ),
     "an array for a dtype": (
-        lambda: NezhaModel(CONFIG, dtype=np.float32(2)),
+        lambda: NezhaModel(SMALL, dtype=np.float32(2)),
         "dtype: expected one of",
     ),
     "a class for a tokenizer": (
@@ -329,7 +322,7 @@ CASES = {
     ),
     "a step, no batch": (lambda: loss_and_gradients(PAIRED, None), "batch: expected"),
     "a step, another class": (
-        lambda: loss_and_gradients(NezhaForMaskedLM(CONFIG), BATCH),
+        lambda: loss_and_gradients(NezhaForMaskedLM(SMALL), BATCH),
         "model: expected a NezhaForPreTraining, found NezhaForMaskedLM",
     ),
     "the tokenizer, 10**12 tokens": (
@@ -385,7 +378,7 @@ def test_what_is_right_beside_them():
 
 
 def test_a_file_in_place_of_its_folder_is_named(tmp_path):
-    model = NezhaForPreTraining(CONFIG)
+    model = NezhaForPreTraining(SMALL)
     model.save_pretrained(tmp_path, tokenizer=TOKENIZER)
     for name in ("vocab.txt", "config.json", "model.safetensors"):
         file = tmp_path / name

@@ -21,15 +21,8 @@ from minizha.errors import ArgumentError, CheckpointWarning, FileError, MinizhaE
 from minizha.predict import fill_mask
 from minizha.text.vocabulary import SPECIAL_TOKENS
 from minizha.training.optimizer import AdamW
+from tests.support.tiny_models import SMALL
 
-CONFIG = NezhaConfig(
-    vocab_size=11,
-    hidden_size=8,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    intermediate_size=12,
-    max_relative_position=3,
-)
 IDS = np.array([[2, 6, 7, 8, 3]])
 BIAS = "cls.predictions.bias"
 
@@ -43,18 +36,18 @@ def changed(model, name, value):
 
 @pytest.mark.parametrize("what", ["set_input_embeddings", "set_output_embeddings"])
 def test_no_complex_numbers_in_a_real_model(what, backend):
-    model = NezhaForMaskedLM(CONFIG, dtype="float64", backend=backend)
+    model = NezhaForMaskedLM(SMALL, dtype="float64", backend=backend)
     before = to_host(model.get_input_embeddings()).copy()
     with pytest.raises(ArgumentError, match="put embeddings: expected real numbers"):
         getattr(model, what)(np.ones((11, 8)) + 1j)
     assert np.array_equal(to_host(model.get_input_embeddings()), before)
-    stepped = NezhaForMaskedLM(CONFIG, dtype="complex128", backend=backend)
+    stepped = NezhaForMaskedLM(SMALL, dtype="complex128", backend=backend)
     getattr(stepped, what)(np.ones((11, 8)) + 1j)
 
 
 @pytest.mark.parametrize("change", ["vocabulary", "heads"])
 def test_an_optimizer_of_another_shape_is_refused(change, backend):
-    model = NezhaForMaskedLM(CONFIG, backend=backend)
+    model = NezhaForMaskedLM(SMALL, backend=backend)
     optimizer = AdamW(model)
     if change == "vocabulary":
         model.resize_token_embeddings(13)
@@ -68,7 +61,7 @@ def test_an_optimizer_of_another_shape_is_refused(change, backend):
 
 
 def test_changes_that_change_nothing_leave_a_way_back(backend):
-    model = NezhaForMaskedLM(CONFIG.replace(pruned_heads={0: [1]}), backend=backend)
+    model = NezhaForMaskedLM(SMALL.replace(pruned_heads={0: [1]}), backend=backend)
     out = model(IDS, labels=IDS)
     model.resize_token_embeddings(11)
     model.prune_heads({0: [1]})
@@ -81,7 +74,7 @@ def test_changes_that_change_nothing_leave_a_way_back(backend):
 
 @pytest.mark.parametrize("again", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
 def test_a_model_can_be_copied(again):
-    model = NezhaForMaskedLM(CONFIG, seed=4).train(seed=3)
+    model = NezhaForMaskedLM(SMALL, seed=4).train(seed=3)
     other = again(model)
     assert other.xp is model.xp
     assert np.array_equal(other(IDS).logits, again(model)(IDS).logits)  # the same dropout too
@@ -91,13 +84,13 @@ def test_a_model_can_be_copied(again):
 
 
 def test_numbers_beyond_the_range_are_refused(backend, tmp_path):
-    model = NezhaModel(CONFIG, backend=backend)
+    model = NezhaModel(SMALL, backend=backend)
     embeds = np.zeros((1, 2, 8))
     for bad in (1e300, np.inf, np.nan):
         embeds[0, 1, 3] = bad
         with pytest.raises(ArgumentError, match=r"inputs_embeds: expected finite.*at \[0, 1, 3\]"):
             model(inputs_embeds=embeds)
-    wide = NezhaModel(CONFIG, dtype="float64", backend=backend)
+    wide = NezhaModel(SMALL, dtype="float64", backend=backend)
     changed(wide, "pooler.dense.bias", 1e300)
     refused = r"pooler\.dense\.bias: .*range of float32"
     with pytest.raises(MinizhaError, match=refused):
@@ -120,13 +113,13 @@ def test_numbers_beyond_the_range_are_refused(backend, tmp_path):
     changed(wide, "pooler.dense.bias", 3e38)
     assert (to_host(wide.astype("float32").state_dict()["pooler.dense.bias"]) > 2e38).all()
     with pytest.raises(ArgumentError, match="initializer_range: expected a number in"):
-        CONFIG.replace(initializer_range=1e308)
+        SMALL.replace(initializer_range=1e308)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("do_sample", [False, True])
 def test_no_text_from_what_is_no_number(bad, do_sample, backend):
-    decoder = NezhaForMaskedLM(CONFIG.replace(is_decoder=True), dtype="float64", backend=backend)
+    decoder = NezhaForMaskedLM(SMALL.replace(is_decoder=True), dtype="float64", backend=backend)
     arrays = {n: to_host(a).copy() for n, a in decoder.state_dict().items()}
     arrays[BIAS][...] = bad
     with np.errstate(invalid="ignore"):
@@ -143,20 +136,20 @@ def test_no_text_from_what_is_no_number(bad, do_sample, backend):
 
 def test_no_guess_from_what_is_no_number():
     tokenizer = NezhaTokenizer([*SPECIAL_TOKENS, *"一二三四五六"])
-    model = changed(NezhaForMaskedLM(CONFIG), BIAS, np.nan)
+    model = changed(NezhaForMaskedLM(SMALL), BIAS, np.nan)
     with np.errstate(invalid="ignore"), pytest.raises(MinizhaError, match="expected finite"):
         fill_mask(model, tokenizer, "一[MASK]")
 
 
 def test_an_answer_saved_has_as_many_labels_as_outputs(tmp_path):
-    model = NezhaForQuestionAnswering(CONFIG.replace(num_labels=7))
+    model = NezhaForQuestionAnswering(SMALL.replace(num_labels=7))
     assert model.config.num_labels == 2
     model.save_pretrained(tmp_path)
     assert NezhaConfig.from_pretrained(tmp_path).num_labels == 2
 
 
 def test_names_in_a_file_can_not_write_to_the_terminal(tmp_path):
-    model = NezhaModel(CONFIG)
+    model = NezhaModel(SMALL)
     model.save_pretrained(tmp_path)
     arrays = load_file(tmp_path / "model.safetensors")
     save_file(arrays | {"\x1b[31mred\nline": np.ones(1)}, tmp_path / "model.safetensors")
@@ -185,7 +178,7 @@ def test_threads_may_share_a_tokenizer():
 def test_a_model_read_while_another_is_saved_is_one_of_them(tmp_path):
     """Three configurations of one shape: a mixture would load, and give wrong answers."""
     models = [
-        NezhaForMaskedLM(CONFIG.replace(hidden_act=act), seed=i)
+        NezhaForMaskedLM(SMALL.replace(hidden_act=act), seed=i)
         for i, act in enumerate(("gelu", "relu", "tanh"))
     ]
     name = "cls.predictions.transform.dense.weight"
@@ -229,7 +222,7 @@ def test_a_model_read_while_another_is_saved_is_one_of_them(tmp_path):
     ],
 )
 def test_errors_are_ours_and_name_the_argument(use, message, tmp_path):
-    model = NezhaModel(CONFIG)
+    model = NezhaModel(SMALL)
     model.save_pretrained(tmp_path)
     with pytest.raises(MinizhaError, match=message) as caught:
         use(model, tmp_path)

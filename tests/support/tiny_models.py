@@ -23,6 +23,16 @@ SIZES = {
     "attention_probs_dropout_prob": 0.3,
 }
 
+SMALL = NezhaConfig(
+    vocab_size=11,
+    hidden_size=8,
+    num_hidden_layers=1,
+    num_attention_heads=2,
+    intermediate_size=12,
+    max_relative_position=3,
+)
+"""Every axis has another length; for tests that need any model."""
+
 
 def tiny_model(class_name, sizes, backend, dtype, train):
     """A model of these sizes, its parameters perturbed; in train mode with a fixed seed."""

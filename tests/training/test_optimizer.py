@@ -12,6 +12,7 @@ from minizha.errors import ArgumentError
 from minizha.training.optimizer import AdamW, adamw_update, clip_by_global_norm
 from minizha.training.schedule import linear_schedule
 from tests.support.paths import VECTORS
+from tests.support.tiny_models import SMALL
 
 FOLDER = VECTORS / "transformers-4.37.2"
 CASE = next(
@@ -78,14 +79,6 @@ def test_an_impossible_schedule_is_refused(warmup, total):
 
 # --- what is refused, and what stays as it is ---------------------------------------------------
 
-SMALL = NezhaConfig(
-    vocab_size=11,
-    hidden_size=8,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    intermediate_size=12,
-    max_relative_position=3,
-)
 WORDS = "embeddings.word_embeddings.weight"
 
 

@@ -15,15 +15,8 @@ from minizha.backend import to_host
 from minizha.checkpoint.safetensors_file import to_safetensors
 from minizha.errors import FileError, MinizhaError
 from tests.support.files.scratch import FileProxy
+from tests.support.tiny_models import SMALL
 
-CONFIG = NezhaConfig(
-    vocab_size=11,
-    hidden_size=8,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    intermediate_size=12,
-    max_relative_position=3,
-)
 FILES = ["config.json", "model.safetensors"]
 
 
@@ -34,13 +27,13 @@ def content(folder):
 @pytest.fixture
 def old(tmp_path):
     """A folder with a model whose files no failure may change."""
-    NezhaForPreTraining(CONFIG, seed=1).save_pretrained(tmp_path)
+    NezhaForPreTraining(SMALL, seed=1).save_pretrained(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
 def new():
-    return NezhaForPreTraining(CONFIG.replace(vocab_size=13), seed=2)
+    return NezhaForPreTraining(SMALL.replace(vocab_size=13), seed=2)
 
 
 class FullDisk(FileProxy):
@@ -175,11 +168,11 @@ def test_a_folder_that_may_not_be_written(old, new, monkeypatch):
 
 def test_a_value_that_can_not_be_written_leaves_the_old_files(old):
     before = content(old)
-    model = NezhaForPreTraining(NezhaConfig.from_dict(CONFIG.to_dict() | {"note": object()}))
+    model = NezhaForPreTraining(NezhaConfig.from_dict(SMALL.to_dict() | {"note": object()}))
     with pytest.raises(MinizhaError, match="can't be written as JSON"):
         model.save_pretrained(old)
     with pytest.raises(MinizhaError, match="a complex128 model is for differentiation only"):
-        NezhaForPreTraining(CONFIG, dtype="complex128").save_pretrained(old)
+        NezhaForPreTraining(SMALL, dtype="complex128").save_pretrained(old)
     assert content(old) == before
 
 
@@ -224,7 +217,7 @@ def test_arrays_are_saved_by_value_not_as_they_lie(layout, tmp_path):
 
 
 def test_odd_parameters_of_a_model_are_saved_right(tmp_path, backend):
-    model = NezhaForPreTraining(CONFIG, dtype="float64", backend=backend, seed=3)
+    model = NezhaForPreTraining(SMALL, dtype="float64", backend=backend, seed=3)
     name = "nezha.pooler.dense.weight"
     model.parameters.nezha.pooler.dense.weight = model.state_dict()[name].T
     expected = to_host(model.state_dict()[name]).copy()

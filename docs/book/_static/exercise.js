@@ -45,15 +45,17 @@
     const [check, stop, reset] = ["check", "stop", "reset"].map((name) => box.querySelector(`button.${name}`));
     const verdict = box.querySelector(".verdict");
     const [first, again] = [area.defaultValue, reset.textContent];
-    let mine = null; // what the reader wrote, while the start is shown instead
+    // all texts of the reader are kept: the button goes from one to the next, and to the start
+    const texts = [first, ...JSON.parse(stored.get(`${key}-texts`) ?? "[]")];
+    const label = () => {
+      const here = texts.indexOf(area.value);
+      reset.textContent = here >= 0 && here < texts.length - 1 ? words.mine : again;
+    };
 
     area.value = stored.get(key) ?? first;
     box.classList.toggle("solved", stored.get(`${key}-solved`) === "1");
-    area.addEventListener("input", () => {
-      stored.set(key, area.value);
-      mine = null;
-      reset.textContent = again;
-    });
+    label();
+    area.addEventListener("input", () => { stored.set(key, area.value); label(); });
     area.addEventListener("keydown", (event) => { // a new line begins where the one before it does
       if (event.key !== "Enter" || event.ctrlKey || event.metaKey || event.isComposing) return;
       const line = area.value.slice(0, area.selectionStart).split("\n").at(-1);
@@ -62,9 +64,13 @@
     });
 
     reset.onclick = () => {
-      [area.value, mine] = mine === null ? [first, area.value] : [mine, null];
-      reset.textContent = mine === null ? again : words.mine;
-      if (mine === null) stored.set(key, area.value); // the start replaces the reader's text only when it is changed
+      if (!texts.includes(area.value)) {
+        texts.push(area.value);
+        stored.set(`${key}-texts`, JSON.stringify(texts.slice(1)));
+      }
+      area.value = texts[(texts.indexOf(area.value) + 1) % texts.length];
+      stored.set(key, area.value);
+      label();
     };
     const show = (text, ok) => {
       verdict.hidden = false;

@@ -14,7 +14,6 @@ mathematics   formulas are plain LaTeX, and a fault in one of them fails the bui
 tutorials     each tutorial can be downloaded as a notebook
 api           what docstrings name leads to its documentation or its source
 theme         the theme, made small
-index         words that no title says, for the index and the search
 ============  =====================================================================================
 
 Every warning fails the build, so a check is a warning with the place and what is wrong.
@@ -28,7 +27,7 @@ from typing import Any
 
 PARTS = (
     "mathematics", "proofs", "source", "exercises", "glossary", "pictures", "widgets", "links",
-    "languages", "theme", "api", "index", "translations", "tutorials",
+    "languages", "theme", "api", "translations", "tutorials",
 )  # fmt: skip
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,9 @@ from sphinx.util.docutils import SphinxDirective
 
 from minizha_book.languages import word
 from minizha_book.links import repository_file
-from minizha_book.proofs import all_proofs
+from minizha_book.proofs import all_proofs, named_labels
 
 ROOT = Path(__file__).resolve().parents[3]
-DERIVED = re.compile(r"[Ee]quations? ((?:``[\w-]+``(?:, | and )?)+)")
 
 
 class Ledger(SphinxDirective):
@@ -33,17 +31,10 @@ def derived() -> dict[str, list[tuple[str, str, int]]]:
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.FunctionDef):
                 text = " ".join((ast.get_docstring(node) or "").split())
-                for label in labels(text):
+                for label in named_labels(text):
                     place = (node.name, str(path.relative_to(ROOT)), node.lineno)
                     found.setdefault(label, []).append(place)
     return found
-
-
-def labels(docstring: str) -> list[str]:
-    """The labels of the equations that a docstring names: ``equation ``ln-dx````."""
-    return [
-        label for m in DERIVED.finditer(docstring) for label in re.findall(r"``([\w-]+)``", m[1])
-    ]
 
 
 def fill(app: Any, doctree: Any, name: str) -> None:
@@ -92,7 +83,7 @@ def link_docstring(
 ) -> None:
     """In the pages of the API, the equations that a docstring names are links."""
     text = "\n".join(lines)
-    for label in labels(" ".join(text.split())):
+    for label in named_labels(text):
         text = text.replace(f"``{label}``", f":eq:`{label}`")
     lines[:] = text.split("\n")
 

@@ -27,6 +27,15 @@ REFUSED = 1e-7
 LINE = re.compile(r"^([\w-]+): (\S+), (\d+) wrong twins refused$")
 
 
+NAMED = re.compile(r"[Ee]quations? ((?:``[\w-]+``(?:, | and )?)+)")
+
+
+def named_labels(docstring: str) -> list[str]:
+    """The labels of the equations that a docstring names, as in "equations ``ln-dw`` and ``ln-dx``"."""
+    text = " ".join(docstring.split())
+    return [label for m in NAMED.finditer(text) for label in re.findall(r"``([\w-]+)``", m[1])]
+
+
 class Proof(NamedTuple):
     """What one call of :func:`proves` found."""
 
@@ -43,24 +52,29 @@ def proves(label: str, left: Any, right: Any, *, equal_twins: int = 0) -> None:
 
     ``left`` and ``right`` are numbers, arrays, or tuples of them, in float64. Write the formula itself as
     the third argument: its wrong twins are made from what stands there. If ``right`` is
-    zero everywhere, the twins are made from ``left``. ``equal_twins`` is the number of changes that change
-    nothing, for example the sign of a term that is zero; say why beside it.
+    zero everywhere, the twins are made from ``left``. A twin that can't be computed, or has another
+    shape, is not counted. ``equal_twins`` is the number of changes that change nothing, for example the
+    sign of a term that is zero; say why beside it.
     """
     error = distance(left, right, label)
     if not error <= TOLERANCE:
         raise AssertionError(f"{label}: the sides differ by {error:.1e}")
     frame = inspect.currentframe().f_back
-    zero = all(not np.any(part) for part in _parts(right))
+    zero = all(_is_zero(part) for part in _parts(right))
     written, other = (1, right) if zero else (2, left)
     refused, equal = 0, []
-    for words, twin in twins(_argument(frame, written)):
+    expression = _argument(frame, written)
+    changed = list(twins(expression))
+    if not changed:
+        raise AssertionError(f"{label}: nothing can be changed; write the formula as the argument")
+    for words, twin in [*negated(expression, _parts(right)), *changed]:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             try:
                 value = eval(compile(twin, "<twin>", "eval"), frame.f_globals, frame.f_locals)
                 wrong = not distance(value, other, label) <= REFUSED  # a NaN is wrong
             except Exception:  # noqa: BLE001  # a changed formula may fail in any way
-                wrong = True  # it does not even compute
+                continue  # nobody could take it for the right one
         refused += wrong
         equal += [] if wrong else [f"{words} in {ast.unparse(twin.body)}"]
     if len(equal) != equal_twins:
@@ -69,7 +83,7 @@ def proves(label: str, left: Any, right: Any, *, equal_twins: int = 0) -> None:
             + "\n".join(equal)
         )
     if not refused:
-        raise AssertionError(f"{label}: nothing can be changed; write the formula as the argument")
+        raise AssertionError(f"{label}: no wrong twin can be computed")
     print(f"{label}: {error:.0e}, {refused} wrong twins refused")
 
 
@@ -88,6 +102,10 @@ def distance(left: Any, right: Any, label: str) -> float:
 def _parts(side: Any) -> list[np.ndarray]:
     parts = side if isinstance(side, tuple) else (side,)
     return [np.asarray(part) for part in parts]
+
+
+def _is_zero(part: np.ndarray) -> bool:
+    return bool(np.abs(part).max(initial=0.0) <= TOLERANCE)
 
 
 def _argument(frame: Any, index: int) -> ast.expr:
@@ -110,6 +128,20 @@ def twins(expression: ast.expr) -> Iterator[tuple[str, ast.Expression]]:
             yield words, ast.fix_missing_locations(ast.Expression(whole))
 
 
+def negated(expression: ast.expr, parts: list[np.ndarray]) -> Iterator[tuple[str, ast.Expression]]:
+    """The expression with the other sign; of a tuple, each part by itself. 0 has no other sign."""
+    if not isinstance(expression, ast.Tuple):
+        if not all(_is_zero(part) for part in parts):
+            whole = ast.UnaryOp(ast.USub(), copy.deepcopy(expression))
+            yield "the sign", ast.fix_missing_locations(ast.Expression(whole))
+        return
+    for index, part in enumerate(parts):
+        if not _is_zero(part):
+            whole = copy.deepcopy(expression)
+            whole.elts[index] = ast.UnaryOp(ast.USub(), whole.elts[index])
+            yield "the sign", ast.fix_missing_locations(ast.Expression(whole))
+
+
 def _changes(node: ast.AST) -> Iterator[tuple[str, Any]]:
     match node:
         case ast.BinOp(op=ast.Add() | ast.Sub()):
@@ -129,6 +161,8 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, Any]]:
             yield "a number", lambda n: ast.Constant(n.value + 1)
         case ast.Attribute(attr="T"):
             yield "a transpose", lambda n: n.value
+        case ast.Name(id="sum"):  # Python's own: there is no mean
+            yield "a function", lambda n: _with(n, "id", "max")
         case ast.Attribute(attr=name) | ast.Name(id=name) if name in SWAPPED:
             field = "attr" if isinstance(node, ast.Attribute) else "id"
             yield "a function", lambda n: _with(n, field, SWAPPED[name])
