@@ -33,6 +33,12 @@ class Metrics(NamedTuple):
     pairs: int
 
 
+def evenly_spaced(batch: Batch, most: int) -> Batch:
+    """At most ``most`` rows of a batch, evenly spaced: the same ones each time."""
+    every = -(-len(batch["labels"]) // most)
+    return {name: array[::every] for name, array in batch.items()}
+
+
 def mean_metrics(batches: list[BatchMetrics]) -> Metrics:
     """The means over all words and pairs of several batches; waits for a GPU."""
     rows = np.array([[float(x) for x in metrics] for metrics in batches])

@@ -25,7 +25,13 @@ from minizha.training.checkpoints import (
     remove_checkpoints,
     write_checkpoint,
 )
-from minizha.training.evaluation import Metrics, evaluate, examples_from, mean_metrics
+from minizha.training.evaluation import (
+    Metrics,
+    evaluate,
+    evenly_spaced,
+    examples_from,
+    mean_metrics,
+)
 from minizha.training.history import LOG_NAME, History, Log
 from minizha.training.keeping import holds_model, save_somewhere
 from minizha.training.messages import print_end, print_results, raise_with_place
@@ -34,7 +40,7 @@ from minizha.training.pretrain import Data, train
 from minizha.training.report import CurvePoint, write_curve
 from minizha.training.resuming import changes
 from minizha.training.state import WINDOW, DivergenceError, TrainingState
-from minizha.training.step import Batch, BatchMetrics
+from minizha.training.step import BatchMetrics
 
 REFRESH = 10  # steps between two updates of the bar, and two lines of the log
 SAMPLE = 128  # rows of the held-out examples that are evaluated along the way
@@ -177,7 +183,7 @@ class Session:
         if not due(history.held_out, self.keep.evaluate_every):
             return False
         # a copy: the evaluation leaves its model in eval mode
-        found = evaluate(self.model.copy_with(), held_out_sample(self.data))
+        found = evaluate(self.model.copy_with(), evenly_spaced(self.data.held_out, SAMPLE))
         history.held_out.append(CurvePoint(step, found))
         self.log.write(step=step, held_out=found._asdict())
         return history.best_step() == step
@@ -294,9 +300,3 @@ class Session:
         except FileError as error:
             fault = "; ".join(filter(None, (fault, str(error))))
         return saved, fault
-
-
-def held_out_sample(data: Data) -> Batch:
-    """At most ``SAMPLE`` of the held-out examples, evenly spaced: the same ones in every run."""
-    every = -(-len(data.held_out["labels"]) // SAMPLE)
-    return {name: array[::every] for name, array in data.held_out.items()}
