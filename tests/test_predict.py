@@ -8,14 +8,14 @@ from minizha.convert import convert
 from minizha.errors import ArgumentError, FileError
 from minizha.predict import load_for_text
 from minizha.text.vocabulary import SPECIAL_TOKENS
-from tests.checkpoint.test_bad_folders import CONFIG
+from tests.support.tiny_models import SMALL
 
 TOKENIZER = NezhaTokenizer([*SPECIAL_TOKENS, *"一二三四五六"])  # 11 tokens
 
 
 def folder_of(path, rows):
     """A model with ``rows`` rows, by far the likeliest of which is the last one."""
-    model = NezhaForPreTraining(CONFIG.replace(vocab_size=rows))
+    model = NezhaForPreTraining(SMALL.replace(vocab_size=rows))
     bias = np.zeros(rows, np.float32)
     bias[-1] = 50
     model.load_state_dict({"cls.predictions.bias": bias}, strict=False)
@@ -56,6 +56,6 @@ def test_rows_that_padding_does_not_explain_are_refused(rows, tmp_path):
 
 
 def test_a_model_of_fewer_words_than_the_tokenizer():
-    model = NezhaForPreTraining(CONFIG.replace(vocab_size=8))
+    model = NezhaForPreTraining(SMALL.replace(vocab_size=8))
     with pytest.raises(ArgumentError, match=r"tokenizer: expected at most 8 tokens, .* found 11"):
         fill_mask(model, TOKENIZER, "[MASK]")

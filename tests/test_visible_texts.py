@@ -12,18 +12,18 @@ from safetensors.numpy import load_file, save
 from minizha import NezhaConfig, NezhaForPreTraining, NezhaTokenizer, cli
 from minizha.text.vocabulary import SPECIAL_TOKENS
 from minizha.training import messages, run
-from tests.checkpoint.test_bad_folders import CONFIG
+from tests.support.tiny_models import SMALL
 
 ESCAPE, C1, BIDI = "\x1b]0;t\x07", "\x9b31m", "\u202e"
 EVIL = ESCAPE + C1 + BIDI
-SMALL = "--steps 1 --workers 1 --batch-size 2 --hidden-size 8 --heads 2 --layers 1 --intermediate-size 8"
+RUN = "--steps 1 --workers 1 --batch-size 2 --hidden-size 8 --heads 2 --layers 1 --intermediate-size 8"
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A model whose tokens, configuration and array names hold control characters."""
     NezhaForPreTraining(
-        NezhaConfig.from_dict(CONFIG.to_dict() | {"odd": EVIL, EVIL: 1})
+        NezhaConfig.from_dict(SMALL.to_dict() | {"odd": EVIL, EVIL: 1})
     ).save_pretrained(tmp_path / "m")
     tokens = [*SPECIAL_TOKENS, ESCAPE, C1, BIDI, "a\tb", "c\x0b", "一"]
     NezhaTokenizer(tokens).save_pretrained(tmp_path / "m")
@@ -53,10 +53,10 @@ COMMANDS = {
     "arrays": "compare t.safetensors t.safetensors --every",
     "an option": "info m --" + EVIL,
     "a command": EVIL,
-    "a corpus": f"pretrain --corpus corpus --out p{EVIL} --min-count 1 --held-out 2 {SMALL}",
+    "a corpus": f"pretrain --corpus corpus --out p{EVIL} --min-count 1 --held-out 2 {RUN}",
     "a prepared corpus": f"prepare corpus --out d{EVIL} --min-count 1 --held-out 2",
     "an evaluated corpus": f"evaluate --model m --corpus corpus{EVIL}",
-    "a corpus's name": f"pretrain --corpus corpus{EVIL} --out p {SMALL}",
+    "a corpus's name": f"pretrain --corpus corpus{EVIL} --out p {RUN}",
 }
 
 

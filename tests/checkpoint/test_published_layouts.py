@@ -13,7 +13,8 @@ from minizha.errors import CheckpointWarning, FileError
 from minizha.info import describe_folder
 from minizha.predict import load_for_text
 from minizha.text.vocabulary import SPECIAL_TOKENS
-from tests.checkpoint.test_bad_folders import CONFIG, change_config
+from tests.checkpoint.test_bad_folders import change_config
+from tests.support.tiny_models import SMALL
 
 RELATIVE = {"model_type": "bert", "use_relative_position": True}
 SAID = r"config\.json: says model_type 'bert' with use_relative_position; it is read as NEZHA's$"
@@ -34,7 +35,7 @@ def read(request):
 @pytest.fixture
 def folder(tmp_path):
     tokenizer = NezhaTokenizer([*SPECIAL_TOKENS, *"一二三四五六"])
-    NezhaForPreTraining(CONFIG).save_pretrained(tmp_path, tokenizer=tokenizer)
+    NezhaForPreTraining(SMALL).save_pretrained(tmp_path, tokenizer=tokenizer)
     return tmp_path
 
 
@@ -112,7 +113,7 @@ def test_another_type_with_relative_positions_is_refused(folder):
 def test_a_table_of_absolute_positions_is_bert_s_all_the_same(folder):
     change_config(folder, **RELATIVE)
     add_table(folder)
-    for config in (None, CONFIG):
+    for config in (None, SMALL):
         with pytest.raises(FileError, match="weights, not NEZHA's: they have a table of absolute"):
             NezhaForPreTraining.from_pretrained(folder, config=config)
 
@@ -125,7 +126,7 @@ def test_what_is_converted_says_nezha(folder):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         new = NezhaForPreTraining.from_pretrained(folder / "new")
-    assert np.array_equal(new([[2, 5, 3]])[0], NezhaForPreTraining(CONFIG)([[2, 5, 3]])[0])
+    assert np.array_equal(new([[2, 5, 3]])[0], NezhaForPreTraining(SMALL)([[2, 5, 3]])[0])
 
 
 # --- config= --------------------------------------------------------------------------------------
@@ -136,8 +137,8 @@ def test_the_caller_s_configuration_is_believed_and_said(model_type, folder):
     change_config(folder, model_type=model_type)
     said = f"says model_type '{model_type}'; config= is given, so it is read as NEZHA's"
     with pytest.warns(CheckpointWarning, match=said):
-        model = NezhaForPreTraining.from_pretrained(folder, config=CONFIG)
-    assert model.config == CONFIG
+        model = NezhaForPreTraining.from_pretrained(folder, config=SMALL)
+    assert model.config == SMALL
     with pytest.raises(FileError):  # the control
         NezhaForPreTraining.from_pretrained(folder)
 
@@ -146,4 +147,4 @@ def test_with_the_caller_s_configuration_the_folder_needs_none(folder):
     (folder / "config.json").unlink()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        NezhaForPreTraining.from_pretrained(folder, config=CONFIG)
+        NezhaForPreTraining.from_pretrained(folder, config=SMALL)
