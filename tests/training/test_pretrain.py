@@ -23,7 +23,7 @@ from minizha.text.corpus import Document
 from minizha.text.vocabulary import SPECIAL_TOKENS
 from minizha.training import run as run_module
 from minizha.training import session as session_module
-from minizha.training.evaluation import evaluate, examples_from, mean_metrics
+from minizha.training.evaluation import evaluate, evenly_spaced, examples_from, mean_metrics
 from minizha.training.options import PretrainOptions
 from minizha.training.pretrain import new_model, prepare, train
 from minizha.training.run import run
@@ -255,6 +255,17 @@ def test_evaluation_where_nothing_is_asked(corpus, backend):
     assert (found.words, found.word_loss, found.word_accuracy) == (0, 0.0, 0.0)
     assert found.pairs == len(data.held_out["labels"])
     assert found.pair_loss > 0
+
+
+@pytest.mark.parametrize("most", [2, 4, 128])
+def test_a_sample_of_the_held_out_examples_has_both_labels(most):
+    """The labels alternate: every tenth row has the same label."""
+    assert set(np.arange(1500)[::10] % 2) == {0}
+    for size in range(1, 1500):
+        labels = np.arange(size) % 2
+        (sample,) = evenly_spaced({"labels": labels}, most).values()
+        assert min(size, most / 2) <= len(sample) <= most
+        assert abs(2 * sample.sum() - len(sample)) <= 1
 
 
 # --- interruptions --------------------------------------------------------------------------------
