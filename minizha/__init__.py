@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from minizha.model.pretraining import NezhaForPreTraining as NezhaForPreTraining
     from minizha.predict import fill_mask as fill_mask
     from minizha.predict import next_sentence_probability as next_sentence_probability
+    from minizha.shipped import load_shipped as load_shipped
     from minizha.text.tokenizer import NezhaTokenizer as NezhaTokenizer
 
 __version__ = "0.2.0"
@@ -41,6 +42,7 @@ _HOMES = {
     "NezhaModel": "minizha.model.nezha",
     "NezhaTokenizer": "minizha.text.tokenizer",
     "fill_mask": "minizha.predict",
+    "load_shipped": "minizha.shipped",
     "next_sentence_probability": "minizha.predict",
 }
 

@@ -9,42 +9,20 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import re
 import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any, NoReturn
 
 from minizha.checks import integer
 from minizha.errors import ArgumentError, MinizhaError, visible
 from minizha.interrupts import ending_signals_interrupt
+from minizha.parser import DEFAULT_FOLDER, Parser, ShowVersions, about_bytes
 
 # NumPy is imported inside the commands: at its import, the BLAS reads how many threads to use
 
-DEFAULT_FOLDER = "minizha-sanguo"
 INTERRUPTED = 130
 NEWLINE = "\n"
-
-EXAMPLES = {
-    "minizha": "minizha pretrain",
-    "minizha pretrain": "minizha pretrain --steps 200 --out small-model",
-    "minizha prepare": "minizha prepare corpus.txt --out data",
-    "minizha evaluate": f"minizha evaluate --model {DEFAULT_FOLDER} --json",
-    "minizha fill-mask": "minizha fill-mask '曹操引[MASK]来攻' --top-k 3",
-    "minizha next-sentence": "minizha next-sentence '曹操大怒，引兵来攻。' '玄德大惊。'",
-    "minizha info": f"minizha info {DEFAULT_FOLDER}",
-    "minizha convert": f"minizha convert {DEFAULT_FOLDER} converted",
-    "minizha trace": f"minizha trace {DEFAULT_FOLDER} --inputs inputs.json --out ours.safetensors",
-    "minizha compare": "minizha compare ours.safetensors theirs.safetensors",
-    "minizha vectors": "minizha vectors verify results",
-    "minizha vectors verify": "minizha vectors verify results --vectors vectors/v1",
-    "minizha exercise": "minizha exercise list",
-    "minizha exercise list": "minizha exercise list --language zh",
-    "minizha exercise start": "minizha exercise start 5.2",
-    "minizha exercise check": "minizha exercise check 5.2",
-}
-"""{command: the example that its help shows}; each can be pasted into bash and zsh."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,7 +45,7 @@ def _run(arguments: Sequence[str] | None) -> int:
             sys.stdout.flush()
         return status
     except MinizhaError as error:
-        _say(f"error: {error}{_about_bytes(str(error))}")
+        _say(f"error: {error}{about_bytes(str(error))}")
         return 2
     except MemoryError as error:
         _say(f"error: not enough memory for these sizes: {error}")
@@ -100,49 +78,6 @@ def _say(text: str) -> None:
             print(f"minizha: {visible(text, keep=NEWLINE)}", file=sys.stderr)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Reports an error in one line, without the usage; ``--help`` ends with an example."""
-
-    def __init__(self, **options: Any) -> None:
-        # an abbreviation would change its meaning, or end a script, when an option is added
-        options |= {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
-        super().__init__(**options)
-        if self.prog in EXAMPLES:
-            self.epilog = f"example:\n  {EXAMPLES[self.prog]}\n\n{self.epilog or ''}"
-
-    def error(self, message: str) -> NoReturn:
-        if message.startswith("unrecognized arguments: ") and message[24] != "-":
-            message += " (a text with spaces needs quotes)"
-        message = message if len(message) <= 500 else message[:400] + " …"
-        about = _about_bytes(message)
-        self.exit(2, f"minizha: error: {visible(message)} (see {self.prog} --help){about}\n")
-
-
-def _about_bytes(message: str) -> str:
-    """What a message has to add if it shows an argument that is not UTF-8.
-
-    Python puts a character of U+DC80 … U+DCFF in the place of each byte that it can't decode.
-    """
-    found = re.search(r"[\udc80-\udcff]|\\udc[89a-f][0-9a-f]", message)
-    if found is None:
-        return ""
-    byte = ascii(found[0]).strip("'")[-2:]
-    return f" (\\udc{byte} stands for the byte 0x{byte}: expected UTF-8 in the arguments)"
-
-
-class _ShowVersions(argparse.Action):
-    """Unlike argparse's action "version", it finds the versions only when they are wanted."""
-
-    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any) -> None:
-        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, **options)
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        from minizha.versions import describe_versions
-
-        print(describe_versions(), flush=True)
-        parser.exit()
-
-
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
     _say(f"note: {message}")
 
@@ -152,12 +87,12 @@ def _parser() -> argparse.ArgumentParser:
     from minizha.exercises.commands import add_commands as add_exercise_commands
     from minizha.training.commands import add_commands as add_training_commands
 
-    parser = _Parser(
+    parser = Parser(
         prog="minizha", description="NEZHA, the Chinese BERT with relative positions, by hand."
     )
     parser.add_argument(
         "--version",
-        action=_ShowVersions,
+        action=ShowVersions,
         help="show the versions of minizha, Python and the libraries, and exit",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -187,7 +122,12 @@ def _parser() -> argparse.ArgumentParser:
     info = commands.add_parser(
         "info", help="list the configuration and the tensors of a model folder"
     )
-    info.add_argument("folder", metavar="DIR", help="a model folder or a hub id")
+    info.add_argument(
+        "model",
+        nargs="?",
+        metavar="DIR",
+        help="a model folder or a hub id (the model in the package)",
+    )
     info.set_defaults(command=_info)
 
     convert = commands.add_parser(
@@ -198,6 +138,11 @@ def _parser() -> argparse.ArgumentParser:
     convert.add_argument(
         "--overwrite", action="store_true", help="replace the model that is in DIR"
     )
+    convert.add_argument(
+        "--half",
+        action="store_true",
+        help="store half precision (float16): half the size, three digits",
+    )
     convert.set_defaults(command=_convert)
 
     add_commands(commands)  # trace, compare, vectors
@@ -207,21 +152,25 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--model",
-        default=DEFAULT_FOLDER,
-        metavar="DIR",
-        help=f"model folder or hub id ({DEFAULT_FOLDER})",
+        "--model", metavar="DIR", help="model folder or hub id (the model in the package)"
     )
     parser.add_argument("--backend", default="numpy", metavar="NAME", help="numpy or cupy (numpy)")
 
 
 def _model(options: argparse.Namespace) -> str:
-    """The option ``--model``. Its default is not on the hub, so it must be a folder."""
-    if options.model == DEFAULT_FOLDER and not os.path.isdir(DEFAULT_FOLDER):
+    """The option ``--model``. Without it the shipped model answers, and a line on stderr says so: in a
+    folder with models of one's own, the answer could be taken for one of theirs."""
+    if options.model == DEFAULT_FOLDER and not os.path.isdir(DEFAULT_FOLDER):  # not on the hub
         raise MinizhaError(
-            f"{DEFAULT_FOLDER}: no such folder; `minizha pretrain` makes it, --model names another"
+            f"{DEFAULT_FOLDER}: no such folder; `minizha pretrain` makes it. Without --model, the model in "
+            "the package answers"
         )
-    return options.model
+    if options.model is not None:
+        return options.model
+    from minizha.shipped import SHIPPED_FOLDER
+
+    _say("the model in the package answers, a small one trained on 三国演义; --model names another")
+    return str(SHIPPED_FOLDER)
 
 
 def _add_pretrain_options(parser: argparse.ArgumentParser) -> None:
@@ -324,13 +273,15 @@ def _next_sentence(options: argparse.Namespace) -> int:
 def _info(options: argparse.Namespace) -> int:
     from minizha.info import describe_folder
 
-    print(visible(describe_folder(options.folder), keep=NEWLINE))
+    print(visible(describe_folder(_model(options)), keep=NEWLINE))
     return 0
 
 
 def _convert(options: argparse.Namespace) -> int:
     from minizha.convert import convert
 
-    written = convert(options.source, options.target, overwrite=options.overwrite)
+    written = convert(
+        options.source, options.target, overwrite=options.overwrite, half=options.half
+    )
     print(visible(f"{options.target}: {written}", keep=NEWLINE))
     return 0

@@ -52,18 +52,24 @@ class Conversion(NamedTuple):
 
 
 def convert(
-    source: str | PathLike[str], target: str | PathLike[str], *, overwrite: bool = False
+    source: str | PathLike[str],
+    target: str | PathLike[str],
+    *,
+    overwrite: bool = False,
+    half: bool = False,
 ) -> Conversion:
     """Write the model in ``source``, a folder or a hub id, into the folder ``target``.
 
     ``target`` gets ``config.json``, ``model.safetensors`` with Transformers' names, and the
     tokenizer's files if the source has any. The parameters of every head are converted, computed
-    buffers are left out, and half precision becomes float32. With ``overwrite``, ``target`` may hold
-    another model, which stays until the new one is complete.
+    buffers are left out, and half precision becomes float32; with ``half``, everything becomes
+    float16, which has three digits. With ``overwrite``, ``target`` may hold another model, which stays
+    until the new one is complete.
 
     Raises:
         FileError: the source is missing, damaged or of another architecture, or its tensors do not
-            fit its configuration; or the target holds a model, or can't be written.
+            fit its configuration; or the target holds a model, or can't be written; or, with
+            ``half``, a number is too large for float16.
         ArgumentError: the target is the source.
     """
     target = folder_path(target)
@@ -103,10 +109,22 @@ def convert(
     left_out = tuple(sorted(renamed.keys() - converted.keys()))
     has_float64 = any(array.dtype == np.float64 for array in arrays.values())
     dtype = "float64" if has_float64 else "float32"
+    if half:
+        dtype = "float16"
+        arrays = {name: _to_half(folder, name, array) for name, array in arrays.items()}
     text = config.to_json(architectures=[model_class.__name__], torch_dtype=dtype)
     files = None if tokenizer is None else tokenizer.files(target)
     write_folder(target, text, arrays, files)
     return Conversion(model_class.__name__, len(arrays), tokenizer is not None, missing, left_out)
+
+
+def _to_half(folder: Path, name: str, array: np.ndarray) -> np.ndarray:
+    largest = np.abs(array).max(initial=0)
+    if not largest <= np.finfo(np.float16).max:
+        raise FileError(
+            f"{folder}: {name}: expected numbers up to 65504, the largest of float16, found {largest:g}"
+        )
+    return array.astype(np.float16)
 
 
 def _refuse_incomplete_body(folder: Path, class_name: str, missing: tuple[str, ...]) -> None:

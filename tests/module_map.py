@@ -100,6 +100,7 @@ ROWS = {
         "transaction/test_killed_saves",
         through="model/pretraining",
     ),
+    "parser": Row("test_cli test_cli_process", through="cli"),
     "cli": Row("test_cli_process test_visible_texts"),
     # texts and training
     "text/": Row("text/test_bad_files"),

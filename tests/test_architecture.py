@@ -13,9 +13,10 @@ ROOT = Path(minizha.__file__).parent
 
 # from the top down; modules in one row may import each other, but not in circles
 LAYERS = (
-    {"cli", "__main__", "versions"},
+    {"cli", "__main__", "parser", "versions"},
     {"exercises"},
     {"", "training", "crosscheck"},  # "" is minizha itself: the public names
+    {"shipped"},
     {"predict", "convert", "info"},
     {"model", "text", "checkpoint"},
     {"nezha"},

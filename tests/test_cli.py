@@ -12,7 +12,8 @@ import huggingface_hub.constants  # noqa: F401
 import pytest
 
 from minizha import NezhaForPreTraining, NezhaModel, NezhaTokenizer
-from minizha.cli import EXAMPLES, _parser, main
+from minizha.cli import _parser, main
+from minizha.parser import EXAMPLES
 from tests.support.shell_commands import arguments_of, shells
 from tests.support.short_runs import DOCUMENT, TINY, train_into
 
@@ -130,7 +131,7 @@ def commands_in(message):
 
 
 def test_commands_in_error_messages_can_be_pasted_too(failed, monkeypatch, tmp_path):
-    found = commands_in(failed("fill-mask", "[MASK]"))
+    found = commands_in(failed("fill-mask", "[MASK]", "--model", "minizha-sanguo"))
     assert found == ["minizha pretrain"]
     monkeypatch.setitem(sys.modules, "cupy", None)
     train = ["pretrain", "--corpus", "corpus.txt", "--backend", "cupy"]
@@ -204,7 +205,7 @@ def test_commands_in_error_messages_can_be_pasted_too(failed, monkeypatch, tmp_p
         ("fill-mask [MASK] --model nowhere", "nowhere: no such folder, and found no vocab.txt"),
         ("fill-mask [MASK] --model no/such/one", "no/such/one': no such folder, and not a hub id"),
         ("fill-mask [MASK] --model corpus.txt", "corpus.txt: expected a folder, found something"),
-        ("fill-mask [MASK]", "minizha-sanguo: no such folder"),
+        ("fill-mask [MASK] --model minizha-sanguo", "minizha-sanguo: no such folder"),
         ("fill-mask \udcff[MASK] --model M", "text[0]: not valid Unicode"),
         ("fill-mask \udcb2[MASK] --model M", "stands for the byte 0xb2: expected UTF-8 in the arg"),
         (
@@ -223,7 +224,6 @@ def test_commands_in_error_messages_can_be_pasted_too(failed, monkeypatch, tmp_p
         ("--vers", "the following arguments are required: COMMAND|unrecognized arguments: --vers"),
         ("next-sentence 一 --model M", "the following arguments are required: B"),
         ("next-sentence 一 二 --model nowhere", "nowhere: no such folder"),
-        ("info", "the following arguments are required: DIR"),
         ("info nowhere", "nowhere: no such folder, and found no config.json"),
         ("info corpus.txt", "corpus.txt: expected a folder, found something else"),
         ("info .", "config.json: can't be read: No such file"),

@@ -233,6 +233,35 @@ def test_a_vocabulary_that_is_damaged_stops_it(tmp_path):
     assert not (tmp_path / "target").exists()
 
 
+def test_half_precision(tmp_path):
+    """Half the size, and each number the nearest float16; the class loads it as float32."""
+    arrays = {
+        name: np.float32(array) for name, array in NezhaForPreTraining(CONFIG).state_dict().items()
+    }
+    source = folder_of(tmp_path / "source", arrays)
+    convert(source, tmp_path / "half", half=True)
+    assert_same(
+        arrays_in(tmp_path / "half"), {n: np.float32(np.float16(a)) for n, a in arrays.items()}
+    )
+    assert NezhaConfig.from_pretrained(tmp_path / "half").torch_dtype == "float16"
+    assert NezhaForPreTraining.from_pretrained(tmp_path / "half").dtype == "float32"
+    convert(source, tmp_path / "full")
+    full, half = (os.path.getsize(tmp_path / f / "model.safetensors") for f in ("full", "half"))
+    assert full - half == pytest.approx(2 * sum(a.size for a in arrays.values()), abs=200)
+    arrays["nezha.pooler.dense.bias"][1] = 70000
+    source = folder_of(tmp_path / "large", arrays)
+    for value in ("70000", "nan"):
+        arrays["nezha.pooler.dense.bias"][1] = float(value)
+        (source / "model.safetensors").write_bytes(to_safetensors(arrays))
+        with pytest.raises(
+            FileError, match=f"pooler.dense.bias: .*largest of float16, found {value}"
+        ):
+            convert(source, tmp_path / "refused", half=True)
+        assert not (tmp_path / "refused").exists()
+    assert main(["convert", str(tmp_path / "full"), str(tmp_path / "again"), "--half"]) == 0
+    assert_same(arrays_in(tmp_path / "again"), arrays_in(tmp_path / "half"))
+
+
 # --- the commands ---------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 from minizha_book.translations import ENGLISH_ONLY
 
@@ -103,7 +104,11 @@ def runtime() -> None:
         command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     (wheel,) = (BUILD / "wheel").glob("*.whl")
-    shutil.copy(wheel, target / "minizha.whl")
+    # exercises need neither the novel nor the trained model: five sixths of the wheel
+    with ZipFile(wheel) as whole, ZipFile(target / "minizha.whl", "w", ZIP_DEFLATED) as small:
+        for name in whole.namelist():
+            if not name.startswith("minizha/data/"):
+                small.writestr(name, whole.read(name))
 
 
 def sphinx(builder: str, target: Path, language: str) -> None:

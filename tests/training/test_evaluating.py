@@ -136,7 +136,7 @@ def test_models_that_can_not_be_evaluated(tmp_path, trained, capsys, monkeypatch
     model, data = trained
     corpus = ["--corpus", tmp_path / "corpus.txt"]
     monkeypatch.chdir(tmp_path)
-    assert "minizha-sanguo: no such folder" in run(capsys, *corpus, status=2).err
+    assert "nowhere: no such folder" in run(capsys, "--model", "nowhere", *corpus, status=2).err
     model.parameters.nezha.pooler.dense.weight[:] = np.nan
     model.save_pretrained(tmp_path / "nan", tokenizer=data.tokenizer)
     found = run(capsys, "--model", "nan", *corpus, status=2)

@@ -14,6 +14,7 @@ from minizha import (
     NezhaTokenizer,
     crosscheck,
     fill_mask,
+    load_shipped,
     next_sentence_probability,
 )
 from minizha.training.optimizer import AdamW, clip_by_global_norm
@@ -52,6 +53,12 @@ def read(folder: str) -> list[str]:
     except MinizhaError as error:
         print(error, states.past_key_values, states["last_hidden_state"], states[0], probability)
     return [guess.token for row in guesses for guess in row] + list(info.missing)
+
+
+def ask() -> str:
+    """The model in the package."""
+    model, tokenizer = load_shipped(backend="numpy")
+    return fill_mask(model, tokenizer, "玄[MASK]大喜")[0][0].token
 
 
 def check(model: NezhaModel, path: Path) -> bool:

@@ -4,7 +4,14 @@ from typing import Any
 
 import numpy as np
 
-from minizha import NezhaConfig, NezhaTokenizer, crosscheck, fill_mask, next_sentence_probability
+from minizha import (
+    NezhaConfig,
+    NezhaTokenizer,
+    crosscheck,
+    fill_mask,
+    load_shipped,
+    next_sentence_probability,
+)
 from minizha.convert import convert
 from minizha.crosscheck.vectors import read_case, verify
 from minizha.info import describe_folder
@@ -296,6 +303,13 @@ DOORS = [
             "second": text,
         },
         ("model", "tokenizer", "first", "second"),
+    ),
+    Door(
+        "load_shipped",
+        load_shipped,
+        lambda w: {"backend": "numpy"},
+        {"backend": one_of("numpy")},
+        (),
     ),
     Door(
         "load_for_text",
