@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minizha import NezhaConfig, NezhaModel
+from minizha import NezhaConfig, NezhaModel, fill_mask, load_shipped
 from minizha.ops.attention import attention
 from minizha.ops.relative_position import (
     relative_key,
@@ -114,11 +114,19 @@ assert difference(without) < 1e-12 < 1e-2 < difference(with_positions)
 
 # %%
 K, d = 64, 64  # the values of every released NEZHA
-omega = 10000.0 ** (-np.arange(0, d, 2) / d)
-angles = np.arange(2 * K + 1)[:, None] * omega
-table = np.empty((2 * K + 1, d))
-table[:, 0::2] = np.sin(angles)
-table[:, 1::2] = np.cos(angles)
+
+
+def frequencies(d):
+    return 10000.0 ** (-np.arange(0, d, 2) / d)
+
+
+def sinusoids(p, d):
+    """A row of sines and cosines in turn for each number in p: (n,) → (n, d)."""
+    angles = p[:, None] * frequencies(d)
+    return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(len(p), d)
+
+
+table = sinusoids(np.arange(2 * K + 1), d)
 
 assert np.allclose(table, relative_table(K, d), rtol=0, atol=1e-12)
 print(f"{table.shape[0]} distances, −{K} … {K}, of {table.shape[1]} components each")
@@ -132,8 +140,7 @@ print(f"{table.shape[0]} distances, −{K} … {K}, of {table.shape[1]} componen
 
 # %%
 print("distance 0, as trained:         ", table[0 + K, :6], "…")
-paper_angles = np.arange(-K, K + 1)[:, None] * omega
-paper = np.stack([np.sin(paper_angles), np.cos(paper_angles)], axis=-1).reshape(2 * K + 1, d)
+paper = sinusoids(np.arange(-K, K + 1), d)
 print("distance 0, as the paper reads: ", paper[0 + K, :6], "…")
 assert np.allclose(table[K, :3], [0.9200, 0.3919, -0.7639], atol=5e-5)
 assert np.allclose(paper[K, :4], [0, 1, 0, 1])
@@ -147,11 +154,12 @@ assert np.allclose(paper[K, :4], [0, 1, 0, 1])
 #
 # So the two tables have the same geometry: the angle between rows p and p′ depends on p − p′
 # alone. A model trained from scratch can learn with either. A *trained* model can't change tables:
-# its queries fit the table with which it was trained.
+# its queries fit the table with which it was trained. With the other table, the same query gets
+# other scores:
 
 # %%
 Q = np.zeros((d, d))
-for m, turn in enumerate(K * omega):
+for m, turn in enumerate(K * frequencies(d)):
     block = slice(2 * m, 2 * m + 2)
     Q[block, block] = [[math.cos(turn), -math.sin(turn)], [math.sin(turn), math.cos(turn)]]
 
@@ -165,6 +173,31 @@ query = rng.standard_normal(d)
 print("q · R for distances −1, 0, 1, as trained:        ", table[K - 1 : K + 2] @ query)
 print("the same query, and the paper's table:           ", paper[K - 1 : K + 2] @ query)
 assert np.abs(table @ query - paper @ query).max() > 1
+
+# %% [markdown]
+# And a trained model loses what it knew. The model that minizha includes was trained on a Chinese
+# novel. Kongming …: "My lord, don't worry." Every reader of the novel answers 曰, said. So does the
+# model, but not with the paper's table, and not without positions:
+
+# %%
+shipped, tokenizer = load_shipped()
+size = shipped.config.head_size
+tables = {
+    "as trained": shipped.table,
+    "as the paper reads": sinusoids(np.arange(-K, K + 1), size).astype(np.float32),
+    "zeros": np.zeros_like(shipped.table),
+}
+assert np.allclose(tables["as trained"], sinusoids(np.arange(2 * K + 1), size), rtol=0, atol=1e-6)
+
+said = {}
+for name, tried in tables.items():
+    shipped.table = tried
+    guesses = fill_mask(shipped, tokenizer, "孔明[MASK]：“主公勿忧。”", top_k=len(tokenizer))[0]
+    said[name] = dict(guesses)["曰"]
+    best = "  ".join(f"{g.token} {g.probability:.2f}" for g in guesses[:3])
+    print(f"{name + ':':20} 曰 {said[name]:.3f}    the best three: {best}")
+assert said["as trained"] > 0.9
+assert max(said["as the paper reads"], said["zeros"]) < 0.5
 
 # %% [markdown]
 # ### Pictures
