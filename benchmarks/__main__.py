@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import difflib
 import itertools
 import json
@@ -14,7 +15,7 @@ from typing import Any
 
 from benchmarks import report
 from benchmarks.cases import CASES, QUICK, SCALING, Case, gigaflops
-from benchmarks.machine import cores, describe
+from benchmarks.machine import commit, cores, describe
 from benchmarks.pairs import measure
 from benchmarks.peers import PEERS, why_not
 from minizha.checks import integer
@@ -95,12 +96,11 @@ def _run(options: argparse.Namespace, part: str, cases: list[Case], peers: list[
     print(f"{len(cases)} cases, about {max(1, round(minutes))} minutes", file=sys.stderr)
     for case in cases:
         sides = _sides(case, peers)
-        # of each side: memory, but for the products; start; rounds
-        total = len(sides) * (rounds + 2) - ("products" in sides)
-        with progress_bar(total, case.name) as show:
+        with progress_bar(len(sides) * (rounds + 1), case.name) as show:  # the start is a step, too
             turns = itertools.count()
             found = measure(case, sides, rounds, threads, lambda side, t=turns: show(next(t), side))
             show(next(turns), "done")
+        found |= {"date": datetime.date.today().isoformat(), "commit": commit()}
         print(report.as_text(case.name, found), flush=True)
         stored.setdefault(part, {})[case.name] = found
         if options.json:
@@ -148,7 +148,7 @@ def _stored(path: str | None, machine: dict[str, str]) -> dict[str, Any]:
     differing = sorted(
         name
         for name in {*machine, *(was if isinstance(was, dict) else {})}
-        if name != "date" and (not isinstance(was, dict) or was.get(name) != machine.get(name))
+        if not isinstance(was, dict) or was.get(name) != machine.get(name)
     )
     if differing:
         raise MinizhaError(

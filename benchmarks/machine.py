@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import platform
 import subprocess
@@ -29,8 +28,7 @@ def describe(threads: int) -> dict[str, str]:
         "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "versions": ", ".join(versions),
         "threads": str(threads),
-        "minizha": f"{__version__} {_commit()}".strip(),
-        "date": datetime.date.today().isoformat(),
+        "minizha": __version__,
     }
     variables = [
         f"{name}={value}"
@@ -72,7 +70,7 @@ def _installed(name: str) -> str:
         return ""
 
 
-def _commit() -> str:
+def commit() -> str:
     """The commit of this repository; empty where there is none."""
     command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
     try:

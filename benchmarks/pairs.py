@@ -28,7 +28,7 @@ TURN = 0.3
 """Seconds that a turn takes at least: what is short runs several times in one turn."""
 PAUSE = 0.1
 """Seconds between two turns, in which the threads of the last side go to sleep."""
-WARM_RUNS, MEMORY_RUNS = 2, 3
+MEMORY_RUNS = 3
 TOLERANCE, FLOOR = 2e-3, 1e-3
 """How far results may differ, relative in norm; arrays that are small beside the others count for less."""
 CHANGE_TOLERANCE = 0.05
@@ -130,23 +130,8 @@ def measure(
                 failed[side] = str(error).removeprefix(f"{side}: ")
                 return None
 
-        memory = {
-            side: attempt(side, lambda side=side: fresh_memory(side, case, folder, threads))
-            for side in sides
-            if side != "products"
-        }
-        times = _in_turn(case, sides, rounds, threads, folder, attempt)
+        times, memory = _in_turn(case, sides, rounds, threads, folder, attempt)
     return summary(case, times, memory, failed)
-
-
-def fresh_memory(side: str, case: Case, folder: str, threads: int) -> dict[str, float | None]:
-    """Megabytes of a new process that loads and runs."""
-    process = Process(side, case, folder, threads)
-    try:
-        runs = 1 if case.task == "loading" else MEMORY_RUNS
-        return process.ready().ask("memory", runs)
-    finally:
-        process.close()
 
 
 def _in_turn(
@@ -156,9 +141,10 @@ def _in_turn(
     threads: int,
     folder: str,
     attempt: Callable[[str, Callable[[], Any]], Any],
-) -> dict[str, list[float]]:
-    """Start the sides, compare their results, warm them up, and measure round by round."""
+) -> tuple[dict[str, list[float]], dict[str, dict[str, float | None]]]:
+    """Of each new process the memory, then its results, then the times round by round."""
     processes: dict[str, Process] = {}
+    memory: dict[str, dict[str, float | None]] = {}
     repeats: dict[str, int] = {}
     times: dict[str, list[float]] = {side: [] for side in sides}
     reference = os.path.join(folder, "results")
@@ -166,6 +152,7 @@ def _in_turn(
     def start(side: str) -> None:
         processes[side] = Process(side, case, folder, threads)
         processes[side].ready()
+        memory[side] = processes[side].ask("memory", 1 if case.task == "loading" else MEMORY_RUNS)
         if side == sides[0]:
             processes[side].ask("results", reference)
         elif side != "products":
@@ -173,8 +160,7 @@ def _in_turn(
             processes[side].ask("results", path)
             with np.load(reference) as ours, np.load(path) as theirs:
                 check_agreement(case, side, ours, theirs)
-        for _ in range(WARM_RUNS):
-            seconds = processes[side].ask("run", 1)["seconds"]
+        seconds = processes[side].ask("run", 1)["seconds"]
         repeats[side] = max(1, math.ceil(TURN / max(seconds, 1e-6)))
 
     def turn(side: str) -> float:
@@ -190,7 +176,7 @@ def _in_turn(
     finally:
         for process in processes.values():
             process.close()
-    return times
+    return times, memory
 
 
 def check_agreement(
@@ -233,7 +219,7 @@ def pair_ratios(theirs: list[float], ours: list[float]) -> list[float]:
 def summary(
     case: Case,
     times: Mapping[str, list[float]],
-    memory: Mapping[str, dict[str, float | None] | None],
+    memory: Mapping[str, dict[str, float | None]],
     failed: Mapping[str, str],
 ) -> dict[str, Any]:
     """The figures of a case as JSON: all times, medians, ratios, memory, and what follows from them."""
@@ -254,7 +240,7 @@ def summary(
         "memory": {
             side: {name: mb and round(mb) for name, mb in figures.items()}
             for side, figures in memory.items()
-            if figures and side not in failed
+            if side in done and side != "products"
         },
     }
     if case.task != "loading":

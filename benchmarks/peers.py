@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import load_file
 
 from benchmarks.cases import Case, inputs, products
 
@@ -44,6 +45,13 @@ class Minizha:
         if case.task == "training":
             self.optimizer = AdamW(self.model, weight_decay=DECAY)
             self.model.train(seed=0)
+
+    def _begin_again(self) -> None:
+        """The parameters as they are stored, and an optimizer without moments."""
+        from minizha.training.optimizer import AdamW
+
+        self.model.load_state_dict(load_file(stored(self.folder)))
+        self.optimizer = AdamW(self.model, weight_decay=DECAY)
 
     def run(self) -> None:
         """A forward pass, a step, or a model read from its folder."""
@@ -79,12 +87,18 @@ class Minizha:
             return self.model.state_dict()
         if task != "training":
             return self._outputs()
+        self._begin_again()
         self.model.eval()
         before = dict(self.model.state_dict())
         loss, gradients = self._step()
         after = self.model.state_dict()
         self.model.train(seed=0)
         return step_results(loss, gradients, before, after)
+
+
+def stored(folder: str) -> str:
+    """The file of the parameters."""
+    return str(Path(folder) / "model.safetensors")
 
 
 def step_results(loss: float, gradients: Arrays, before: Arrays, after: Arrays) -> Arrays:
@@ -120,6 +134,13 @@ class Transformers:
         if case.task == "training":
             self.model.train()
             self.optimizer = torch.optim.AdamW(self._groups(), lr=RATE)
+
+    def _begin_again(self) -> None:
+        with self.torch.no_grad():
+            for name, array in load_file(stored(self.folder)).items():
+                self.model.get_parameter(name).copy_(self.torch.from_numpy(array))
+        self.optimizer = self.torch.optim.AdamW(self._groups(), lr=RATE)
+        self.optimizer.zero_grad()
 
     def _groups(self) -> list[dict[str, Any]]:
         """As minizha: matrices decay, biases and LayerNorm do not."""
@@ -165,9 +186,9 @@ class Transformers:
             return self._parameters()
         if task != "training":
             return self._outputs()
+        self._begin_again()
         self.model.eval()
         before = {name: p.copy() for name, p in self._parameters().items()}
-        self.model.zero_grad()
         self.call(**self.batch).loss.backward()
         gradients = {n: p.grad.numpy().copy() for n, p in self.model.named_parameters()}
         loss = self._step()
