@@ -26,7 +26,7 @@ WIDTH = 440
 def _svg(height: float, elements: Sequence[str]) -> str:
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" '
-        f'width="{WIDTH}" height="{height:.0f}" font-family="sans-serif" font-size="13" fill="{INK}">'
+        f'width="{WIDTH}" height="{height:.0f}" font-family="sans-serif" font-size="12" fill="{INK}">'
     )
     return "\n".join([head, STYLE, *elements, "</svg>", ""])
 

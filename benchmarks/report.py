@@ -80,7 +80,7 @@ def fill(path: Path, blocks: Mapping[str, str]) -> str:
     named = [name for _, name, _ in BLOCK.findall(found)]
     if sorted(named) != sorted(blocks):
         raise MinizhaError(f"{path.name}: expected the blocks {sorted(blocks)}, found {named}")
-    return BLOCK.sub(lambda m: f"{m[1]}{blocks[m[2]]}{m[3]}", found)
+    return BLOCK.sub(lambda m: f"{m[1]}\n{blocks[m[2]]}\n{m[3]}", found)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

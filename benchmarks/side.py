@@ -44,8 +44,8 @@ def answer(answers: TextIO, work: Any) -> None:
     try:
         found = work()
     except Exception as error:  # noqa: BLE001  # of a library: it belongs into the report
-        text = str(error).strip().splitlines() or [type(error).__name__]
-        found = {"error": "out of memory" if ran_out(error) else text[0]}
+        text = f"{type(error).__name__}: {error}".splitlines()[0]
+        found = {"error": "out of memory" if ran_out(error) else text}
     print(json.dumps(found), file=answers, flush=True)
 
 
