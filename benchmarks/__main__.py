@@ -92,8 +92,8 @@ def _run(options: argparse.Namespace, part: str, cases: list[Case], peers: list[
         reason = why_not(peer, cases[0])
         if reason and all(why_not(peer, case) for case in cases):
             print(f"{peer}: left out: {reason}", file=sys.stderr)
-    minutes = sum(_estimate(case, len(_sides(case, peers)), rounds) for case in cases) / 60
-    print(f"{len(cases)} cases, about {max(1, round(minutes))} minutes", file=sys.stderr)
+    minutes = sum(_estimate(case, _sides(case, peers), rounds) for case in cases) / 60
+    print(f"{len(cases)} to measure, about {max(1, round(minutes))} min", file=sys.stderr)
     for case in cases:
         sides = _sides(case, peers)
         with progress_bar(len(sides) * (rounds + 1), case.name) as show:  # the start is a step, too
@@ -112,9 +112,10 @@ def _sides(case: Case, peers: Sequence[str]) -> list[str]:
     return ["minizha", *(side for side in ("products", *peers) if not why_not(side, case))]
 
 
-def _estimate(case: Case, sides: int, rounds: int) -> float:
-    """Seconds, roughly."""
-    return sides * (6 + (rounds + 6) * max(0.4, gigaflops(case) / SLOW))
+def _estimate(case: Case, sides: Sequence[str], rounds: int) -> float:
+    """Seconds, roughly: compiling takes a minute, and another one for the step without dropout."""
+    compiling = 60 * ("torch.compile" in sides) * (1 + (case.task == "training"))
+    return compiling + len(sides) * (6 + (rounds + 6) * max(0.4, gigaflops(case) / SLOW))
 
 
 def _named(option: str, items: Sequence[Any], names: Sequence[str], wanted: Any) -> list[Any]:

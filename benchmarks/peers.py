@@ -10,6 +10,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -123,17 +124,21 @@ class Transformers:
         self.batch = {name: torch.from_numpy(array) for name, array in inputs(case).items()}
         body = case.task == "body"
         self.model_class = transformers.NezhaModel if body else transformers.NezhaForPreTraining
+        self._first_call(transformers.NezhaConfig)
         if case.task == "loading":
             return
         self.model = self.model_class.from_pretrained(folder)
         self.call = self.model
-        with (
-            torch.inference_mode()
-        ):  # what torch imports at the first call is no memory of the case
-            self.model(input_ids=torch.ones(1, 2, dtype=torch.int64))
         if case.task == "training":
             self.model.train()
             self.optimizer = torch.optim.AdamW(self._groups(), lr=RATE)
+
+    def _first_call(self, config: Any) -> None:
+        """Read and run a tiny model: what the libraries import then is no memory of the case."""
+        sizes = {"hidden_size": 12, "num_hidden_layers": 1, "intermediate_size": 1, "vocab_size": 2}
+        with tempfile.TemporaryDirectory() as folder, self.torch.inference_mode():
+            self.model_class(config(**sizes)).save_pretrained(folder)
+            self.model_class.from_pretrained(folder)(self.torch.ones(1, 2, dtype=self.torch.int64))
 
     def _begin_again(self) -> None:
         with self.torch.no_grad():

@@ -106,7 +106,7 @@ def speed_table(cases: Mapping[str, Any]) -> str:
     head = ["case", "minizha, s", *(TITLES[p] for p in PEERS), "products"]
     rows = [
         [
-            f"`{name}`",
+            name,
             seconds_text(case["seconds"]["minizha"]),
             *(_number(case["ratios"].get(side)) for side in (*PEERS, "products")),
         ]
@@ -118,7 +118,7 @@ def speed_table(cases: Mapping[str, Any]) -> str:
 def rate_table(cases: Mapping[str, Any]) -> str:
     """A row a case: tokens and floating-point operations a second."""
     rows = [
-        [f"`{name}`", f"{case['tokens_per_second']:,}", f"{case['gigaflops_per_second']:.0f}"]
+        [name, f"{case['tokens_per_second']:,}", f"{case['gigaflops_per_second']:.0f}"]
         for name, case in _measured(cases)
         if "tokens_per_second" in case
     ]
@@ -137,7 +137,7 @@ def memory_table(cases: Mapping[str, Any]) -> str:
     rows = []
     for name, case in _measured(cases):
         sides = [case["memory"].get(side) for side in ("minizha", "transformers")]
-        rows.append([f"`{name}`", *(_number(above(m), ",.0f") for m in sides)])
+        rows.append([name, *(_number(above(m), ",.0f") for m in sides)])
         rows[-1] += [_number(m and m["peak"], ",.0f") for m in sides]
     return _table(head, rows)
 
