@@ -36,15 +36,20 @@ def is_metadata(node: nodes.Node) -> bool:
 
 
 class Figures(SphinxTransform):
-    """A cell of a table without a letter is the same in every language: it is no message."""
+    """A cell of a table without a letter, or the name of a benchmark, is the same in every language: it
+    is no message."""
 
     default_priority = 5  # before the messages are read
 
     def apply(self, **options: Any) -> None:
         """Mark the cells."""
+        from benchmarks.cases import CASES  # conf.py says where
+
+        names = {case.name for case in CASES}
         for cell in self.document.findall(nodes.entry):
             for paragraph in cell.findall(nodes.paragraph):
-                if not any(letter.isalpha() for letter in paragraph.astext()):
+                text = paragraph.astext()
+                if text in names or not any(letter.isalpha() for letter in text):
                     paragraph["translatable"] = False
 
 
