@@ -179,6 +179,8 @@ ROWS = {
 }
 # what holds of the repository and of no single module
 REPOSITORY = (
+    "benchmarks/test_pairs",
+    "benchmarks/test_report",
     "test_careless_calls",
     "docs/test_api_pages",
     "docs/test_book_engine",

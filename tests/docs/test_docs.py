@@ -110,6 +110,8 @@ def test_every_command_in_the_help_can_be_typed_as_shown(shell, tmp_path, monkey
         ("minizha inform m", "inform"),
         ("minizha compare ours.safetensors", "THEIRS"),
         ("python -m minizha convert SRC", "DIR"),
+        ("python -m benchmarks --cases", "--cases"),
+        ("python -m benchmarks rite", "rite"),
         ("pip install -e .[test]", ".[test]"),
         ("pip install -e '.[tests]'", "no extra tests"),
         ("pytest tests/test_everything.py", "no file"),

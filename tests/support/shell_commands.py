@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.__main__ import _parser as _benchmarks_parser
 from minizha.cli import _parser
 from tests.support.paths import ROOT
 
@@ -121,8 +122,10 @@ def faults(shown: Shown, calls: list[list[str]], folder: Path) -> list[str]:
     for program, *arguments in calls:
         if program.startswith("python") and arguments[:2] == ["-m", "minizha"]:
             program, arguments = "minizha", arguments[2:]
+        if program.startswith("python") and arguments[:2] == ["-m", "benchmarks"]:
+            found += _refused(arguments[2:], _benchmarks_parser())
         if program == "minizha" and not (shown.inline and _names_a_command(arguments)):
-            found += _refused(arguments)
+            found += _refused(arguments, _parser())
         for argument in arguments:
             if argument.endswith((".py", ".mjs")) and not _is_file(argument, folder):
                 found.append(f"{shown.command}: no file {argument}")
@@ -131,12 +134,12 @@ def faults(shown: Shown, calls: list[list[str]], folder: Path) -> list[str]:
     return found
 
 
-def _refused(arguments: list[str]) -> list[str]:
-    """What the parser of the command line says against the arguments."""
+def _refused(arguments: list[str], parser: argparse.ArgumentParser) -> list[str]:
+    """What the parser of a command line says against the arguments."""
     message = io.StringIO()
     try:
         with contextlib.redirect_stderr(message), contextlib.redirect_stdout(io.StringIO()):
-            _parser().parse_args(arguments)
+            parser.parse_args(arguments)
     except SystemExit as error:  # --help and --version exit with 0
         return [message.getvalue()] if error.code else []
     return []

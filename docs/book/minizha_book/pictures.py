@@ -97,9 +97,10 @@ def page_svg(text: str, alt: str, count: int) -> str:
 
     text = re.sub(r".*?<svg ", "<svg ", text, count=1, flags=re.DOTALL)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<style>@media.*?</style>", "", text)  # for who opens the file itself
     text = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>p{count}-", text)
     text = re.sub(r"#000000\b", "currentColor", text)
-    text = re.sub(r' (?:width|height)="[\d.]+pt"', "", text, count=2)
+    text = re.sub(r' (?:width|height)="[\d.]+(?:pt)?"', "", text, count=2)
     # a tenth of a pixel is enough; full digits are half of the page
     text = re.sub(
         r'\bd="([^"]*)"(?= transform="scale\(0\.0)', lambda m: f'd="{_rounded(m[1], 0)}"', text

@@ -35,6 +35,24 @@ def is_metadata(node: nodes.Node) -> bool:
     return isinstance(node, (nodes.docinfo, nodes.field_list))
 
 
+class Figures(SphinxTransform):
+    """A cell of a table without a letter, or the name of a benchmark, is the same in every language: it
+    is no message."""
+
+    default_priority = 5  # before the messages are read
+
+    def apply(self, **options: Any) -> None:
+        """Mark the cells."""
+        from benchmarks.cases import CASES  # conf.py says where
+
+        names = {case.name for case in CASES}
+        for cell in self.document.findall(nodes.entry):
+            for paragraph in cell.findall(nodes.paragraph):
+                text = paragraph.astext()
+                if text in names or not any(letter.isalpha() for letter in text):
+                    paragraph["translatable"] = False
+
+
 class Whole(SphinxTransform):
     """Compare the messages of a page with its catalogue, before they are translated."""
 
@@ -82,5 +100,6 @@ class Applied(SphinxTransform):
 
 def setup(app: Any) -> None:
     """Sphinx calls this once."""
+    app.add_transform(Figures)
     app.add_transform(Whole)
     app.add_transform(Applied)
