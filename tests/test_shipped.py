@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 
-import numpy as np
 import pytest
 
 from minizha import fill_mask, load_shipped, next_sentence_probability, shipped
