@@ -4,6 +4,7 @@ The plain operation (:mod:`minizha.ops.gelu`) makes some thirty passes over the 
 arrays, and each pass waits for memory. Here every pass covers a block that stays in the processor's
 cache, and writes its results into the same few scratch rows. The derivative needs exp(−x²/2), which
 the forward pass computes anyway; so it is computed there too, and the backward pass is one product.
+Where no backward pass follows, there is no derivative.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from minizha.ops.gelu import FAR, HART
+from minizha.ops.replaceable import NEEDED, Needed
 
 BLOCK = 16384  # in float32, a block and its results, half a MiB, fit in a second-level cache
 
@@ -27,20 +29,21 @@ _FAR_FLOAT32 = 15.0  # exp(−15²/2) is 0 in float32
 
 
 class SlopeCache(NamedTuple):
-    """The slope ``Φ(x) + x · φ(x)``."""
+    """The slope ``Φ(x) + x · φ(x)``; None where caches are needed for nothing."""
 
-    slope: np.ndarray
+    slope: np.ndarray | None
 
 
 def gelu(x: np.ndarray) -> tuple[np.ndarray, SlopeCache]:
     """``y = x · Φ(x)``; float32 or float64 of any shape."""
     flat = np.ascontiguousarray(x).reshape(-1)
-    y, slope = np.empty_like(flat), np.empty_like(flat)
-    scratch = np.empty((4, min(BLOCK, flat.size)), dtype=x.dtype)
+    y = np.empty_like(flat)
+    slope = None if NEEDED.get() is Needed.NOTHING else np.empty_like(flat)
+    scratch = np.empty((5, min(BLOCK, flat.size)), dtype=x.dtype)
     for start in range(0, flat.size, BLOCK):
         block = slice(start, start + BLOCK)
-        _block(flat[block], y[block], slope[block], scratch)
-    return y.reshape(x.shape), SlopeCache(slope.reshape(x.shape))
+        _block(flat[block], y[block], None if slope is None else slope[block], scratch)
+    return y.reshape(x.shape), SlopeCache(None if slope is None else slope.reshape(x.shape))
 
 
 def gelu_backward(dy: np.ndarray, cache: SlopeCache) -> np.ndarray:
@@ -48,8 +51,8 @@ def gelu_backward(dy: np.ndarray, cache: SlopeCache) -> np.ndarray:
     return dy * cache.slope
 
 
-def _block(x: np.ndarray, y: np.ndarray, slope: np.ndarray, scratch: np.ndarray) -> None:
-    z, density, numerator, denominator = (row[: x.size] for row in scratch)
+def _block(x: np.ndarray, y: np.ndarray, slope: np.ndarray | None, scratch: np.ndarray) -> None:
+    z, density, numerator, denominator, cdf = (row[: x.size] for row in scratch)
     p, q, far = (*_SHORT, _FAR_FLOAT32) if x.dtype == np.float32 else (*HART, FAR)
     np.abs(x, out=z)
     np.minimum(z, far, out=z)  # beyond it the density is 0; and P and Q can't overflow
@@ -64,12 +67,13 @@ def _block(x: np.ndarray, y: np.ndarray, slope: np.ndarray, scratch: np.ndarray)
     # into 0, since copysign counts −0 as negative and greater_equal does not
     np.add(x, 0.0, out=y)
     np.copysign(numerator, y, out=numerator)
-    np.greater_equal(y, 0.0, out=slope)
-    slope -= numerator
-    np.multiply(x, slope, out=y)
-    density *= 1.0 / math.sqrt(2.0 * math.pi)
-    density *= x
-    slope += density
+    np.greater_equal(y, 0.0, out=cdf)
+    cdf -= numerator
+    np.multiply(x, cdf, out=y)
+    if slope is not None:
+        density *= 1.0 / math.sqrt(2.0 * math.pi)
+        density *= x
+        np.add(cdf, density, out=slope)
 
 
 def _polynomial(coefficients: tuple[float, ...], z: np.ndarray, out: np.ndarray) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from minizha.kernels.gelu import BLOCK
-from minizha.ops.replaceable import KERNELS
+from minizha.ops.replaceable import KERNELS, Needed, caches_needed_for
 from tests.support.kernel_cases import BOUND, difference
 from tests.support.op_cases import Case
 
@@ -35,3 +35,15 @@ def test_gelu_at_the_ends(dtype):
     slope = kernel.backward(np.ones_like(x), cache)
     assert np.allclose(slope, [0.5, 0.5, 1, 0, 1, 0, 1, 0], atol=1e-6)
     assert np.isnan(kernel.forward(np.array([np.nan], dtype=dtype))[0]).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_no_slope_is_made_where_no_backward_pass_follows(dtype):
+    kernel, x = KERNELS["gelu", "numpy"], np.linspace(-9, 9, BLOCK + 5).astype(dtype)
+    expected, cache = kernel.forward(x)
+    assert cache.slope.shape == x.shape
+    for needed, made in ((Needed.BACKWARD, True), (Needed.NOTHING, False)):
+        with caches_needed_for(needed):
+            y, cache = kernel.forward(x)
+        assert (y == expected).all()
+        assert (cache.slope is not None) == made
