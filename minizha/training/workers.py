@@ -44,7 +44,8 @@ class Workers:
 
     In each step, every other process receives the parameters and its rows and returns its
     gradients: a few megabytes for a small model, which takes little time beside the step. If there are
-    several, each has one BLAS thread while it computes. The start method is "spawn", so a script that uses this class needs ``if __name__ == "__main__":``.
+    several, each has one BLAS thread while it computes. The start method is "spawn", so a script that
+    uses this class needs ``if __name__ == "__main__":``.
 
     Args:
         model: the model to train.
