@@ -25,6 +25,8 @@ from itertools import pairwise, product
 
 import numpy as np
 
+_BLOCK, _FEW = 393216, 65536  # numbers; measured with GELU and LayerNorm on two cores
+
 _ONE_THREAD: ContextVar[bool] = ContextVar("one_thread", default=False)
 
 
@@ -48,6 +50,20 @@ def share(count: int, work: Callable[[int, int], object]) -> None:
             wait(others)  # they write arrays that the caller goes on to read or to free
     for other in others:
         other.result()
+
+
+def block_length(count: int, width: int = 1) -> int:
+    """How many of ``count`` rows of ``width`` numbers a block has that is computed at once.
+
+    Blocks are equal and an even number, so that two cores end at once; or there is one, where there
+    isn't enough for two threads. They stay in the cache, and are long enough for threads: a thread waits
+    for the interpreter's lock after each call of NumPy.
+    """
+    numbers = count * width
+    if numbers < _FEW:
+        return max(1, count)
+    pairs = -(-numbers // (2 * _BLOCK))
+    return -(-count // (2 * pairs))
 
 
 def available_threads() -> int:

@@ -1,10 +1,20 @@
-"""GELU on the CPU, block by block.
+"""GELU on the CPU, block by block, on all cores.
 
 The plain operation (:mod:`minizha.ops.gelu`) makes some thirty passes over the model's widest
 arrays, and each pass waits for memory. Here every pass covers a block that stays in the processor's
 cache, and writes its results into the same few scratch rows. The derivative needs exp(−x²/2), which
-the forward pass computes anyway; so it is computed there too, and the backward pass is one product.
-Where no backward pass follows, there is no derivative.
+costs little beside Φ; so it is computed here too, and the backward pass is one product. Where no
+backward pass follows, there is no derivative.
+
+float64 takes the quotient of the plain operation. In float32, half the passes suffice: Φ is a logistic
+function of an odd polynomial, ``Φ(x) = 1 / (1 + exp(−x · p(x²)))``, symmetric as it should be. The
+result differs from the exact one by less than 1.1e-7 + 2e-7 · |y|, the slope by less than 2.5e-7: about
+as much as numbers near 1 are rounded. The relative error grows to the left, to 4e-4 at −4, and farther
+out y tends to 0 faster than x · Φ(x) does, which is above −1.5e-6 from −5 on.
+
+Measured on two cores, (8, 128) tokens of width 3072 in float32: 5.6 ms instead of 16.2, and 3.8 without
+the slope. Blocks are longer than the second-level cache, since the third is fast enough, and threads
+want long calls.
 """
 
 from __future__ import annotations
@@ -14,22 +24,17 @@ from typing import NamedTuple
 
 import numpy as np
 
+from minizha.kernels.cores import block_length, share
 from minizha.ops.gelu import FAR, HART
 from minizha.ops.replaceable import NEEDED, Needed
 
-BLOCK = 16384  # in float32, a block and its results, half a MiB, fit in a second-level cache
-
-# Φ(−z) = exp(−z²/2) · P(z) / Q(z), highest power first. For float32 a shorter quotient suffices,
-# fitted by weighted least squares: the absolute error of Φ is below 3e-10.
-_SHORT = (
-    (0.00993635398919, 0.0864656672099, 0.297783956093, 0.49999999974),
-    (0.0249880657769, 0.2152388265, 0.784746470454, 1.39345241661, 1.0),
-)
-_FAR_FLOAT32 = 15.0  # exp(−15²/2) is 0 in float32
+# −p, highest power first, fitted to x · Φ(x): the largest error, 7e-8, is nearly the least possible
+LOGISTIC = (-3.61140145e-09, 2.66900379e-07, -7.93834181e-06, 1.10481219e-04, 6.62569780e-05,
+            -7.26685631e-02, -1.59576843e+00)  # fmt: skip
 
 
 class SlopeCache(NamedTuple):
-    """The slope ``Φ(x) + x · φ(x)``; None where caches are needed for nothing."""
+    """The slope ``Φ(x) + x · φ(x)``; None where no backward pass follows."""
 
     slope: np.ndarray | None
 
@@ -39,10 +44,17 @@ def gelu(x: np.ndarray) -> tuple[np.ndarray, SlopeCache]:
     flat = np.ascontiguousarray(x).reshape(-1)
     y = np.empty_like(flat)
     slope = None if NEEDED.get() is Needed.NOTHING else np.empty_like(flat)
-    scratch = np.empty((5, min(BLOCK, flat.size)), dtype=x.dtype)
-    for start in range(0, flat.size, BLOCK):
-        block = slice(start, start + BLOCK)
-        _block(flat[block], y[block], None if slope is None else slope[block], scratch)
+    length = block_length(flat.size)
+
+    def work(first: int, last: int) -> None:
+        scratch = np.empty((4, length), flat.dtype)
+        with np.errstate(over="ignore"):  # exp(∞) = ∞, and then Φ = 1/∞ = 0
+            for start in range(first * length, min(last * length, flat.size), length):
+                block = slice(start, start + length)
+                own = scratch[:, : len(flat[block])]
+                _block(flat[block], y[block], None if slope is None else slope[block], own)
+
+    share(-(-flat.size // length), work)
     return y.reshape(x.shape), SlopeCache(None if slope is None else slope.reshape(x.shape))
 
 
@@ -52,28 +64,46 @@ def gelu_backward(dy: np.ndarray, cache: SlopeCache) -> np.ndarray:
 
 
 def _block(x: np.ndarray, y: np.ndarray, slope: np.ndarray | None, scratch: np.ndarray) -> None:
-    z, density, numerator, denominator, cdf = (row[: x.size] for row in scratch)
-    p, q, far = (*_SHORT, _FAR_FLOAT32) if x.dtype == np.float32 else (*HART, FAR)
-    np.abs(x, out=z)
-    np.minimum(z, far, out=z)  # beyond it the density is 0; and P and Q can't overflow
-    np.multiply(z, z, out=density)
-    density *= -0.5
-    np.exp(density, out=density)
-    _polynomial(p, z, numerator)
-    _polynomial(q, z, denominator)
-    numerator /= denominator
-    numerator *= density  # Φ(−|x|)
-    # Φ(x) = [x ≥ 0] − sign(x) · Φ(−|x|), which keeps the digits of a small Φ. Adding 0 turns −0
-    # into 0, since copysign counts −0 as negative and greater_equal does not
-    np.add(x, 0.0, out=y)
-    np.copysign(numerator, y, out=numerator)
-    np.greater_equal(y, 0.0, out=cdf)
-    cdf -= numerator
+    squares, cdf, *spare = scratch
+    np.multiply(x, x, out=squares)
+    if x.dtype == np.float32:
+        _logistic_cdf(x, squares, cdf)
+    else:
+        _hart_cdf(x, squares, cdf, *spare)
     np.multiply(x, cdf, out=y)
     if slope is not None:
-        density *= 1.0 / math.sqrt(2.0 * math.pi)
-        density *= x
-        np.add(cdf, density, out=slope)
+        squares *= -0.5
+        np.exp(squares, out=squares)
+        squares *= 1.0 / math.sqrt(2.0 * math.pi)
+        squares *= x
+        np.add(cdf, squares, out=slope)
+
+
+def _logistic_cdf(x: np.ndarray, squares: np.ndarray, out: np.ndarray) -> None:
+    _polynomial(LOGISTIC, squares, out)
+    out *= x
+    np.exp(out, out=out)
+    out += 1.0
+    np.divide(1.0, out, out=out)
+
+
+def _hart_cdf(
+    x: np.ndarray, squares: np.ndarray, out: np.ndarray, z: np.ndarray, q: np.ndarray
+) -> None:
+    """Φ(x) = [x ≥ 0] − sign(x) · Φ(−|x|), which keeps the digits of a small Φ."""
+    np.abs(x, out=z)
+    np.minimum(z, FAR, out=z)  # beyond it exp(−x²/2) is 0; and P and Q can't overflow
+    _polynomial(HART[0], z, out)
+    _polynomial(HART[1], z, q)
+    out /= q
+    np.multiply(squares, -0.5, out=q)
+    np.exp(q, out=q)
+    out *= q  # Φ(−|x|)
+    # adding 0 turns −0 into 0, since copysign counts −0 as negative and greater_equal does not
+    np.add(x, 0.0, out=z)
+    np.copysign(out, z, out=q)
+    np.greater_equal(z, 0.0, out=out)
+    out -= q
 
 
 def _polynomial(coefficients: tuple[float, ...], z: np.ndarray, out: np.ndarray) -> None:
