@@ -7,9 +7,20 @@ functions. A property test compares each kernel with the plain pair. In the read
 the plain operations come first; the mathematics is complete without the kernels.
 """
 
-from minizha.kernels import embedding, gelu, layer_norm, relative_position
+from minizha.kernels import (
+    attention,
+    attention_backward,
+    embedding,
+    gelu,
+    layer_norm,
+    relative_position,
+)
+from minizha.kernels.attention_tile import TileCache
 from minizha.ops.replaceable import KERNELS, Kernel, unread
 
+_ATTENTION = Kernel(
+    attention.attention, attention_backward.attention_backward, TileCache, attention.takes
+)
 _GELU = Kernel(gelu.gelu, gelu.gelu_backward, gelu.SlopeCache)
 _EMBEDDING = Kernel(embedding.embedding, embedding.embedding_backward, embedding.SortedRowsCache)
 _LAYER_NORM = Kernel(layer_norm.layer_norm, layer_norm.layer_norm_backward, layer_norm.NormCache)
@@ -32,6 +43,7 @@ _RELATIVE_VALUE = Kernel(
 
 KERNELS.update(
     {
+        ("attention", "numpy"): _ATTENTION,
         ("gelu", "numpy"): _GELU,
         ("layer_norm", "numpy"): _LAYER_NORM,
         ("add_and_norm", "numpy"): _ADD_AND_NORM,

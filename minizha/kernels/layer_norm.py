@@ -20,6 +20,7 @@ from minizha.kernels.retained import retained
 from minizha.ops.dropout import Rng
 from minizha.ops.replaceable import NEEDED, Needed
 
+
 class NormCache(NamedTuple):
     """The fields of the plain cache; ``normalised`` is None where no backward pass follows."""
 

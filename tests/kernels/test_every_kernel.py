@@ -23,7 +23,7 @@ LIBRARIES = ("numpy", "cupy")
 def test_what_is_replaced():
     assert set(OPS) <= FORWARDS.keys()
     numpy = {op for op, library in KERNELS if library == "numpy"}
-    assert numpy == {op for op, _ in KERNELS} == {*OPS, "add_and_norm"}
+    assert numpy == {op for op, _ in KERNELS} == {*OPS, "add_and_norm", "attention"}
     assert {op for op, library in KERNELS if library == "cupy"} == {*OPS} - {"gelu", "layer_norm"}
     for op, library in KERNELS:
         assert library in LIBRARIES

@@ -29,7 +29,11 @@ class Arguments:
         def normal(*shape):
             return numbers.standard_normal(shape).astype(dtype)
 
-        self.y, self.residual, self.dz = normal(*shape) + dtype(offset), normal(*shape), normal(*shape)
+        self.y, self.residual, self.dz = (
+            normal(*shape) + dtype(offset),
+            normal(*shape),
+            normal(*shape),
+        )
         D = shape[-1]
         self.p = unflatten({"LayerNorm.weight": 1 + normal(D), "LayerNorm.bias": normal(D)})
         self.before = unflatten({"LayerNorm.weight": None, "LayerNorm.bias": normal(D)})
