@@ -7,11 +7,12 @@ functions. A property test compares each kernel with the plain pair. In the read
 the plain operations come first; the mathematics is complete without the kernels.
 """
 
-from minizha.kernels import embedding, gelu, layer_norm, relative_position
+from minizha.kernels import embedding, gelu, layer_norm, linear, relative_position
 from minizha.ops.replaceable import KERNELS, Kernel, unread
 
 _GELU = Kernel(gelu.gelu, gelu.gelu_backward, gelu.SlopeCache)
 _EMBEDDING = Kernel(embedding.embedding, embedding.embedding_backward, embedding.SortedRowsCache)
+_LINEAR = Kernel(linear.linear, linear.linear_backward, linear.InPlaceLinearCache)
 _LAYER_NORM = Kernel(layer_norm.layer_norm, layer_norm.layer_norm_backward, layer_norm.NormCache)
 _ADD_AND_NORM = Kernel(
     layer_norm.add_and_norm,
@@ -33,6 +34,7 @@ _RELATIVE_VALUE = Kernel(
 KERNELS.update(
     {
         ("gelu", "numpy"): _GELU,
+        ("linear", "numpy"): _LINEAR,
         ("layer_norm", "numpy"): _LAYER_NORM,
         ("add_and_norm", "numpy"): _ADD_AND_NORM,
         ("embedding", "numpy"): _EMBEDDING,

@@ -53,8 +53,10 @@ def add_and_norm(
     p: Any, config: Any, y: np.ndarray, residual: np.ndarray, rng: Rng
 ) -> tuple[np.ndarray, AddAndNormCache]:
     """``z = LayerNorm(dropout(y) + residual)``, with the parameters of ``p.LayerNorm``."""
-    norm, eps, rate = p.LayerNorm, config.layer_norm_eps, config.hidden_dropout_prob
-    return _forward(y, norm.weight, norm.bias, eps, residual, retained(rng, y.shape, rate), rate)
+    norm, rate = p.LayerNorm, config.hidden_dropout_prob
+    keep = retained(rng, y.shape, rate)
+    inputs = y, norm.weight, norm.bias, config.layer_norm_eps
+    return _forward(*inputs, residual=residual, keep=keep, rate=rate)
 
 
 def add_and_norm_backward(
@@ -72,6 +74,7 @@ def _forward(
     weight: np.ndarray,
     bias: np.ndarray,
     eps: float,
+    *,
     residual: np.ndarray | None = None,
     keep: np.ndarray | None = None,
     rate: float = 0.0,
