@@ -7,7 +7,14 @@ functions. A property test compares each kernel with the plain pair. In the read
 the plain operations come first; the mathematics is complete without the kernels.
 """
 
-from minizha.kernels import embedding, gelu, layer_norm, linear, relative_position
+from minizha.kernels import (
+    add_and_norm,
+    embedding,
+    gelu,
+    layer_norm,
+    linear,
+    relative_position,
+)
 from minizha.ops.replaceable import KERNELS, Kernel, unread
 
 _GELU = Kernel(gelu.gelu, gelu.gelu_backward, gelu.SlopeCache)
@@ -15,9 +22,9 @@ _EMBEDDING = Kernel(embedding.embedding, embedding.embedding_backward, embedding
 _LINEAR = Kernel(linear.linear, linear.linear_backward, linear.InPlaceLinearCache)
 _LAYER_NORM = Kernel(layer_norm.layer_norm, layer_norm.layer_norm_backward, layer_norm.NormCache)
 _ADD_AND_NORM = Kernel(
-    layer_norm.add_and_norm,
-    layer_norm.add_and_norm_backward,
-    layer_norm.AddAndNormCache,
+    add_and_norm.add_and_norm,
+    add_and_norm.add_and_norm_backward,
+    add_and_norm.AddAndNormCache,
     takes=unread,
 )
 _RELATIVE_KEY = Kernel(

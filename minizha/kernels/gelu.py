@@ -1,20 +1,16 @@
 """GELU on the CPU, block by block, on all cores.
 
-The plain operation (:mod:`minizha.ops.gelu`) makes some thirty passes over the model's widest
-arrays, and each pass waits for memory. Here every pass covers a block that stays in the processor's
-cache, and writes its results into the same few scratch rows. The derivative needs exp(−x²/2), which
-costs little beside Φ; so it is computed here too, and the backward pass is one product. Where no
-backward pass follows, there is no derivative.
+The plain operation (:mod:`minizha.ops.gelu`) makes some thirty passes over the model's widest arrays, and
+each waits for memory. Here every pass covers a block that stays in the cache. The slope needs one exp
+more; it is computed here too, if a backward pass follows, which is then one product.
 
 float64 takes the quotient of the plain operation. In float32, half the passes suffice: Φ is a logistic
-function of an odd polynomial, ``Φ(x) = 1 / (1 + exp(−x · p(x²)))``, symmetric as it should be. The
-result differs from the exact one by less than 1.1e-7 + 2e-7 · |y|, the slope by less than 2.5e-7: about
-as much as numbers near 1 are rounded. The relative error grows to the left, to 4e-4 at −4, and farther
-out y tends to 0 faster than x · Φ(x) does, which is above −1.5e-6 from −5 on.
+function of an odd polynomial, ``1 / (1 + exp(−x · p(x²)))``. y differs from the exact one by less than
+1.1e-7 + 2e-7 · |y|, the slope by less than 2.5e-7: about as much as numbers near 1 are rounded. The
+relative error grows to the left, to 4e-4 at −4; farther out y tends to 0 too fast.
 
 Measured on two cores, (8, 128) tokens of width 3072 in float32: 5.6 ms instead of 16.2, and 3.8 without
-the slope. Blocks are longer than the second-level cache, since the third is fast enough, and threads
-want long calls.
+the slope; on one core, half a million numbers 1.5 instead of 1.9, and .9.
 """
 
 from __future__ import annotations

@@ -17,7 +17,9 @@ KERNEL = KERNELS["gelu", "numpy"]
 
 
 @given(
-    shape=st.sampled_from([(), (0,), (1,), (7,), (3, 5), (64,), (65,), (127,), (2, 64), (3, 7, 99)]),
+    shape=st.sampled_from(
+        [(), (0,), (1,), (7,), (3, 5), (64,), (65,), (127,), (2, 64), (3, 7, 99)]
+    ),
     threads=st.sampled_from([1, 2, 3]),
     scale=st.sampled_from([1e-3, 1.0, 5.0, 60.0, 1e4]),
     dtype=st.sampled_from(["float32", "float64"]),

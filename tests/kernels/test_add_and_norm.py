@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minizha.kernels import layer_norm as module
+from minizha.kernels import add_and_norm as module
 from minizha.nezha.attention import add_and_norm, add_and_norm_backward
 from minizha.nezha.parameters import Tree, unflatten
 from minizha.ops.layer_norm import layer_norm
@@ -29,7 +29,11 @@ class Arguments:
         def normal(*shape):
             return numbers.standard_normal(shape).astype(dtype)
 
-        self.y, self.residual, self.dz = normal(*shape) + dtype(offset), normal(*shape), normal(*shape)
+        self.y, self.residual, self.dz = (
+            normal(*shape) + dtype(offset),
+            normal(*shape),
+            normal(*shape),
+        )
         D = shape[-1]
         self.p = unflatten({"LayerNorm.weight": 1 + normal(D), "LayerNorm.bias": normal(D)})
         self.before = unflatten({"LayerNorm.weight": None, "LayerNorm.bias": normal(D)})
