@@ -63,7 +63,11 @@ def _block(x: np.ndarray, y: np.ndarray, slope: np.ndarray | None, scratch: np.n
     squares, cdf, *spare = scratch
     np.multiply(x, x, out=squares)
     if x.dtype == np.float32:
-        _logistic_cdf(x, squares, cdf)
+        _polynomial(LOGISTIC, squares, cdf)
+        cdf *= x
+        np.exp(cdf, out=cdf)
+        cdf += 1.0
+        np.divide(1.0, cdf, out=cdf)
     else:
         _hart_cdf(x, squares, cdf, *spare)
     np.multiply(x, cdf, out=y)
@@ -75,18 +79,9 @@ def _block(x: np.ndarray, y: np.ndarray, slope: np.ndarray | None, scratch: np.n
         np.add(cdf, squares, out=slope)
 
 
-def _logistic_cdf(x: np.ndarray, squares: np.ndarray, out: np.ndarray) -> None:
-    _polynomial(LOGISTIC, squares, out)
-    out *= x
-    np.exp(out, out=out)
-    out += 1.0
-    np.divide(1.0, out, out=out)
-
-
-def _hart_cdf(
-    x: np.ndarray, squares: np.ndarray, out: np.ndarray, z: np.ndarray, q: np.ndarray
-) -> None:
-    """Φ(x) = [x ≥ 0] − sign(x) · Φ(−|x|), which keeps the digits of a small Φ."""
+def _hart_cdf(x: np.ndarray, squares: np.ndarray, *results: np.ndarray) -> None:
+    """Φ(x) = [x ≥ 0] − sign(x) · Φ(−|x|), which keeps the digits of a small Φ; in the first result."""
+    out, z, q = results
     np.abs(x, out=z)
     np.minimum(z, FAR, out=z)  # beyond it exp(−x²/2) is 0; and P and Q can't overflow
     _polynomial(HART[0], z, out)
