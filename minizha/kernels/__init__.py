@@ -8,11 +8,13 @@ the plain operations come first; the mathematics is complete without the kernels
 """
 
 from minizha.kernels import (
+    add_and_norm,
     attention,
     attention_backward,
     embedding,
     gelu,
     layer_norm,
+    linear,
     relative_position,
 )
 from minizha.kernels.attention_tile import TileCache
@@ -23,11 +25,12 @@ _ATTENTION = Kernel(
 )
 _GELU = Kernel(gelu.gelu, gelu.gelu_backward, gelu.SlopeCache)
 _EMBEDDING = Kernel(embedding.embedding, embedding.embedding_backward, embedding.SortedRowsCache)
+_LINEAR = Kernel(linear.linear, linear.linear_backward, linear.InPlaceLinearCache)
 _LAYER_NORM = Kernel(layer_norm.layer_norm, layer_norm.layer_norm_backward, layer_norm.NormCache)
 _ADD_AND_NORM = Kernel(
-    layer_norm.add_and_norm,
-    layer_norm.add_and_norm_backward,
-    layer_norm.AddAndNormCache,
+    add_and_norm.add_and_norm,
+    add_and_norm.add_and_norm_backward,
+    add_and_norm.AddAndNormCache,
     takes=unread,
 )
 _RELATIVE_KEY = Kernel(
@@ -45,6 +48,7 @@ KERNELS.update(
     {
         ("attention", "numpy"): _ATTENTION,
         ("gelu", "numpy"): _GELU,
+        ("linear", "numpy"): _LINEAR,
         ("layer_norm", "numpy"): _LAYER_NORM,
         ("add_and_norm", "numpy"): _ADD_AND_NORM,
         ("embedding", "numpy"): _EMBEDDING,

@@ -16,13 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from minizha.kernels.attention_tile import Tile, TileCache
+from minizha.kernels.attention_tile import Tile, TileCache, exponentials_are_kept
 from minizha.kernels.cores import share
 from minizha.kernels.retained import retained
 from minizha.ops.dropout import Rng
 from minizha.ops.replaceable import NEEDED, Needed, unread
-
-KEPT = 2  # the exponentials of a row are then at most as many numbers as its query, key, value, context / 2
 
 
 def takes(*arguments: Any, head_mask: Any = None, **options: Any) -> bool:
@@ -49,7 +47,7 @@ def attention(
     factor = 1.0 if keep is None else 1.0 / (1.0 - dropout_rate)
     if mask is not None:
         mask = np.broadcast_to(mask, shape)
-    if NEEDED.get() is not Needed.NOTHING and shape[-1] <= KEPT * d:
+    if NEEDED.get() is not Needed.NOTHING and exponentials_are_kept(shape[-1], d):
         exponentials = np.empty(shape, query.dtype)
     context = np.empty((B, Lq, N, d), query.dtype).swapaxes(1, 2)  # heads are merged without a copy
     largest, inverse_sum = np.empty((2, B, N, Lq, 1), query.dtype)

@@ -14,6 +14,7 @@ import numpy as np
 from minizha.kernels.relative_position import by_key, span_of
 
 QUERIES, KEYS = 128, 512
+KEPT = 2  # the exponentials of up to 2·d keys are kept: no more numbers than query and key have
 NUMBERS = 65536  # in a tile: so many heads side by side, then texts. Two threads need long calls
 
 
@@ -35,6 +36,11 @@ class TileCache(NamedTuple):
     keep: np.ndarray | None
     exponentials: np.ndarray | None
     head_mask: None = None
+
+
+def exponentials_are_kept(length_k: int, head_size: int) -> bool:
+    """Whether the backward pass finds them; in one block of keys, so that none shrinks later."""
+    return length_k <= min(KEPT * head_size, KEYS)
 
 
 def blocks(length: int, at_most: int) -> list[slice]:

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minizha.kernels
-from minizha.kernels import attention as kernel_module
 from minizha.kernels import attention_tile
 from minizha.ops.attention import AttentionCache, attention, attention_backward, head_mask_gradient
 from minizha.ops.relative_position import relative_table
@@ -23,6 +22,7 @@ KERNEL = KERNELS["attention", "numpy"]
 SHAPES = [  # B, N, Lq, Lk, d, K, offset
     (2, 3, 20, 20, 8, 64, 0),
     (2, 3, 20, 20, 8, 4, 0),
+    (2, 2, 9, 12, 8, 3, 3),  # exponentials are kept, if the keys are in one block
     (1, 2, 61, 61, 16, 7, 0),
     (2, 2, 5, 33, 8, 6, 28),  # a decoder with a past
     (1, 1, 1, 40, 4, 3, 39),
@@ -129,10 +129,10 @@ def test_one_core_and_two_compute_the_same_bits(tiles):
 
 def test_nothing_is_mutated_and_backward_may_be_called_twice(tiles, monkeypatch):
     (*inputs, dcontext), keywords = arguments((2, 3, 9, 9, 8, 5, 0), "full", "float32")
-    for monkeypatched in (0, 2):  # exponentials computed again, and kept
-        monkeypatch.setattr(kernel_module, "KEPT", monkeypatched)
+    for kept in (0, 2):  # exponentials are computed again, or kept
+        monkeypatch.setattr(attention_tile, "KEPT", kept)
         context, cache = KERNEL.forward(*inputs, **keywords)
-        assert (cache.exponentials is not None) == (monkeypatched > 0)
+        assert (cache.exponentials is not None) == (kept > 0 and attention_tile.KEYS >= 9)
         arrays = list(leaves((inputs, dcontext, context, cache)))
         before = [array.copy() for array in arrays]
         first, second = (KERNEL.backward(dcontext, cache) for _ in range(2))
@@ -207,7 +207,7 @@ def test_a_wrong_cache_is_seen(wrong):
     (*inputs, dcontext), keywords = arguments((1, 2, 6, 6, 8, 3, 0), "none", "float64")
     rng = np.random.default_rng(0)
     with caches_needed_for(Needed.BACKWARD), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernel_module, "KEPT", 0)
+        patch.setattr(attention_tile, "KEPT", 0)
         _, cache = KERNEL.forward(*inputs, **keywords, dropout_rate=0.5, rng=rng)
     right = KERNEL.backward(dcontext, cache)
     ((field, error),) = wrong.items()

@@ -16,7 +16,7 @@ from tests.support.layouts import LAYOUTS
 from tests.support.op_cases import FORWARDS, draw_case, leaves, typical_case, upstream
 
 assert minizha.kernels  # importing it fills KERNELS
-OPS = ("gelu", "layer_norm", "embedding", "relative_key", "relative_value")
+OPS = ("linear", "gelu", "layer_norm", "embedding", "relative_key", "relative_value")
 LIBRARIES = ("numpy", "cupy")
 
 
@@ -24,7 +24,8 @@ def test_what_is_replaced():
     assert set(OPS) <= FORWARDS.keys()
     numpy = {op for op, library in KERNELS if library == "numpy"}
     assert numpy == {op for op, _ in KERNELS} == {*OPS, "add_and_norm", "attention"}
-    assert {op for op, library in KERNELS if library == "cupy"} == {*OPS} - {"gelu", "layer_norm"}
+    cupy = {op for op, library in KERNELS if library == "cupy"}
+    assert cupy == {"embedding", "relative_key", "relative_value"}
     for op, library in KERNELS:
         assert library in LIBRARIES
         caches = {kernel.cache for (name, _), kernel in KERNELS.items() if name == op}
@@ -101,6 +102,10 @@ def wrong_gelu(kernel):
     return Kernel(gelu_new, gelu_new_backward, type(gelu_new(np.ones(1))[1]))
 
 
+def bias_forgotten(kernel):
+    return kernel._replace(forward=lambda x, weight, bias: kernel.forward(x, weight, 0 * bias))
+
+
 def wrong_variance(kernel):
     """Divided by D − 1."""
 
@@ -144,6 +149,7 @@ def repeated_ids_lost(kernel):
 @pytest.mark.parametrize(
     ("name", "mistake"),
     [
+        ("linear", bias_forgotten),
         ("gelu", wrong_gelu),
         ("layer_norm", wrong_variance),
         ("relative_key", wrong_shift),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minizha.kernels import layer_norm as module
+from minizha.kernels import add_and_norm as module
 from minizha.nezha.attention import add_and_norm, add_and_norm_backward
 from minizha.nezha.parameters import Tree, unflatten
 from minizha.ops.layer_norm import layer_norm
