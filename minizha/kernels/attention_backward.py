@@ -3,7 +3,8 @@
 Softmax's mean of dprobs is a product of the results: ``Σ_j dprobs[i, j] · probs[i, j] = dcontext[i] ·
 context[i]``. A row's 1 / Σ exp and dropout's factor multiply its d numbers, not its Lk weights.
 
-Gain: TODO
+Measured like the forward pass, on two cores: (8, 128) 22 → 13 ms, (2, 512) 67 → 45 ms. On one core 25 → 25
+and 76 → 82 ms: there, computing the exponentials again takes what is gained elsewhere.
 """
 
 from __future__ import annotations
