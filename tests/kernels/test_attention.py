@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import minizha.kernels
+from minizha.kernels import attention_backward as backward_module
 from minizha.kernels import attention_tile
 from minizha.ops.attention import AttentionCache, attention, attention_backward, head_mask_gradient
 from minizha.ops.relative_position import relative_table
@@ -19,6 +20,7 @@ from tests.support.op_cases import draw_case, leaves
 
 assert minizha.kernels
 KERNEL = KERNELS["attention", "numpy"]
+assert KERNEL.backward is backward_module.attention_backward
 SHAPES = [  # B, N, Lq, Lk, d, K, offset
     (2, 3, 20, 20, 8, 64, 0),
     (2, 3, 20, 20, 8, 4, 0),
