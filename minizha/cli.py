@@ -38,6 +38,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         # a terminal whose encoding lacks Chinese shows \uXXXX instead of a traceback
         sys.stdout.reconfigure(errors="backslashreplace")
     warnings.showwarning = _show_warning
+    # OpenBLAS's threads wait in a busy loop for the next product; a short one leaves cores to minizha's
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "8")
     try:
         options = _parser().parse_args(arguments)
         status = options.command(options)

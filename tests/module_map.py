@@ -34,6 +34,8 @@ ROWS = {
     "ops/squared_error": Row("ops/test_losses"),
     "ops/binary_cross_entropy": Row("ops/test_losses"),
     "kernels/": Row("kernels/test_every_kernel"),
+    "kernels/attention_backward": Row("kernels/test_attention"),
+    "kernels/attention_tile": Row("kernels/test_attention"),
     # the network
     "nezha/": Row("nezha/test_inline_shapes nezha/test_inline_shapes_controls"),
     "nezha/attention": Row(

@@ -362,7 +362,7 @@ assert (by_key == picked).all()
 # %% [markdown]
 # In general, with L tokens and stride S, element (i, j) of the shifted view is element
 # (L − 1) + i·(S − 1) + j = i·S + (j − i + L − 1) of the memory: row i, column "distance j − i". This
-# is the function `_by_key` in `minizha/kernels/relative_position.py`. `relative_key` returns this
+# is the function `by_key` in `minizha/kernels/relative_position.py`. `relative_key` returns this
 # view of one product. With the unit matrix as queries and our numbers as the table:
 
 # %%

@@ -9,7 +9,7 @@ columns one by one. Shifting the rows against each other does so for all keys at
          −2 −1  0                   i=2   [−2 −1  0] 1  2
 
 Outside the brackets the columns are 0. Each bracket starts one column to the left of the one
-above. In memory that is a plain reshape: see :func:`_by_key`. From columns to keys, the kernel reads
+above. In memory that is a plain reshape: see :func:`by_key`. From columns to keys, the kernel reads
 by index like the plain operation, because a shift is slower there. Only the table rows in use are
 multiplied, at most min(2K+1, Lq+Lk−1) of them.
 """
@@ -22,7 +22,7 @@ from minizha.backend import Array, namespace
 from minizha.ops.relative_position import relative_rows
 
 
-class _Span(NamedTuple):
+class Span(NamedTuple):
     """The distances ``j − (offset + i)`` between Lq queries and Lk keys, in rising order: the first
     ``left`` are clipped to the lowest table row in use, the next ``width`` read the rows from
     ``start`` on, the others are clipped to the highest. ``total`` = Lq + Lk − 1.
@@ -40,7 +40,7 @@ class ShiftCache(NamedTuple):
     """The table, the range of its rows in use, the number of keys, and the position of query 0."""
 
     table: Array
-    span: _Span
+    span: Span
     length_k: int
     offset: int
 
@@ -74,15 +74,19 @@ def relative_value_backward(dy: Array, cache: ShiftCache) -> Array:
     return _columns_to_keys(dy @ cache.used.T, cache)
 
 
-def _cache(table: Array, length_q: int, length_k: int, offset: int) -> ShiftCache:
+def span_of(table: Array, length_q: int, length_k: int, offset: int) -> Span:
+    """The distances between queries from ``offset`` on, which may be negative, and keys from 0 on."""
     k = table.shape[0] // 2
     first, last = -(length_q - 1) - offset, length_k - 1 - offset
     lowest, highest = max(-k, min(k, first)), max(-k, min(k, last))
     total = last - first + 1
-    # if all distances are below −K, the last of them represents the only row in use
-    left = min(lowest - first, total - 1)
-    span = _Span(left, lowest + k, highest - lowest + 1, total)
-    return ShiftCache(table, span, length_k, offset)
+    # if all distances are below −K, the last of them represents the only row in use; above K, the first
+    left = max(0, min(lowest - first, total - 1))
+    return Span(left, lowest + k, highest - lowest + 1, total)
+
+
+def _cache(table: Array, length_q: int, length_k: int, offset: int) -> ShiftCache:
+    return ShiftCache(table, span_of(table, length_q, length_k, offset), length_k, offset)
 
 
 def _columns_to_keys(columns: Array, cache: ShiftCache) -> Array:
@@ -95,19 +99,19 @@ def _columns_to_keys(columns: Array, cache: ShiftCache) -> Array:
     return columns.reshape(*lead, length_q * width).take(indices, axis=-1)
 
 
-def _keys_to_columns(values: Array, span: _Span) -> Array:
+def _keys_to_columns(values: Array, span: Span) -> Array:
     """``out[…, i, c] = Σ values[…, i, j]`` over the keys j whose distance is clipped to c: the
     transpose of :func:`_columns_to_keys`."""
     lead, length_k = values.shape[:-1], values.shape[-1]
     by_distance = namespace(values).zeros((*lead, span.total + 1), dtype=values.dtype)
-    _by_key(by_distance, length_k)[...] = values
+    by_key(by_distance, length_k)[...] = values
     columns = by_distance[..., span.left : span.left + span.width]
     columns[..., :1] += by_distance[..., : span.left].sum(axis=-1, keepdims=True)
     columns[..., -1:] += by_distance[..., span.left + span.width :].sum(axis=-1, keepdims=True)
     return columns
 
 
-def _by_key(columns: Array, length_k: int) -> Array:
+def by_key(columns: Array, length_k: int) -> Array:
     """The view ``view[…, i, j] = columns[…, i, j − i + Lq − 1]`` of a contiguous array with one
     spare column: ``(…, Lq, Lq + Lk)`` in, ``(…, Lq, Lk)`` out, memory shared.
 

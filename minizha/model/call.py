@@ -21,14 +21,18 @@ from typing import Any, NamedTuple, TypeVar
 from minizha.backend import Array
 from minizha.checks import flag, integer
 from minizha.errors import ArgumentError, MinizhaError
+from minizha.kernels.cores import keep_freed_memory
 from minizha.model.arguments import ArgumentChecker
 from minizha.model.input_gradients import hidden_gradients, input_gradients
 from minizha.model.inputs import TEXT, DecoderArguments, SharedArguments, read_inputs
 from minizha.model.outputs import Deferred, ModelOutput, ReturnedGradients
+from minizha.model.rows import nezha_by_rows, number_of_parts
 from minizha.nezha.body import Inputs, NezhaCache, nezha, nezha_backward
 from minizha.nezha.encoder import NezhaResult, Wanted
 from minizha.nezha.losses import Labels, Scores
 from minizha.nezha.parameters import Tree, add
+from minizha.ops.operation import WATCHER
+from minizha.ops.replaceable import Needed, caches_needed_for
 
 Output = TypeVar("Output", bound=ModelOutput)
 
@@ -108,12 +112,14 @@ class ModelCache(NamedTuple):
 
 class Call(NamedTuple):
     """The checked arguments of a call. ``batch`` holds the leading axes of the caller's arrays: (B,),
-    or in multiple choice (B, C), where the body reads B·C rows; ``head_mask`` is its shape."""
+    or in multiple choice (B, C), where the body reads B·C rows; ``head_mask`` is its shape. ``needed``
+    says for what its operations' caches are needed."""
 
     model: Any
     checker: ArgumentChecker
     inputs: Inputs
     wanted: Wanted
+    needed: Needed
     hidden_states: bool
     return_dict: bool
     batch: tuple[int, ...]
@@ -165,11 +171,16 @@ def begin(
             stacklevel=4,  # the line that called the model
         )
     wanted = Wanted(attentions, decoder.use_cache and config.is_decoder, record)
+    needed = Needed.BACKWARD if record else Needed.NOTHING
+    if attentions or WATCHER.get() is not None or (record and shared.record is not None):
+        needed = (
+            Needed.EVERYTHING
+        )  # labels and train mode ask for gradients, record=True to read it
     head_mask = None
     if shared.head_mask is not None:
         head_mask = checker.array("head_mask", shared.head_mask).shape
     return Call(
-        model, checker, inputs, wanted, hidden_states, return_dict, batch or (B,), head_mask
+        model, checker, inputs, wanted, needed, hidden_states, return_dict, batch or (B,), head_mask
     )
 
 
@@ -177,19 +188,22 @@ def run(call: Call, output_class: type[Output], *tasks: Task) -> Output | tuple:
     """The body, the tasks on top of it, the sum of their losses, and the output."""
     model, config, rng = call.model, call.model.config, call.model._rng
     p = model.parameters  # without heads, it is the tree of the body
-    body, body_cache = nezha(p.get("nezha", p), config, call.inputs, rng, call.wanted)
-    values = body._asdict()
-    if not call.hidden_states:
-        values["hidden_states"] = None
+    if model.backend == "numpy":
+        keep_freed_memory()
     caches, losses = [], []
-    for task in tasks:
-        x = getattr(body, task.reads)
-        if len(call.batch) > 1:
-            x = x.reshape(*call.batch, *x.shape[1:])
-        scores, cache = task.forward(p, config, x, task.labels, rng)
-        values |= _logits(task, scores.logits)
-        caches.append(cache)
-        losses.append(scores.loss)
+    with caches_needed_for(call.needed):
+        body, body_cache = _body(call, p.get("nezha", p))
+        values = body._asdict()
+        if not call.hidden_states:
+            values["hidden_states"] = None
+        for task in tasks:
+            x = getattr(body, task.reads)
+            if len(call.batch) > 1:
+                x = x.reshape(*call.batch, *x.shape[1:])
+            scores, cache = task.forward(p, config, x, task.labels, rng)
+            values |= _logits(call, task, scores.logits)
+            caches.append(cache)
+            losses.append(scores.loss)
     values["loss"] = functools.reduce(add, losses, None)
     if body_cache is None:  # nothing is recorded
         return _returned(call, output_class(values))
@@ -202,10 +216,21 @@ def run(call: Call, output_class: type[Output], *tasks: Task) -> Output | tuple:
                 "heads); call it again"
             )
         checked = {f: _upstream(call, f, values[f], d) for f, d in upstream.items()}
-        with model._gradient_lock:  # else two threads would both add to the same old sum
+        # without the lock, two threads would both add to the same old sum
+        with model._gradient_lock, caches_needed_for(call.needed):
             return _run_backward(call, tasks, record, checked)
 
     return _returned(call, output_class(values, record, backward))
+
+
+def _body(call: Call, p: Tree) -> tuple[NezhaResult, NezhaCache | None]:
+    """The body; its rows are dealt to threads where that is faster and nobody sees its caches."""
+    config, rng, parts = call.model.config, call.model._rng, 1
+    if call.needed is Needed.NOTHING and rng is None and call.model.backend == "numpy":
+        parts = number_of_parts(*call.shape, config.hidden_size)
+    if parts > 1:
+        return nezha_by_rows(p, config, call.inputs, call.wanted, parts), None
+    return nezha(p, config, call.inputs, rng, call.wanted)
 
 
 def checked_items(value: Any, name: str = "num_items_in_batch") -> int | None:
@@ -235,10 +260,15 @@ def _run_backward(
     return ReturnedGradients(input_gradients(call, gradients), hidden_gradients(call, gradients))
 
 
-def _logits(task: Task, logits: Any) -> dict[str, Any]:
+def _logits(call: Call, task: Task, logits: Any) -> dict[str, Any]:
     """The output fields of the logits; if there are two, each is a column."""
     if callable(logits):
-        return {task.fields[0]: Deferred(logits)}
+
+        def compute() -> Array:
+            with caches_needed_for(call.needed):
+                return logits()
+
+        return {task.fields[0]: Deferred(compute)}
     if len(task.fields) == 1:
         return {task.fields[0]: logits}
     return {field: logits[..., i] for i, field in enumerate(task.fields)}

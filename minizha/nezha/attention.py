@@ -28,6 +28,7 @@ from minizha.ops.attention import (
 from minizha.ops.dropout import DropoutCache, Rng, dropout, dropout_backward
 from minizha.ops.layer_norm import LayerNormCache, layer_norm, layer_norm_backward
 from minizha.ops.linear import LinearCache, linear, linear_backward
+from minizha.ops.replaceable import replaceable
 
 
 class KeysAndValues(NamedTuple):
@@ -199,6 +200,7 @@ class AddAndNormCache(NamedTuple):
     LayerNorm: LayerNormCache
 
 
+@replaceable
 def add_and_norm(
     p: Tree, config: NezhaConfig, y: Array, residual: Array, rng: Rng
 ) -> tuple[Array, AddAndNormCache]:
@@ -216,6 +218,7 @@ def add_and_norm(
     return z, AddAndNormCache(dropout_cache, norm_cache)
 
 
+@replaceable
 def add_and_norm_backward(dz: Array, cache: AddAndNormCache, g: Tree) -> tuple[Array, Array]:
     """Add the gradients of the parameters to g; return dy and dresidual
 

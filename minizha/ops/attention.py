@@ -1,7 +1,8 @@
 """Attention: every query averages the values, weighted by how well it matches their keys.
 
 NEZHA's attention is BERT's with two additions: a vector that depends on the distance between the
-two tokens is added to the key in the score, and to the value in the context.
+two tokens is added to the key in the score, and to the value in the context. (On the CPU, float models
+run :mod:`minizha.kernels.attention`, where arrays of size Lq × Lk are never whole.)
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from typing import NamedTuple
 
 from minizha.backend import Array
 from minizha.ops.dropout import DropoutCache, Rng, dropout, dropout_backward
-from minizha.ops.operation import operation
 from minizha.ops.relative_position import (
     RelativeCache,
     relative_key,
@@ -19,6 +19,7 @@ from minizha.ops.relative_position import (
     relative_value,
     relative_value_backward,
 )
+from minizha.ops.replaceable import replaceable
 from minizha.ops.softmax import SoftmaxCache, softmax, softmax_backward
 
 
@@ -36,7 +37,7 @@ class AttentionCache(NamedTuple):
     relative_value: RelativeCache
 
 
-@operation
+@replaceable
 def attention(
     query: Array,
     key: Array,
@@ -93,7 +94,7 @@ def attention(
     return context, cache
 
 
-@operation
+@replaceable
 def attention_backward(
     dcontext: Array, cache: AttentionCache, dweights: Array | None = None
 ) -> tuple[Array, Array, Array]:

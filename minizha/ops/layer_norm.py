@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from minizha.backend import Array, namespace
-from minizha.ops.operation import operation
+from minizha.ops.replaceable import replaceable
 
 
 class LayerNormCache(NamedTuple):
@@ -16,7 +16,7 @@ class LayerNormCache(NamedTuple):
     weight: Array
 
 
-@operation
+@replaceable
 def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array, LayerNormCache]:
     """``y = weight · (x − μ) / √(σ² + eps) + bias``, with μ and σ² over the last axis
 
@@ -36,7 +36,7 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array,
     return normalised * weight + bias, LayerNormCache(normalised, inverse_std, weight)
 
 
-@operation
+@replaceable
 def layer_norm_backward(dy: Array, cache: LayerNormCache) -> tuple[Array, Array, Array]:
     """``dx = (dn − mean(dn) − n · mean(dn · n)) · s``, n the normalised x, s = 1/√(σ² + eps)
 

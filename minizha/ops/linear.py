@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from minizha.backend import Array
-from minizha.ops.operation import operation
+from minizha.ops.replaceable import replaceable
 
 
 class LinearCache(NamedTuple):
@@ -15,7 +15,7 @@ class LinearCache(NamedTuple):
     weight: Array
 
 
-@operation
+@replaceable
 def linear(x: Array, weight: Array, bias: Array) -> tuple[Array, LinearCache]:
     """``y = x · weightᵀ + bias``
 
@@ -30,7 +30,7 @@ def linear(x: Array, weight: Array, bias: Array) -> tuple[Array, LinearCache]:
     return y.reshape(*x.shape[:-1], weight.shape[0]), LinearCache(x, weight)
 
 
-@operation
+@replaceable
 def linear_backward(dy: Array, cache: LinearCache) -> tuple[Array, Array, Array]:
     """``dx = dy · weight``, ``dweight = dyᵀ · x``, ``dbias = Σ dy``
 

@@ -93,7 +93,7 @@ def evaluate(
     batches = []
     for start in range(0, len(examples["labels"]), batch_size):
         batch = {name: array[start : start + batch_size] for name, array in examples.items()}
-        out = model(**batch, record=True, return_dict=True)
+        out = model(**batch, return_dict=True)
         batches.append(batch_metrics(out.record))
         show(start + len(batch["labels"]), "")
     return mean_metrics(batches)

@@ -32,12 +32,16 @@ class RowGenerators:
 
     def random(self, size: tuple[int, ...], dtype: Any) -> np.ndarray:
         """Numbers in [0, 1) of the shape ``size``, whose first axis is that of the rows."""
-        missing = range(self.first + len(self._generators), self.first + size[0])
-        self._generators += [np.random.default_rng([self.seed, row]) for row in missing]
         numbers = np.empty(size, dtype)
-        for i in range(size[0]):
-            self._generators[i].random(out=numbers[i : i + 1], dtype=dtype)
+        for i, generator in enumerate(self.generators(size[0])):
+            generator.random(out=numbers[i : i + 1], dtype=dtype)
         return numbers
+
+    def generators(self, count: int) -> list[np.random.Generator]:
+        """Those of the first ``count`` rows. Each row may be drawn without the others, by any thread."""
+        missing = range(self.first + len(self._generators), self.first + count)
+        self._generators += [np.random.default_rng([self.seed, row]) for row in missing]
+        return self._generators[:count]
 
 
 def row_generators(model: ParameterisedModel) -> RowGenerators | None:

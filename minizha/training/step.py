@@ -85,8 +85,8 @@ def loss_and_gradients(
     check_batch(batch)
     replica = model.replica(row_generators(model) if rows is None else rows)
     items = items_in(batch) if items is None else items
-    options = {"num_items_in_batch": items, "record": True, "return_dict": True}
-    out = replica(**{**batch, **options})
+    options = {"num_items_in_batch": items, "record": None, "return_dict": True}
+    out = replica(**{**batch, **options})  # with labels, it records what the backward pass needs
     out.backward()
     return batch_metrics(out.record), replica.gradients()
 

@@ -7,10 +7,9 @@ calls, and passing the lock between threads costs time at each.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import multiprocessing
 import signal
+from contextlib import nullcontext
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -24,6 +23,7 @@ from minizha.checks import integer
 from minizha.config import NezhaConfig
 from minizha.errors import ArgumentError, MinizhaError
 from minizha.interrupts import ENDING, blocked_signals
+from minizha.kernels.cores import one_thread
 from minizha.model.pretraining import NezhaForPreTraining
 from minizha.nezha.parameters import unflatten
 from minizha.training.row_generators import row_generators
@@ -43,8 +43,9 @@ class Workers:
     """``count`` processes that compute a step together, this one among them.
 
     In each step, every other process receives the parameters and its rows and returns its
-    gradients: a few megabytes for a small model, which takes little time beside the step. The start
-    method is "spawn", so a script that uses this class needs ``if __name__ == "__main__":``.
+    gradients: a few megabytes for a small model, which takes little time beside the step. If there are
+    several, each has one BLAS thread while it computes. The start method is "spawn", so a script that
+    uses this class needs ``if __name__ == "__main__":``.
 
     Args:
         model: the model to train.
@@ -62,7 +63,6 @@ class Workers:
             raise ArgumentError(
                 f"workers: expected 1 with backend {model.backend!r}, found {count}"
             )
-        _keep_freed_memory()
         self._model = model
         self._connections: list[Connection] = []
         self._processes: list[BaseProcess] = []
@@ -105,7 +105,8 @@ class Workers:
             for connection, share, rows in zip(connections, shares, rows_of[1:], strict=True):
                 own = generators and generators.part(int(rows[0]))
                 connection.send((model.state_dict(), share, parts, items, own))
-            results = [accumulate(model, own_share, parts, items, generators)]
+            with one_thread() if connections else nullcontext():
+                results = [accumulate(model, own_share, parts, items, generators)]
             results += [connection.recv() for connection in connections]
         except (EOFError, OSError) as error:  # OSError: it ended while it was sending
             raise MinizhaError(
@@ -137,22 +138,12 @@ def _serve(connection: Connection, config: NezhaConfig, dtype: str) -> None:
     """Receive parameters and rows and send metrics and gradients until the connection closes."""
     for number in (signal.SIGINT, *ENDING):  # the main process handles them
         signal.signal(number, signal.SIG_IGN)
-    _keep_freed_memory()
     model = NezhaForPreTraining(config, dtype=dtype)
     try:
-        while True:
-            parameters, *arguments = connection.recv()
-            model.parameters = unflatten(parameters)
-            connection.send(accumulate(model, *arguments))
+        with one_thread():
+            while True:
+                parameters, *arguments = connection.recv()
+                model.parameters = unflatten(parameters)
+                connection.send(accumulate(model, *arguments))
     except (EOFError, OSError):
         pass
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc keep freed memory. By default each step returns its arrays to the system, and the next
-    step waits for zeroed pages: a tenth of the time. Without glibc, do nothing."""
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
-    with contextlib.suppress(OSError, AttributeError, TypeError):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(mmap_threshold, 1 << 30)
-        libc.mallopt(trim_threshold, (1 << 31) - 1)

@@ -16,14 +16,16 @@ from tests.support.layouts import LAYOUTS
 from tests.support.op_cases import FORWARDS, draw_case, leaves, typical_case, upstream
 
 assert minizha.kernels  # importing it fills KERNELS
-OPS = ("gelu", "embedding", "relative_key", "relative_value")
+OPS = ("linear", "gelu", "layer_norm", "embedding", "relative_key", "relative_value")
 LIBRARIES = ("numpy", "cupy")
 
 
 def test_what_is_replaced():
-    assert {op for op, _ in KERNELS} == set(OPS) <= FORWARDS.keys()
-    assert {op for op, library in KERNELS if library == "numpy"} == set(OPS)
-    assert {op for op, library in KERNELS if library == "cupy"} == {*OPS} - {"gelu"}
+    assert set(OPS) <= FORWARDS.keys()
+    numpy = {op for op, library in KERNELS if library == "numpy"}
+    assert numpy == {op for op, _ in KERNELS} == {*OPS, "add_and_norm", "attention"}
+    cupy = {op for op, library in KERNELS if library == "cupy"}
+    assert cupy == {"embedding", "relative_key", "relative_value"}
     for op, library in KERNELS:
         assert library in LIBRARIES
         caches = {kernel.cache for (name, _), kernel in KERNELS.items() if name == op}
@@ -60,8 +62,9 @@ def test_nothing_is_mutated_and_backward_may_be_called_twice(op, backend):
     dy = upstream(y)
     arrays = list(leaves((case.values, list(case.constants.values()), y, dy, cache)))
     before = [to_host(array).copy() for array in arrays]
-    first = to_host(kernel.backward(dy, cache)).copy()
-    assert (to_host(kernel.backward(dy, cache)) == first).all()
+    first = [to_host(d).copy() for d in leaves(kernel.backward(dy, cache))]
+    for again, d in zip(leaves(kernel.backward(dy, cache)), first, strict=True):
+        assert (to_host(again) == d).all()
     for copied, array in zip(before, arrays, strict=True):
         assert (copied == to_host(array)).all()
 
@@ -99,6 +102,23 @@ def wrong_gelu(kernel):
     return Kernel(gelu_new, gelu_new_backward, type(gelu_new(np.ones(1))[1]))
 
 
+def bias_forgotten(kernel):
+    return kernel._replace(forward=lambda x, weight, bias: kernel.forward(x, weight, 0 * bias))
+
+
+def wrong_variance(kernel):
+    """Divided by D − 1."""
+
+    def forward(x, weight, bias, eps):
+        D = x.shape[-1]
+        y, cache = kernel.forward(x, weight, bias, eps)
+        factor = np.sqrt((D - 1) / D)
+        normalised = cache.normalised * factor
+        return (y - bias) * factor + bias, cache._replace(normalised=normalised)
+
+    return kernel._replace(forward=forward)
+
+
 def wrong_shift(kernel):
     """Every query is taken for the one after it."""
 
@@ -129,7 +149,9 @@ def repeated_ids_lost(kernel):
 @pytest.mark.parametrize(
     ("name", "mistake"),
     [
+        ("linear", bias_forgotten),
         ("gelu", wrong_gelu),
+        ("layer_norm", wrong_variance),
         ("relative_key", wrong_shift),
         ("relative_value", wrong_shift),
         ("relative_key", wrong_shift_back),

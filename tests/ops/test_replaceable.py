@@ -10,12 +10,21 @@ import pytest
 import minizha.kernels
 from minizha import NezhaConfig, NezhaForMaskedLM
 from minizha.backend import get_backend, to_host
+from minizha.crosscheck.recorder import record_operations
 from minizha.kernels.gelu import SlopeCache
 from minizha.ops.gelu import GeluCache, gelu, gelu_backward
-from minizha.ops.replaceable import KERNELS, Kernel, replaceable
-from tests.support.op_cases import BACKWARDS, FORWARDS, typical_case, upstream
+from minizha.ops.replaceable import (
+    KERNELS,
+    NEEDED,
+    Kernel,
+    Needed,
+    caches_needed_for,
+    replaceable,
+    unread,
+)
+from tests.support.op_cases import BACKWARDS, FORWARDS, leaves, typical_case, upstream
 
-OPS = sorted({op for op, _ in KERNELS})
+OPS = sorted({op for (op, _), kernel in KERNELS.items() if kernel.takes is None} & FORWARDS.keys())
 
 
 @pytest.fixture
@@ -29,7 +38,8 @@ def calls(monkeypatch):
     for (op, library), kernel in list(KERNELS.items()):
         forward = counted(kernel.forward, op)
         backward = counted(kernel.backward, f"{op}_backward")
-        monkeypatch.setitem(KERNELS, (op, library), Kernel(forward, backward, kernel.cache))
+        counting = kernel._replace(forward=forward, backward=backward)
+        monkeypatch.setitem(KERNELS, (op, library), counting)
     return found
 
 
@@ -43,16 +53,25 @@ CONFIG = NezhaConfig(
 )
 
 
-def a_step(backend, dtype):
+def a_step(backend, dtype, **options):
     model = NezhaForMaskedLM(CONFIG, backend=backend).astype(dtype)
-    model([[4, 5, 6, 7, 8]], labels=[[4, -100, 6, -100, -100]]).backward()
+    model([[4, 5, 6, 7, 8]], labels=[[4, -100, 6, -100, -100]], **options).backward()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_float_model_runs_the_kernels(dtype, backend, calls):
-    a_step(backend, dtype)
     expected = {op for op, library in KERNELS if library == backend}
+    if backend == "numpy":  # these two are steps of attention, whose kernel makes them itself
+        expected -= {"relative_key", "relative_value"}
+    a_step(backend, dtype)
     assert set(calls) == {*expected, *(f"{op}_backward" for op in expected)}
+
+
+def test_a_record_that_is_read_has_no_kernels_that_keep_less(backend, calls):
+    expected = {op for (op, _), kernel in KERNELS.items() if kernel.takes is None}
+    a_step(backend, "float32", record=True)
+    assert {name for name in calls if not name.endswith("_backward")} <= expected
+    assert "relative_key" in calls
 
 
 def test_a_complex_model_runs_the_plain_operations(backend, calls):
@@ -77,8 +96,9 @@ def test_an_operation_chooses_by_its_arrays(name, dtype, backend, calls):
     ):  # CuPy's add.at takes no complex numbers
         dx = marked(BACKWARDS[name])(upstream(y), cache)
         right, plain_cache = FORWARDS[name](**case.variables, **case.constants)
-        assert (to_host(y) == to_host(right)).all()
-        assert (to_host(dx) == to_host(BACKWARDS[name](upstream(y), plain_cache))).all()
+        expected = BACKWARDS[name](upstream(y), plain_cache)
+        for found, equal in zip(leaves((y, dx)), leaves((right, expected)), strict=True):
+            assert (to_host(found) == to_host(equal)).all()
         assert calls == []
 
 
@@ -148,3 +168,92 @@ def test_a_cache_of_another_pair_is_not_taken_for_its_own():
     ):
         _, cache = forward(x)
         assert (gelu_backward(x, cache) == backward(x, cache)).all()
+
+
+# --- what caches are needed for -------------------------------------------------------------------
+
+NOTHING, BACKWARD, EVERYTHING = Needed.NOTHING, Needed.BACKWARD, Needed.EVERYTHING
+
+
+def test_a_kernel_says_what_it_takes():
+    seen = []
+
+    @replaceable
+    def negate(x, *, limit=0):
+        seen.append("plain")
+        return -x, None
+
+    with pytest.MonkeyPatch.context() as patch:
+        kernel = Kernel(lambda x, *, limit=0: seen.append("kernel"), None, tuple)
+        for takes, expected in (
+            (None, "kernel"),
+            (lambda x, *, limit=0: limit < 2, "kernel"),
+            (lambda x, *, limit=0: limit < 1, "plain"),
+            (unread, "plain"),  # here the caller has the cache
+        ):
+            patch.setitem(KERNELS, ("negate", "numpy"), kernel._replace(takes=takes))
+            negate(np.ones(2), limit=1)
+            assert seen.pop() == expected
+        for needed in (NOTHING, BACKWARD):
+            with caches_needed_for(needed):
+                negate(np.ones(2))
+            assert seen.pop() == "kernel"
+    assert NEEDED.get() is EVERYTHING
+
+
+@pytest.fixture
+def needs(monkeypatch):
+    """What caches were needed for, each time that an activation was computed."""
+    found = []
+
+    def spy(x):
+        found.append(NEEDED.get())
+        return gelu.plain(x)
+
+    for library in ("numpy", "cupy"):
+        kernel = Kernel(spy, gelu_backward.plain, GeluCache)
+        monkeypatch.setitem(KERNELS, ("gelu", library), kernel)
+    return found
+
+
+LABELS = {"labels": [[4, -100, 6, -100, -100]]}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, NOTHING),
+        ({"record": False}, NOTHING),
+        (LABELS, BACKWARD),
+        (LABELS | {"record": False}, NOTHING),
+        (LABELS | {"record": True}, EVERYTHING),
+        ({"record": True}, EVERYTHING),
+        ({"output_attentions": True}, EVERYTHING),
+        ({"output_hidden_states": True}, NOTHING),
+    ],
+)
+def test_a_call_says_what_its_caches_are_needed_for(options, expected, backend, needs):
+    model = NezhaForMaskedLM(CONFIG, backend=backend)
+    out = model([[4, 5, 6, 7, 8]], **options)
+    assert out.logits is not None  # computed when it is read: the head's activation
+    assert set(needs) == {expected}
+    assert len(needs) == (3 if "labels" in options else 2)
+    assert NEEDED.get() is EVERYTHING
+
+
+def test_train_mode_needs_caches_for_the_backward_pass_and_a_trace_needs_everything(backend, needs):
+    model = NezhaForMaskedLM(CONFIG, backend=backend).train(seed=0)
+    model([[4, 5, 6, 7, 8]])
+    assert set(needs) == {BACKWARD}
+    needs.clear()
+    with record_operations():
+        model([[4, 5, 6, 7, 8]])
+    assert set(needs) == {EVERYTHING}
+
+
+def test_what_is_computed_again_in_the_backward_pass_has_the_need_of_the_call(backend, needs):
+    model = NezhaForMaskedLM(CONFIG, backend=backend).copy_with(chunk_size_feed_forward=2)
+    out = model([[4, 5, 6, 7, 8]], **LABELS)
+    needs.clear()
+    out.backward()
+    assert needs == [BACKWARD] * 3

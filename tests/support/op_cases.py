@@ -32,7 +32,8 @@ def public_functions(package) -> dict[str, Callable]:
 
 
 FUNCTIONS = public_functions(minizha.ops)
-del FUNCTIONS["replaceable"], FUNCTIONS["operation"]  # decorators, not operations
+for _name in ("operation", "replaceable", "caches_needed_for", "unread"):
+    del FUNCTIONS[_name]  # about operations, not one of them
 FORWARDS = {
     name.removesuffix("_backward"): FUNCTIONS.get(name.removesuffix("_backward"))
     for name in FUNCTIONS
