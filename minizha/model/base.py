@@ -16,7 +16,7 @@ from minizha.config import NezhaConfig
 from minizha.errors import ArgumentError, MinizhaError
 from minizha.model.initialisation import DTYPES, Shapes, body_shapes, check_config, initialise
 from minizha.model.loading import Checkpoint, LoadingInfo, host_arrays, listed_faults, match
-from minizha.nezha.parameters import Tree, flatten, tree_map, unflatten
+from minizha.nezha.parameters import Tree, add_trees, flatten, unflatten
 from minizha.ops.relative_position import relative_table
 
 
@@ -215,9 +215,9 @@ class ParameterisedModel:
 
         A tied decoder has no separate key: its gradient is part of that of the word embeddings.
         """
-        named = dict(flatten(self._gradient_tree()))
+        named = {} if self._gradients is None else dict(flatten(self._gradients))
         return {
-            name: self.xp.zeros_like(p) if named[name] is None else named[name]
+            name: self.xp.zeros_like(p) if named.get(name) is None else named[name]
             for name, p in self.state_dict().items()
         }
 
@@ -225,10 +225,10 @@ class ParameterisedModel:
         """Set all gradients to 0."""
         self._gradients = None
 
-    def _gradient_tree(self) -> Tree:
-        if self._gradients is None:
-            self._gradients = tree_map(lambda _: None, self.parameters)
-        return self._gradients
+    def _add_gradients(self, g: Tree) -> None:
+        """Add the gradients of a backward pass, in new arrays: the caller may still use the old ones."""
+        with self._gradient_lock:  # else two threads would both add to the same old sum
+            self._gradients = g if self._gradients is None else add_trees(self._gradients, g)
 
 
 def _dtype_name(dtype: Any) -> str:
