@@ -68,9 +68,10 @@ class ParameterisedModel:
         shapes = self._parameter_shapes()
         loaders: dict[str, Callable[[], Array]] = {}
         if checkpoint is not None:
-            # one tensor at a time, so that a mapped file is never in memory as a whole
+            # one tensor at a time, each read into an array of its own, which needs no copy
             for name, read in checkpoint.readers(shapes).items():
-                loaders[name] = partial(self._copy_array, checkpoint.location(name), read)
+                location = checkpoint.location(name)
+                loaders[name] = partial(self._copy_array, location, read, copied=True)
         try:
             arrays = initialise(shapes, config, rng, self.xp, self.dtype, loaders)
             self.table = self._table("float32" if self.dtype == "float32" else "float64")
@@ -132,14 +133,16 @@ class ParameterisedModel:
         )
         return LoadingInfo(missing, unexpected)
 
-    def _copy_array(self, name: str, read: Callable[[], Any]) -> Array:
-        """A copy of ``read()`` in the model's library and dtype, in C order."""
+    def _copy_array(self, name: str, read: Callable[[], Any], copied: bool = False) -> Array:
+        """A copy of ``read()`` in the model's library and dtype, in C order; the array itself, if it has
+        these and is ``copied`` already."""
         source = read()
         if self.xp is np or isinstance(source, np.ndarray):
             # converted on the host: NumPy can say that a number became infinite
             try:
                 with np.errstate(over="raise", invalid="ignore"):  # invalid: signalling NaNs
-                    array = np.array(to_host(source), dtype=self.dtype, order="C")
+                    convert = np.asarray if copied else np.array
+                    array = convert(to_host(source), dtype=self.dtype, order="C")
             except FloatingPointError as error:
                 raise self._out_of_range(name) from error
             return to_backend(array, self.xp)
