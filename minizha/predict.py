@@ -81,15 +81,17 @@ def guess_tokens(
     positions: np.ndarray,
     top_k: int,
 ) -> list[list[Guess]]:
-    """The ``top_k`` likeliest tokens at the ``positions`` (n,) of a batch of one row.
+    """The ``top_k`` likeliest tokens at the ``positions`` (n,), in rising order, of a batch of one row.
 
     Raises:
         MinizhaError: the logits are not finite.
     """
-    out = model(**batch, return_dict=True)
-    logits = out["prediction_logits" if "prediction_logits" in out else "logits"]
+    wanted = np.zeros(np.shape(batch["input_ids"]), bool)
+    wanted[0, positions] = True
+    out = model(**batch, logits_for=wanted, return_dict=True)
+    logits = out["prediction_logits" if "prediction_logits" in out else "logits"]  # (n, V)
     # word embeddings may have more rows than there are tokens, to be a multiple of 8 or 64
-    probs = to_host(softmax(logits[0][:, : len(tokenizer)])[0])[positions]
+    probs = to_host(softmax(logits[:, : len(tokenizer)])[0])
     if not np.isfinite(probs).all():
         raise MinizhaError(f"fill_mask: {_DAMAGED}")
     best = np.argsort(-probs, axis=-1, kind="stable")[:, :top_k]

@@ -106,6 +106,10 @@ def _check(model: Any, inputs: Any, upstream: Any) -> None:
         raise ArgumentError(
             "trace: inputs: num_items_in_batch: expected None, since a trace has one whole batch"
         )
+    if inputs.get("logits_for") is not None:
+        raise ArgumentError(
+            "trace: inputs: logits_for: expected None, since a trace has the logits of all tokens"
+        )
     if upstream is not None and not isinstance(upstream, Mapping):
         found = type(upstream).__name__
         raise ArgumentError(f"trace: upstream: expected {{field: gradient}}, found {found}")

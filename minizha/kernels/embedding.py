@@ -30,30 +30,34 @@ def embedding(
     return weight[ids], SortedRowsCache(ids, weight.shape[0], padding_idx)
 
 
-def embedding_backward(dy: Array, cache: SortedRowsCache) -> Array:
-    """``dweight[r] = Σ_{t : ids[t] = r} dy[t]``, except ``dweight[padding_idx] = 0``"""
-    dweight = add_rows(cache.ids.reshape(-1), dy.reshape(-1, dy.shape[-1]), cache.num_rows)
+def embedding_backward(dy: Array, cache: SortedRowsCache, dweight: Array | None = None) -> Array:
+    """``dweight[r] = Σ_{t : ids[t] = r} dy[t]``, except ``dweight[padding_idx] = 0``; a ``dweight`` that is
+    given is added to, on NumPy in place."""
+    ids, rows = cache.ids.reshape(-1), dy.reshape(-1, dy.shape[-1])
     if cache.padding_idx is not None:
-        dweight[cache.padding_idx] = 0
-    return dweight
+        rows = namespace(rows).where((ids == cache.padding_idx)[:, None], 0, rows)
+    if dweight is None:
+        return add_rows(ids, rows, cache.num_rows)
+    return add_rows(ids, rows, cache.num_rows, dweight)
 
 
-def add_rows(ids: Array, rows: Array, count: int) -> Array:
-    """Sum the rows that share an id: ``out[r] = Σ_{t : ids[t] = r} rows[t]``.
+def add_rows(ids: Array, rows: Array, count: int, out: Array | None = None) -> Array:
+    """Sum the rows that share an id: ``out[r] += Σ_{t : ids[t] = r} rows[t]``, from 0 without ``out``.
 
     Shapes: ids (T,) integers in [0, count), rows (T, D); returns (count, D) of rows' dtype.
 
-    Convention: the same result on every run.
+    Convention: the same result on every run. On NumPy ``out`` is changed in place.
     """
     xp = namespace(ids, rows)
-    out = xp.zeros((count, rows.shape[1]), dtype=rows.dtype)
+    if out is None:
+        out = xp.zeros((count, rows.shape[1]), dtype=rows.dtype)
     if ids.shape[0] == 0:
         return out
     order = xp.argsort(ids, kind="stable")
     ids, rows = ids[order], rows[order]
     if xp is np:
         starts = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
-        out[ids[starts]] = np.add.reduceat(rows, starts, axis=0)
+        out[ids[starts]] += np.add.reduceat(rows, starts, axis=0)  # each id once
         return out
     return _add_sorted_rows(xp, ids, rows, out)
 
@@ -67,8 +71,8 @@ def _add_sorted_rows(xp: ModuleType, ids: Array, rows: Array, out: Array) -> Arr
         # where, not same_id * rows: 0 · inf would make the next segment NaN
         rows = xp.concatenate([rows[:step], rows[step:] + xp.where(same_id, rows[:-step], 0)])
         step *= 2
-    # the last row of each segment now holds the segment's sum; the others are written to a spare row
+    # the last row of each segment now holds the segment's sum; the others are added to a spare row
     last = xp.concatenate([ids[1:] != ids[:-1], xp.ones((1,), dtype=bool)])
     spare = xp.concatenate([out, out[:1]])
-    spare[xp.where(last, ids, out.shape[0])] = rows
+    spare[xp.where(last, ids, out.shape[0])] += rows
     return spare[:-1]

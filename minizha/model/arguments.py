@@ -57,6 +57,16 @@ class ArgumentChecker(NamedTuple):
         # always a copy: the caller may change the array before the backward pass
         return array.astype(np.int64)
 
+    def chosen(self, name: str, value: Any, shape: tuple) -> Array:
+        """The indices of the True entries in booleans of ``shape``, in C order."""
+        array = self._host_array(name, value)
+        if array.dtype.kind != "b":
+            raise ArgumentError(
+                f"{name}: expected True or False for each token, found {_content(array)}"
+            )
+        _expect_shape(name, array.shape, shape)
+        return to_backend(np.flatnonzero(array), self.xp)
+
     def floats(self, name: str, value: Any, shape: tuple) -> Array:
         """A float array of ``shape`` in the model's dtype; complex128 stays complex in float64.
 

@@ -16,7 +16,7 @@ from minizha.config import NezhaConfig
 from minizha.errors import ArgumentError, MinizhaError
 from minizha.model.initialisation import DTYPES, Shapes, body_shapes, check_config, initialise
 from minizha.model.loading import Checkpoint, LoadingInfo, host_arrays, listed_faults, match
-from minizha.nezha.parameters import Tree, flatten, tree_map, unflatten
+from minizha.nezha.parameters import Tree, add_trees, flatten, unflatten
 from minizha.ops.relative_position import relative_table
 
 
@@ -68,9 +68,10 @@ class ParameterisedModel:
         shapes = self._parameter_shapes()
         loaders: dict[str, Callable[[], Array]] = {}
         if checkpoint is not None:
-            # one tensor at a time, so that a mapped file is never in memory as a whole
+            # one tensor at a time, each read into an array of its own, which needs no copy
             for name, read in checkpoint.readers(shapes).items():
-                loaders[name] = partial(self._copy_array, checkpoint.location(name), read)
+                location = checkpoint.location(name)
+                loaders[name] = partial(self._copy_array, location, read, copied=True)
         try:
             arrays = initialise(shapes, config, rng, self.xp, self.dtype, loaders)
             self.table = self._table("float32" if self.dtype == "float32" else "float64")
@@ -132,14 +133,16 @@ class ParameterisedModel:
         )
         return LoadingInfo(missing, unexpected)
 
-    def _copy_array(self, name: str, read: Callable[[], Any]) -> Array:
-        """A copy of ``read()`` in the model's library and dtype, in C order."""
+    def _copy_array(self, name: str, read: Callable[[], Any], copied: bool = False) -> Array:
+        """A copy of ``read()`` in the model's library and dtype, in C order; the array itself, if it has
+        these and is ``copied`` already."""
         source = read()
         if self.xp is np or isinstance(source, np.ndarray):
             # converted on the host: NumPy can say that a number became infinite
             try:
                 with np.errstate(over="raise", invalid="ignore"):  # invalid: signalling NaNs
-                    array = np.array(to_host(source), dtype=self.dtype, order="C")
+                    convert = np.asarray if copied else np.array
+                    array = convert(to_host(source), dtype=self.dtype, order="C")
             except FloatingPointError as error:
                 raise self._out_of_range(name) from error
             return to_backend(array, self.xp)
@@ -215,9 +218,9 @@ class ParameterisedModel:
 
         A tied decoder has no separate key: its gradient is part of that of the word embeddings.
         """
-        named = dict(flatten(self._gradient_tree()))
+        named = {} if self._gradients is None else dict(flatten(self._gradients))
         return {
-            name: self.xp.zeros_like(p) if named[name] is None else named[name]
+            name: self.xp.zeros_like(p) if named.get(name) is None else named[name]
             for name, p in self.state_dict().items()
         }
 
@@ -225,10 +228,10 @@ class ParameterisedModel:
         """Set all gradients to 0."""
         self._gradients = None
 
-    def _gradient_tree(self) -> Tree:
-        if self._gradients is None:
-            self._gradients = tree_map(lambda _: None, self.parameters)
-        return self._gradients
+    def _add_gradients(self, g: Tree) -> None:
+        """Add the gradients of a backward pass, in new arrays: the caller may still use the old ones."""
+        with self._gradient_lock:  # else two threads would both add to the same old sum
+            self._gradients = g if self._gradients is None else add_trees(self._gradients, g)
 
 
 def _dtype_name(dtype: Any) -> str:

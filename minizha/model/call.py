@@ -30,7 +30,7 @@ from minizha.model.rows import nezha_by_rows, number_of_parts
 from minizha.nezha.body import Inputs, NezhaCache, nezha, nezha_backward
 from minizha.nezha.encoder import NezhaResult, Wanted
 from minizha.nezha.losses import Labels, Scores
-from minizha.nezha.parameters import Tree, add
+from minizha.nezha.parameters import Tree, add, tree_map
 from minizha.ops.operation import WATCHER
 from minizha.ops.replaceable import Needed, caches_needed_for
 
@@ -216,8 +216,7 @@ def run(call: Call, output_class: type[Output], *tasks: Task) -> Output | tuple:
                 "heads); call it again"
             )
         checked = {f: _upstream(call, f, values[f], d) for f, d in upstream.items()}
-        # without the lock, two threads would both add to the same old sum
-        with model._gradient_lock, caches_needed_for(call.needed):
+        with caches_needed_for(call.needed):
             return _run_backward(call, tasks, record, checked)
 
     return _returned(call, output_class(values, record, backward))
@@ -245,7 +244,7 @@ def _run_backward(
     """In the forward pass the tasks read the body's outputs, and the loss was the sum of their losses.
     So each task gets dloss and the gradient of its logits, and its dx is added to the upstream
     gradients of the body."""
-    g = call.model._gradient_tree()
+    g = tree_map(lambda _: None, call.model.parameters)  # of this pass alone
     dbody = NezhaResult(**{name: upstream.get(name) for name in NezhaResult._fields})
     if call.hidden_states and dbody.hidden_states is None:  # 0 for each; their gradients are wanted
         dbody = dbody._replace(hidden_states=(None,) * (len(call.inputs.layers) + 1))
@@ -257,6 +256,7 @@ def _run_backward(
             dx = dx if len(call.batch) == 1 else dx.reshape(-1, *dx.shape[len(call.batch) :])
             dbody = dbody._replace(**{task.reads: add(getattr(dbody, task.reads), dx)})
     gradients = nezha_backward(dbody, record.nezha, g.get("nezha", g))
+    call.model._add_gradients(g)
     return ReturnedGradients(input_gradients(call, gradients), hidden_gradients(call, gradients))
 
 

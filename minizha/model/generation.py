@@ -100,8 +100,9 @@ def generate(
     unfinished, past, unread = np.ones(len(ids), dtype=bool), None, ids
     for _ in range(options.max_new_tokens):
         decoder = encoder._replace(past_key_values=past, use_cache=options.use_cache)._asdict()
-        out = model(unread, mask, **decoder, record=False, return_dict=True)
-        logits = to_host(out.logits[:, -1]).real
+        last = np.broadcast_to(np.arange(unread.shape[1]) == unread.shape[1] - 1, unread.shape)
+        out = model(unread, mask, **decoder, logits_for=last, record=False, return_dict=True)
+        logits = to_host(out.logits).real  # (B, V)
         # −∞ may forbid some tokens, but not all
         if np.isnan(logits).any() or not np.isfinite(logits.max(axis=-1)).all():
             raise MinizhaError("generate: the logits are no longer numbers; the model is damaged")

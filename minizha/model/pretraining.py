@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 from minizha.backend import Array
 from minizha.checks import flag
 from minizha.errors import ArgumentError
-from minizha.model.call import Task, begin, checked_items, run, shared_arguments
+from minizha.model.call import Call, Task, begin, checked_items, run, shared_arguments
 from minizha.model.generation import GenerationOptions, generate
 from minizha.model.initialisation import linear_shapes, prediction_shapes
 from minizha.model.inputs import DecoderArguments, SharedArguments
 from minizha.model.outputs import MaskedLMOutput, NextSentencePredictorOutput, PreTrainingOutput
 from minizha.model.pretrained import NezhaPreTrainedModel
 from minizha.nezha.losses import (
+    Labels,
     masked_words,
     masked_words_backward,
     next_sentence,
@@ -49,13 +51,15 @@ class NezhaForPreTraining(NezhaPreTrainedModel):
         next_sentence_label: Any = None,
         *,
         num_items_in_batch: ItemsInBatch | None = None,
+        logits_for: Any = None,
     ) -> PreTrainingOutput | tuple:
         """``loss = mean over labelled tokens + mean over pairs``, unweighted
 
         Shapes: labels (B, L) in [0, V) or −100 for "ignored"; next_sentence_label (B,), 0 for
         "B follows A", 1 for "B is random", or −100. The others as for
         :class:`~minizha.model.nezha.NezhaModel`; ``num_items_in_batch`` is an
-        :class:`~minizha.model.pretraining.ItemsInBatch`.
+        :class:`~minizha.model.pretraining.ItemsInBatch`; ``logits_for`` as for
+        :class:`NezhaForMaskedLM`.
 
         Convention: ``record`` None stores the activations if labels are given or in train mode.
 
@@ -71,9 +75,9 @@ class NezhaForPreTraining(NezhaPreTrainedModel):
         pairs = call.labels(
             "next_sentence_label", next_sentence_label, (B,), 2, items.next_sentence_label
         )
-        names = ("prediction_logits",), ("seq_relationship_logits",)
-        mlm = Task(masked_words, masked_words_backward, words, fields=names[0])
-        nsp = Task(next_sentence, next_sentence_backward, pairs, "pooler_output", names[1])
+        mlm = _words_task(call, words, logits_for, "prediction_logits")
+        field = ("seq_relationship_logits",)
+        nsp = Task(next_sentence, next_sentence_backward, pairs, "pooler_output", field)
         return run(call, PreTrainingOutput, mlm, nsp)
 
 
@@ -95,6 +99,7 @@ class NezhaForMaskedLM(NezhaPreTrainedModel):
         past_key_values: Any = None,
         use_cache: bool | None = None,
         num_items_in_batch: int | None = None,
+        logits_for: Any = None,
     ) -> MaskedLMOutput | tuple:
         """``loss = mean over labelled tokens``
 
@@ -102,6 +107,11 @@ class NezhaForMaskedLM(NezhaPreTrainedModel):
         :class:`~minizha.model.nezha.NezhaModel`. ``num_items_in_batch`` divides the sum of the loss, in
         place of the number of labelled tokens: for calls on parts of a batch
         (docs/reference/accumulation.md).
+
+        Only the logits of the tokens where ``logits_for``, booleans (B, L), is True are computed. With
+        ``logits_for=input_ids == tokenizer.mask_token_id``, the logits are those of the M masked
+        words, (M, V): what ``logits[logits_for]`` is without it. None stands for all tokens. The loss
+        does not depend on it.
 
         Convention: the label of a position is the token at that position. To train a decoder on the
         next token, pass the ids shifted by one to the left as labels. ``use_cache`` None is False here
@@ -117,7 +127,7 @@ class NezhaForMaskedLM(NezhaPreTrainedModel):
         call = begin(self, shared, decoder, labelled=labels is not None)
         count = checked_items(num_items_in_batch)
         words = call.labels("labels", labels, call.shape, self.config.vocab_size, count)
-        return run(call, MaskedLMOutput, Task(masked_words, masked_words_backward, words))
+        return run(call, MaskedLMOutput, _words_task(call, words, logits_for, "logits"))
 
     def generate(
         self,
@@ -186,6 +196,15 @@ class NezhaForNextSentencePrediction(NezhaPreTrainedModel):
         pairs = call.labels("labels", labels, call.shape[:1], 2, checked_items(num_items_in_batch))
         task = Task(next_sentence, next_sentence_backward, pairs, "pooler_output")
         return run(call, NextSentencePredictorOutput, task)
+
+
+def _words_task(call: Call, labels: Labels | None, logits_for: Any, field: str) -> Task:
+    """The task of masked words, with the logits of the tokens where ``logits_for`` (B, L) is True."""
+    forward = masked_words
+    if logits_for is not None:
+        wanted = call.checker.chosen("logits_for", logits_for, call.shape)
+        forward = partial(masked_words, wanted=wanted)
+    return Task(forward, masked_words_backward, labels, fields=(field,))
 
 
 def check_items(items: Any) -> ItemsInBatch:

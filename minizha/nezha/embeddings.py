@@ -64,5 +64,6 @@ def embeddings_backward(dy: Array, cache: EmbeddingsCache, g: Tree) -> Array:
     dtypes = embedding_backward(dsum, cache.token_type_embeddings)  # (T, D)
     accumulate(g.token_type_embeddings, weight=dtypes)
     if cache.word_embeddings is not None:
-        accumulate(g.word_embeddings, weight=embedding_backward(dsum, cache.word_embeddings))
+        words = g.word_embeddings  # a tied decoder's gradient is there already
+        words.weight = embedding_backward(dsum, cache.word_embeddings, words.weight)
     return dsum

@@ -87,8 +87,8 @@ def predictions(p: Tree, config: NezhaConfig, hidden: Array) -> tuple[Array, Pre
 def predictions_backward(dlogits: Array, cache: PredictionsCache, g: Tree) -> Array:
     """Add the gradients of the parameters to g, the tree of the whole model; return dhidden
 
-    A tied W is a second use of the word embeddings: its gradient is added to theirs here, and that
-    of the lookup in :func:`~minizha.nezha.embeddings.embeddings_backward`.
+    A tied W is a second use of the word embeddings: its gradient becomes theirs here, and that of the
+    lookup is added in :func:`~minizha.nezha.embeddings.embeddings_backward`.
 
     Shapes: dlogits (…, V) → dhidden (…, D).
     """

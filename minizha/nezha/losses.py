@@ -101,37 +101,48 @@ def task_loss_backward(dloss: Array | float | None, cache: LossCache) -> Array |
 
 
 class MaskedWordsCache(NamedTuple):
-    """The inputs for the logits of all tokens; these logits and their cache, from their first use on.
-    Then the indices of the labelled rows and their caches, None without labels."""
+    """The inputs for the logits that are an output; these logits and their cache, from their first use
+    on; the indices of their tokens, None standing for all. Then the indices of the labelled rows and
+    their caches, None without labels."""
 
     inputs: tuple[Tree, NezhaConfig, Array]
     all_tokens: list[tuple[Array, PredictionsCache]]
+    wanted: Array | None = None
     rows: Array | None = None
     predictions: PredictionsCache | None = None
     loss: CrossEntropyCache | None = None
 
 
 def all_predictions(cache: MaskedWordsCache) -> tuple[Array, PredictionsCache]:
-    """The logits of all tokens, (B, L, V), and their cache; computed once."""
+    """The logits of all tokens, (B, L, V), or the wanted ones, (T, V), and their cache; computed once."""
     if not cache.all_tokens:
-        cache.all_tokens.append(predictions(*cache.inputs))
+        p, config, hidden = cache.inputs
+        if cache.wanted is not None:
+            hidden = hidden.reshape(-1, hidden.shape[-1])[cache.wanted]
+        cache.all_tokens.append(predictions(p, config, hidden))
     return cache.all_tokens[0]
 
 
 def masked_words(
-    p: Tree, config: NezhaConfig, hidden: Array, labels: Labels | None, rng: Rng
+    p: Tree,
+    config: NezhaConfig,
+    hidden: Array,
+    labels: Labels | None,
+    rng: Rng,
+    wanted: Array | None = None,
 ) -> tuple[Scores, MaskedWordsCache]:
     """``logits = predictions(hidden)``, ``loss = cross_entropy(logits[labelled], labels[labelled])``
 
-    Shapes: hidden (B, L, D), labels.values (B, L) → scores.loss () or None.
+    Shapes: hidden (B, L, D), labels.values (B, L), wanted (T) → scores.loss () or None.
 
     Convention: the labelled rows are gathered before the head, so the loss needs logits (M, V) only;
     (B, L, V) are computed when ``scores.logits()`` is called. With 15 % of the tokens labelled, that
     saves six sevenths of the model's largest product. If all labels are ignored, the loss is 0.
+    ``wanted`` are the indices, among the B·L tokens, of those whose logits are an output, (T, V).
 
     Source: NezhaForMaskedLM.
     """
-    loss, cache = None, MaskedWordsCache((p, config, hidden), [])
+    loss, cache = None, MaskedWordsCache((p, config, hidden), [], wanted)
     if labels is not None:
         rows, values = labelled_rows(labels.values.reshape(-1))  # (M), (M)
         rows = to_backend(rows, namespace(hidden))
@@ -145,23 +156,31 @@ def masked_words(
 def masked_words_backward(d: Scores, cache: MaskedWordsCache, g: Tree) -> Array:
     """Add the gradients of the parameters to g; return dhidden
 
-    In the forward pass the loss used the labelled rows, and the logits used all rows. dhidden is the
-    sum of both gradients; the first is 0 in rows without a label.
+    In the forward pass the loss used the labelled rows, and the logits used all rows, or the T wanted
+    ones; d.logits is then (T, V). dhidden is the sum of both gradients, each 0 in the rows not used.
 
     Shapes: d.logits (B, L, V) → dhidden (B, L, D).
     """
-    dhidden = None
+    dhidden, shape = None, cache.inputs[-1].shape
     if d.loss is not None:
         dlogits = cross_entropy_backward(d.loss, cache.loss)  # (M, V)
         dvectors = predictions_backward(dlogits, cache.predictions, g)  # (M, D)
-        B, L, D = cache.inputs[-1].shape
-        dhidden = namespace(dvectors).zeros((B * L, D), dtype=dvectors.dtype)  # (B·L, D)
-        dhidden[cache.rows] = dvectors
-        dhidden = dhidden.reshape(B, L, D)  # (B, L, D)
+        dhidden = _scattered(dvectors, cache.rows, shape)  # (B, L, D)
     if d.logits is not None:
         _, head_cache = all_predictions(cache)
-        dhidden = add(dhidden, predictions_backward(d.logits, head_cache, g))
+        dvectors = predictions_backward(d.logits, head_cache, g)
+        dhidden = add(dhidden, _scattered(dvectors, cache.wanted, shape))  # (B, L, D)
     return dhidden
+
+
+def _scattered(dvectors: Array, rows: Array | None, shape: tuple[int, int, int]) -> Array:
+    """dhidden (B, L, D), 0 but for the rows that dvectors (M, D) has; None stands for all."""
+    if rows is None:
+        return dvectors
+    B, L, D = shape
+    dhidden = namespace(dvectors).zeros((B * L, D), dtype=dvectors.dtype)
+    dhidden[rows] = dvectors
+    return dhidden.reshape(B, L, D)
 
 
 class NextSentenceCache(NamedTuple):

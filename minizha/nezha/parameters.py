@@ -55,15 +55,28 @@ def tree_map(function: Callable[[Any], Any], tree: Tree) -> Tree:
     )
 
 
+def add_trees(a: Tree, b: Tree) -> Tree:
+    """``a + b``, leaf by leaf, None standing for 0: new arrays, but where one of the two is None."""
+    return Tree(
+        (name, add_trees(node, b[name]) if isinstance(node, Tree) else add(node, b[name]))
+        for name, node in a.items()
+    )
+
+
 def accumulate(gradients: Tree, **contributions: Array) -> None:
     """Add to leaves of a gradient tree: ``accumulate(g.dense, weight=dweight, bias=dbias)``.
 
-    A leaf used twice (the word embeddings, in the lookup and in the tied decoder) is accumulated
-    twice: the gradient of a shared parameter is the sum over its uses.
+    The gradient of a shared parameter is the sum over its uses: the word embeddings' in the lookup and
+    in the tied decoder, a feed-forward network's in each piece of the sequence.
+
+    Convention: the tree is that of one backward pass. The first contribution becomes the leaf itself, to
+    which the others are added in place.
     """
     for name, d in contributions.items():
-        # a new array, not +=: the caller may still use the gradients of an earlier step
-        gradients[name] = add(gradients[name], d)
+        if gradients[name] is None:
+            gradients[name] = d
+        elif d is not None:
+            gradients[name] += d
 
 
 def add(a: Array | None, b: Array | None) -> Array | None:

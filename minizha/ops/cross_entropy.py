@@ -61,12 +61,13 @@ def cross_entropy(
         logits = logits[rows]  # (M, V)
     count = max(rows.shape[0], 1) if count is None else count
     shifted = logits - logits.real.max(axis=-1, keepdims=True)
-    exponentials = xp.exp(shifted)
-    total = exponentials.sum(axis=-1, keepdims=True)  # (M, 1)
+    probs = xp.exp(shifted)
+    total = probs.sum(axis=-1, keepdims=True)  # (M, 1)
+    probs /= total
     nll = xp.log(total[:, 0]) - shifted[xp.arange(logits.shape[0]), labels]
     wide = xp.complex128 if nll.dtype.kind == "c" else xp.float64
     loss = nll.sum(dtype=wide) / count  # ()
-    cache = CrossEntropyCache(exponentials / total, labels, rows, count, shape)
+    cache = CrossEntropyCache(probs, labels, rows, count, shape)
     return xp.asarray(loss, dtype=logits.dtype), cache
 
 

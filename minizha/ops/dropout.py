@@ -43,7 +43,8 @@ def dropout(x: Array, rate: float, rng: Rng) -> tuple[Array, DropoutCache]:
     if rng is None or rate == 0.0:
         return x, DropoutCache(None)
     retained = rng.random(x.shape, np.float32) >= rate
-    factor = to_backend(retained, namespace(x), dtype=x.real.dtype) * (1.0 / (1.0 - rate))
+    factor = to_backend(retained, namespace(x), dtype=x.real.dtype)
+    factor *= 1.0 / (1.0 - rate)
     return x * factor, DropoutCache(factor)
 
 

@@ -34,7 +34,7 @@ def embedding(
 
 
 @replaceable
-def embedding_backward(dy: Array, cache: EmbeddingCache) -> Array:
+def embedding_backward(dy: Array, cache: EmbeddingCache, dweight: Array | None = None) -> Array:
     """``dweight[r] = Σ_{t : ids[t] = r} dy[t]``, except ``dweight[padding_idx] = 0``
 
     In the forward pass this was ``y[t] = weight[ids[t]]``, a product with a one-hot matrix, so
@@ -43,12 +43,16 @@ def embedding_backward(dy: Array, cache: EmbeddingCache) -> Array:
 
     Shapes: dy (…, D) → dweight (V, D).
 
+    Convention: a weight with other uses has a gradient already. Given as ``dweight``, it is added to in
+    place, which changes the rows that were read only.
+
     Derived in the book, equation ``lin-scatter``.
     """
     xp = namespace(cache.ids, dy)
-    dweight = xp.zeros((cache.num_rows, dy.shape[-1]), dtype=dy.dtype)  # (V, D)
+    if dweight is None:
+        dweight = xp.zeros((cache.num_rows, dy.shape[-1]), dtype=dy.dtype)  # (V, D)
+    if cache.padding_idx is not None:
+        dy = xp.where((cache.ids == cache.padding_idx)[..., None], 0, dy)
     # dweight[ids] += dy would be wrong: of several positions with the same id, it adds only one
     xp.add.at(dweight, cache.ids, dy)
-    if cache.padding_idx is not None:
-        dweight[cache.padding_idx] = 0
     return dweight

@@ -13,6 +13,7 @@ import numpy as np
 from minizha.backend import Array, is_array, namespace
 from minizha.checks import integer, number
 from minizha.errors import ArgumentError, MinizhaError, listed
+from minizha.kernels.adamw import Rates, sums_of_squares, update_parameters
 from minizha.model.base import ParameterisedModel
 from minizha.nezha.parameters import unflatten
 
@@ -63,29 +64,29 @@ def adamw_update(
             f"rate, decay: expected a product of at most 1, found {rate:g} · {decay:g}: the decay "
             "would turn the sign of the parameter"
         )
-    return _updated(parameter, gradient, m, v, step, rate, betas=betas, eps=eps, decay=decay)
+    rates = Rates(step, rate, 1.0, betas, eps)
+    return _updated(parameter, gradient, m, v, decay, rates)
 
 
 def _updated(
-    parameter: Array,
-    gradient: Array,
-    m: Array,
-    v: Array,
-    step: int,
-    rate: float,
-    *,
-    betas: tuple[float, float],
-    eps: float,
-    decay: float,
+    parameter: Array, gradient: Array, m: Array, v: Array, decay: float, rates: Rates
 ) -> tuple[Array, Array, Array]:
     """The equations of :func:`adamw_update`, for arguments that are checked."""
-    beta1, beta2 = betas
+    (beta1, beta2), step = rates.betas, rates.step
+    gradient = gradient * rates.scale
     m = beta1 * m + (1.0 - beta1) * gradient
     v = beta2 * v + (1.0 - beta2) * (gradient * gradient)
-    deviation = namespace(v).sqrt(v) * (1.0 - beta2**step) ** -0.5 + eps
+    deviation = namespace(v).sqrt(v) * (1.0 - beta2**step) ** -0.5 + rates.eps
     change = m / deviation
-    change *= rate / (1.0 - beta1**step)
-    return parameter * (1.0 - rate * decay) - change, m, v
+    change *= rates.rate / (1.0 - beta1**step)
+    return parameter * (1.0 - rates.rate * decay) - change, m, v
+
+
+def _update_on_device(*columns: Any) -> Any:
+    """What :func:`~minizha.kernels.adamw.update_parameters` computes, on a GPU: new arrays."""
+    *lists, rates = columns
+    rows = zip(*lists, strict=True)
+    return zip(*(_updated(p, g, m, v, decay, rates) for p, g, m, v, decay in rows), strict=True)
 
 
 def decays(name: str) -> bool:
@@ -96,11 +97,11 @@ def decays(name: str) -> bool:
 def global_norm(gradients: dict[str, Array]) -> Array:
     """``√(Σ over all gradients Σ g²)``, one number; on a GPU the result stays there."""
     xp = namespace(*gradients.values())
-    with np.errstate(over="ignore"):
-        total = sum((g * g).sum(dtype=xp.float64) for g in gradients.values())
-    if xp is np and not np.isfinite(total):  # also where a square alone is out of range
-        return _norm_of_large(gradients)
-    return xp.sqrt(total)
+    if xp is np:
+        total = math.fsum(sums_of_squares(list(gradients.values())))
+        # infinite also where a square alone is out of range
+        return np.sqrt(total) if math.isfinite(total) else _norm_of_large(gradients)
+    return xp.sqrt(sum((g * g).sum(dtype=xp.float64) for g in gradients.values()))
 
 
 def clip_by_global_norm(
@@ -109,7 +110,18 @@ def clip_by_global_norm(
     """``g · min(1, max_norm / (norm + 1e-6))`` for all gradients alike, and the norm before
 
     Convention: the direction of the step is kept; the 1e-6 is ``torch.nn.utils.clip_grad_norm_``'s.
-    The gradients keep their dtypes.
+    The gradients keep their dtypes. They are new arrays; ``AdamW.step`` with the factor of
+    :func:`clipping_factor` as its ``scale`` does the same without them.
+
+    Raises:
+        as :func:`clipping_factor`
+    """
+    factor, norm = clipping_factor(gradients, max_norm)
+    return {name: g * factor.astype(g.dtype) for name, g in gradients.items()}, norm
+
+
+def clipping_factor(gradients: dict[str, Array], max_norm: float) -> tuple[Array, Array]:
+    """``min(1, max_norm / (norm + 1e-6))`` and the norm; on a GPU both stay there.
 
     Raises:
         ArgumentError: not a mapping of names to arrays of real numbers in floating point, or
@@ -123,8 +135,7 @@ def clip_by_global_norm(
         _check_floats(f"gradients: {name}", g)
     norm = global_norm(gradients)
     xp = namespace(*gradients.values())
-    factor = xp.minimum(max_norm / (norm + 1e-6), 1.0)
-    return {name: g * factor.astype(g.dtype) for name, g in gradients.items()}, norm
+    return xp.minimum(max_norm / (norm + 1e-6), 1.0), norm
 
 
 class AdamW:
@@ -155,20 +166,25 @@ class AdamW:
         self.model = model
         self.betas, self.eps = _check_betas(betas), _check_eps(eps, model.dtype)
         self.weight_decay = number("weight_decay", weight_decay, "[0, inf)")
-        zeros_like = model.xp.zeros_like
-        self.m = {name: zeros_like(p) for name, p in model.state_dict().items()}
-        self.v = {name: zeros_like(p) for name, p in model.state_dict().items()}
+        zeros = model.xp.zeros
+        self.m, self.v = (
+            {name: zeros(p.shape, dtype=p.dtype) for name, p in model.state_dict().items()}
+            for _ in "mv"
+        )
         self.steps = 0
 
-    def step(self, gradients: dict[str, Array], rate: float) -> None:
+    def step(self, gradients: dict[str, Array], rate: float, scale: float | Array = 1.0) -> None:
         """Replace every parameter by its update. Outputs computed earlier keep the old parameters.
 
-        The parameters keep their dtype, whatever that of ``gradients`` and ``rate``.
+        ``scale`` multiplies the gradients first: the factor of :func:`clipping_factor`. The parameters
+        keep their dtype, whatever that of ``gradients``, ``rate`` and ``scale``. On NumPy the moments are
+        overwritten: copy an array of ``m`` or ``v`` to compare it later.
 
         Raises:
             MinizhaError: a parameter's shape differs from that of its moments.
             ArgumentError: a gradient is missing, unknown, of another shape, or on the host not
-                finite; or ``rate`` is out of range. The model and the moments are then unchanged.
+                finite; or ``rate`` or ``scale`` is out of range. The model and the moments are then
+                unchanged.
         """
         parameters = self.model.state_dict()
         if {n: p.shape for n, p in parameters.items()} != {n: m.shape for n, m in self.m.items()}:
@@ -182,22 +198,20 @@ class AdamW:
                 f"rate: expected a product with weight_decay = {self.weight_decay:g} of at most 1, "
                 f"found {rate:g}"
             )
+        if self.model.xp is np:
+            scale = number("scale", scale, "[0, 1]")
+        else:  # to ask for the number would be to wait for it
+            scale = self.model.xp.asarray(scale, dtype=self.model.dtype)
         checked = _check_gradients(gradients, parameters)
-        self.steps += 1
-        updated = {}
-        for name, parameter in parameters.items():
-            updated[name], self.m[name], self.v[name] = _updated(
-                parameter,
-                checked[name],
-                self.m[name],
-                self.v[name],
-                self.steps,
-                rate,
-                betas=self.betas,
-                eps=self.eps,
-                decay=self.weight_decay if decays(name) else 0.0,
-            )
-        self.model.parameters = unflatten(updated)
+        rates = Rates(self.steps + 1, rate, scale, self.betas, self.eps)
+        decay = [self.weight_decay if decays(name) else 0.0 for name in parameters]
+        g, m, v = ([of[name] for name in parameters] for of in (checked, self.m, self.v))
+        update = update_parameters if self.model.xp is np else _update_on_device
+        new, self.m, self.v = (
+            dict(zip(parameters, arrays, strict=True))
+            for arrays in update(list(parameters.values()), g, m, v, decay, rates)
+        )
+        self.steps, self.model.parameters = rates.step, unflatten(new)
 
 
 # --- checks -----------------------------------------------------------------------------------------
@@ -219,7 +233,13 @@ def _check_gradients(
             raise ArgumentError(
                 f"gradients: expected one for each parameter, but {fault}: {listed(names)}"
             )
-    return {n: _fitting(f"gradients: {n}", gradients[n], p) for n, p in parameters.items()}
+    checked = {n: _of_shape(f"gradients: {n}", gradients[n], p) for n, p in parameters.items()}
+    if isinstance(next(iter(parameters.values())), np.ndarray):
+        sums = sums_of_squares(list(checked.values()))
+        for (name, p), total in zip(parameters.items(), sums, strict=True):
+            if not total <= float(np.finfo(p.dtype).max):  # also catches NaN
+                _check_range(f"gradients: {name}", checked[name], p)
+    return {n: checked[n].astype(p.dtype, copy=False) for n, p in parameters.items()}
 
 
 def _check_arrays(parameter: Array, gradient: Array, m: Array, v: Array) -> Array:
@@ -239,6 +259,14 @@ def _check_arrays(parameter: Array, gradient: Array, m: Array, v: Array) -> Arra
 
 def _fitting(name: str, gradient: Array, parameter: Array) -> Array:
     """``gradient`` in the dtype of ``parameter``, whose shape it has."""
+    _of_shape(name, gradient, parameter)
+    if isinstance(gradient, np.ndarray) and gradient.size:
+        _check_range(name, gradient, parameter)
+    return gradient.astype(parameter.dtype, copy=False)
+
+
+def _of_shape(name: str, gradient: Array, parameter: Array) -> Array:
+    """``gradient``, checked to have the shape of ``parameter``."""
     _check_floats(name, gradient)
     if gradient.shape != parameter.shape:
         raise ArgumentError(
@@ -246,15 +274,17 @@ def _fitting(name: str, gradient: Array, parameter: Array) -> Array:
         )
     if type(gradient) is not type(parameter):
         namespace(gradient, parameter)  # raises, if one of them is on a GPU
-    if isinstance(gradient, np.ndarray) and gradient.size:
-        limit = _root_of_largest(parameter.dtype)
-        low, high = float(gradient.min()), float(gradient.max())
-        if not (low >= -limit and high <= limit):  # also catches NaN
-            raise NotFiniteError(
-                f"{name}: expected numbers whose squares are finite in {parameter.dtype}, found "
-                f"{low} … {high} (a smaller learning rate may help)"
-            )
-    return gradient.astype(parameter.dtype, copy=False)
+    return gradient
+
+
+def _check_range(name: str, gradient: np.ndarray, parameter: np.ndarray) -> None:
+    limit = _root_of_largest(parameter.dtype)
+    low, high = float(gradient.min()), float(gradient.max())
+    if not (low >= -limit and high <= limit):  # also catches NaN
+        raise NotFiniteError(
+            f"{name}: expected numbers whose squares are finite in {parameter.dtype}, found "
+            f"{low} … {high} (a smaller learning rate may help)"
+        )
 
 
 def _check_floats(name: str, array: Any) -> None:

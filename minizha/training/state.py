@@ -13,7 +13,7 @@ from minizha.errors import MinizhaError
 from minizha.interrupts import delay_interrupts
 from minizha.model.pretraining import NezhaForPreTraining
 from minizha.nezha.parameters import unflatten
-from minizha.training.optimizer import AdamW, NotFiniteError, clip_by_global_norm
+from minizha.training.optimizer import AdamW, NotFiniteError, clipping_factor
 from minizha.training.options import PretrainOptions
 from minizha.training.schedule import linear_schedule
 from minizha.training.step import BatchMetrics, Gradients
@@ -66,9 +66,9 @@ class TrainingState:
         warmup = round(options.warmup * options.steps)
         self.rate = linear_schedule(self.step, options.learning_rate, warmup, options.steps)
         fault = ""
-        clipped: Gradients = {}
+        factor: Any = 1.0
         try:
-            clipped, norm = clip_by_global_norm(gradients, options.max_norm)
+            factor, norm = clipping_factor(gradients, options.max_norm)
             self.norm = float(norm)
             loss = float(metrics.word_loss + metrics.pair_loss)
             if not np.isfinite(loss + self.norm):
@@ -80,7 +80,7 @@ class TrainingState:
             self.whole = False
             try:
                 if not fault:
-                    self.optimizer.step(clipped, self.rate)
+                    self.optimizer.step(gradients, self.rate, factor)
                     self.recent.append(metrics)
             except NotFiniteError as error:  # a square of a gradient; nothing was changed
                 fault = str(error)
@@ -98,7 +98,8 @@ class TrainingState:
     # what a checkpoint holds
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The moments, on the host, as ``m.NAME`` and ``v.NAME`` for the parameter NAME."""
+        """The moments, on the host, as ``m.NAME`` and ``v.NAME`` for the parameter NAME: the optimizer's
+        own arrays, which the next step overwrites."""
         moments = {"m": self.optimizer.m, "v": self.optimizer.v}
         return {f"{k}.{name}": to_host(a) for k, of in moments.items() for name, a in of.items()}
 
@@ -122,7 +123,7 @@ class TrainingState:
         xp = self.model.xp
         self.model.parameters = unflatten({n: to_backend(a, xp) for n, a in parameters.items()})
         for k, of in (("m", self.optimizer.m), ("v", self.optimizer.v)):
-            of.update({name: to_backend(arrays[f"{k}.{name}"], xp) for name in of})
+            of.update({n: to_backend(np.array(arrays[f"{k}.{n}"]), xp) for n in of})
         for name in _COUNTERS:
             setattr(self, name, int(numbers[name]))
         self.optimizer.steps = int(numbers["updates"])

@@ -150,10 +150,12 @@ def batch_rows(batch: Batch) -> Batch:
 def sum_parts(parts: list[tuple[BatchMetrics, Gradients]]) -> tuple[BatchMetrics, Gradients]:
     """The metrics and gradients of a batch: the sums of those of its parts.
 
-    Convention: the losses of the parts are divided by the numbers of labels of the whole batch.
+    Convention: the losses of the parts are divided by the numbers of labels of the whole batch. The
+    gradients of the first part become the sums.
     """
     (metrics, gradients), *others = parts
     for part_metrics, part_gradients in others:
         metrics = BatchMetrics._make(a + b for a, b in zip(metrics, part_metrics, strict=True))
-        gradients = {name: g + part_gradients[name] for name, g in gradients.items()}
+        for name, g in gradients.items():
+            g += part_gradients[name]
     return metrics, gradients

@@ -40,6 +40,16 @@ def of_op(op, mistake):
     return lambda right: WRONG[op][mistake]
 
 
+def of_lookup(mistake):
+    """A wrong backward function of embedding, which adds to the gradient of the tied decoder."""
+
+    def embedding_backward(dy, cache, dweight=None):
+        d = WRONG["embedding"][mistake](dy, cache)
+        return d if dweight is None else dweight + d
+
+    return lambda right: embedding_backward
+
+
 def of_classes(mistake):
     """The table of losses with a wrong cross-entropy."""
     wrong = WRONG["cross_entropy"][mistake]
@@ -64,10 +74,7 @@ def tied_decoder_dropped(right):
 
 
 def overwriting(right):
-    def accumulate(gradients, **contributions):
-        gradients.update(contributions)
-
-    return accumulate
+    return lambda dy, cache, dweight=None: right(dy, cache)
 
 
 def pooler_of_the_last_token(right):
@@ -136,7 +143,7 @@ MISTAKES = {
     ),
     "repeated words lost": Mistake(
         "nezha.embeddings.embedding_backward",
-        of_op("embedding", "repeated ids lost"),
+        of_lookup("repeated ids lost"),
         r"(word|token_type)_embeddings\.weight",
     ),
     "dropout forgotten": Mistake(
@@ -165,7 +172,7 @@ MISTAKES = {
         "nezha.heads.vocabulary_matrix", tied_decoder_dropped, r"word_embeddings\.weight$"
     ),
     "gradients overwritten": Mistake(
-        "nezha.embeddings.accumulate", overwriting, r"word_embeddings\.weight$"
+        "nezha.embeddings.embedding_backward", overwriting, r"word_embeddings\.weight$"
     ),
     "pooler reads the last token": Mistake(
         "nezha.body.pooler_backward", pooler_of_the_last_token, BELOW

@@ -62,7 +62,7 @@ def test_the_watch_sees_a_promotion():
     with pytest.raises(AssertionError, match=r"float64 array of shape \(2, 1\)"):
         layer_norm(x, weight, bias, eps=np.float64(1e-12))
     with pytest.raises(AssertionError, match="float64 array"):
-        linear(x, weight[None], np.ones(1))
+        linear(x, np.ones((1, 3)), bias[:1])
 
 
 def test_the_watch_sees_a_forgotten_dtype():

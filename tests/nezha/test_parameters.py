@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from minizha.nezha.parameters import Tree, accumulate, flatten, tree_map, unflatten
+from minizha.nezha.parameters import Tree, accumulate, add_trees, flatten, tree_map, unflatten
 
 NAMED = {"layer.1.dense.weight": 1.0, "layer.0.dense.weight": 2.0, "bias": None}
 
@@ -32,12 +32,23 @@ def test_tree_map_keeps_the_names():
     assert type(doubled.layer) is Tree
 
 
-def test_contributions_add_up_in_a_new_array():
-    """None is 0; an array that was read before does not change."""
-    first = np.ones(2)
+def test_contributions_add_up_in_the_first_one():
+    """None is 0."""
+    first, second = np.ones(2), np.ones(2)
     gradients = Tree(weight=None, bias=None)
     accumulate(gradients, weight=first, bias=None)
-    accumulate(gradients, weight=first)
+    accumulate(gradients, weight=second)
+    accumulate(gradients, weight=None)
+    assert gradients.weight is first
     assert gradients.weight.tolist() == [2.0, 2.0]
     assert gradients.bias is None
-    assert first.tolist() == [1.0, 1.0]
+    assert second.tolist() == [1.0, 1.0]
+
+
+def test_trees_add_up_in_new_arrays():
+    a, b = (unflatten({"a.weight": np.ones(2), "a.bias": bias, "c": None}) for bias in (None, 3.0))
+    total = add_trees(a, b)
+    assert total.a.weight.tolist() == [2.0, 2.0]
+    assert total.a.bias == 3.0
+    assert total.c is None
+    assert a.a.weight.tolist() == b.a.weight.tolist() == [1.0, 1.0]

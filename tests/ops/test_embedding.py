@@ -37,6 +37,15 @@ def test_repeated_ids_add_up_and_unread_rows_are_exactly_zero(xp):
     assert dweight.tolist() == [[0, 0], [2, 2], [0, 0], [4, 4], [0, 0]]
 
 
+def test_a_gradient_that_is_there_is_added_to(xp):
+    """The row of padding gets nothing from the lookup, and keeps what it has from another use."""
+    for pair in ((embedding, embedding_backward), (embedding.plain, embedding_backward.plain)):
+        y, cache = pair[0](xp.asarray([[3, 0, 3], [1, 2, 2]]), xp.ones((5, 2)), 2)
+        there = xp.asarray(np.arange(10.0).reshape(5, 2))
+        dweight = to_host(pair[1](xp.ones_like(y), cache, there))
+        assert dweight.tolist() == [[1, 2], [3, 4], [4, 5], [8, 9], [8, 9]]
+
+
 def test_the_padding_row_is_read_but_does_not_learn(xp):
     weight = xp.asarray(np.arange(10.0).reshape(5, 2))
     y, cache = embedding(xp.asarray([3, 0, 3, 1]), weight, padding_idx=3)

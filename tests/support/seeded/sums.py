@@ -29,15 +29,19 @@ def gradient_over_batch(monkeypatch):
         return lambda g, **found: right(g, **{name: d / 3.0 for name, d in found.items()})
 
     replaced(monkeypatch, EVERYWHERE, "accumulate", wrong)
+    change = another_lookup(
+        "over_batch", lambda d, *_: d / 3.0
+    )  # the one that adds without accumulate
+    change(monkeypatch)
 
 
 def gradients_of_the_last_use(monkeypatch):
     """``=`` in place of ``+=``: the word embeddings get the gradient of the lookup alone."""
 
     def wrong(right):
-        return lambda g, **found: g.update(found)
+        return lambda dy, cache, dweight=None: right(dy, cache)
 
-    replaced(monkeypatch, EVERYWHERE, "accumulate", wrong)
+    replaced(monkeypatch, embeddings, "embedding_backward", wrong)
 
 
 def tied_decoder_gradient_lost(monkeypatch):
@@ -70,13 +74,16 @@ def pad_row_zeroed(monkeypatch):
 def another_lookup(name, change, words=True):
     """The gradient of the word vectors, or of the token types, is ``change(d, dy, cache)``."""
 
+    def wrong(right):
+        def embedding_backward(dy, cache, dweight=None):
+            d = right(dy, cache)
+            d = change(d, dy, cache) if (cache.padding_idx is not None) == words else d
+            return d if dweight is None else dweight + d
+
+        return embedding_backward
+
     def make(monkeypatch):
-        changed_gradient(
-            monkeypatch,
-            embeddings,
-            "embedding_backward",
-            lambda d, dy, c: change(d, dy, c) if (c.padding_idx is not None) == words else d,
-        )
+        replaced(monkeypatch, embeddings, "embedding_backward", wrong)
 
     make.__name__ = name
     return make
