@@ -73,15 +73,13 @@ def attention(
     key_term, relative_key_cache = relative_key(
         scaled_query, table, key.shape[-2], offset
     )  # (B, N, Lq, Lk)
-    scores = scaled_query @ key.swapaxes(-1, -2)
-    scores += key_term
+    scores = scaled_query @ key.swapaxes(-1, -2) + key_term
     probs, softmax_cache = softmax(scores, mask)
     weights, dropout_cache = dropout(probs, dropout_rate, rng)
     if head_mask is not None:
         weights = weights * head_mask
     value_term, relative_value_cache = relative_value(weights, table, offset)
-    context = weights @ value
-    context += value_term
+    context = weights @ value + value_term
     cache = AttentionCache(
         scaled_query=scaled_query,
         key=key,

@@ -33,9 +33,7 @@ def layer_norm(x: Array, weight: Array, bias: Array, eps: float) -> tuple[Array,
     variance = (centred * centred).mean(axis=-1, keepdims=True)  # (…, 1)
     inverse_std = 1.0 / xp.sqrt(variance + eps)
     normalised = centred * inverse_std
-    y = normalised * weight
-    y += bias
-    return y, LayerNormCache(normalised, inverse_std, weight)
+    return normalised * weight + bias, LayerNormCache(normalised, inverse_std, weight)
 
 
 @replaceable

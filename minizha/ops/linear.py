@@ -26,8 +26,7 @@ def linear(x: Array, weight: Array, bias: Array) -> tuple[Array, LinearCache]:
     Source: ``torch.nn.Linear``; every ``query``, ``key``, ``value`` and ``dense`` of the model.
     """
     rows = x.reshape(-1, x.shape[-1])  # (T, I): one large product instead of B small ones
-    y = rows @ weight.T  # (T, O)
-    y += bias
+    y = rows @ weight.T + bias  # (T, O)
     return y.reshape(*x.shape[:-1], weight.shape[0]), LinearCache(x, weight)
 
 

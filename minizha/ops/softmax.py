@@ -31,8 +31,8 @@ def softmax(scores: Array, mask: Array | None = None) -> tuple[Array, SoftmaxCac
     xp = namespace(scores)
     scores = scores if mask is None else scores + mask
     # .real: complex numbers have no maximum, and the shift may be any constant
-    probs = xp.exp(scores - scores.real.max(axis=-1, keepdims=True))
-    probs /= probs.sum(axis=-1, keepdims=True)
+    exponentials = xp.exp(scores - scores.real.max(axis=-1, keepdims=True))
+    probs = exponentials / exponentials.sum(axis=-1, keepdims=True)
     return probs, SoftmaxCache(probs)
 
 
@@ -51,6 +51,4 @@ def softmax_backward(dprobs: Array, cache: SoftmaxCache) -> Array:
     """
     probs = cache.probs
     mean = (dprobs * probs).sum(axis=-1, keepdims=True)  # (…, 1)
-    dscores = dprobs - mean
-    dscores *= probs
-    return dscores
+    return probs * (dprobs - mean)

@@ -58,6 +58,17 @@ def test_dtype_in_is_dtype_out(op, dtype, backend):
 
 
 @pytest.mark.parametrize("op", CASES)
+def test_one_complex_argument_is_enough(op):
+    """The complex step moves one argument, the others stay real: in-place sums would not take that."""
+    case = typical_case(op)
+    for i, value in enumerate(case.values):
+        values = case.values
+        values[i] = value + 1e-30j
+        y, _ = case.forward(*values)
+        assert y.dtype == "complex128", list(case.variables)[i]
+
+
+@pytest.mark.parametrize("op", CASES)
 @settings(max_examples=25)
 @given(data=st.data())
 def test_a_gradient_has_the_shape_of_what_it_is_the_gradient_of(op, backend, data):
