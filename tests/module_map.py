@@ -74,7 +74,9 @@ ROWS = {
     "model/pretrained": Row(
         "model/test_from_pretrained checkpoint/test_save_and_load", through="model/nezha"
     ),
-    "model/pretraining": Row("properties/test_losses properties/test_training model/test_logits_for"),
+    "model/pretraining": Row(
+        "properties/test_losses properties/test_training model/test_logits_for"
+    ),
     "model/input_gradients": Row("model/test_more_gradients", through="model/nezha"),
     "transformers_options": Row("model/test_transformers_options"),
     "files": Row("transaction/test_read_together"),
