@@ -16,7 +16,7 @@ import numpy as np
 
 from minizha.kernels.cores import share
 
-BLOCK = 32768  # six blocks of float32, 768 KiB, fit in a second-level cache
+BLOCK = 65536  # six blocks of float32, 768 KiB, fit in a second-level cache
 
 
 class Rates(NamedTuple):
