@@ -1,9 +1,10 @@
 """LayerNorm on the CPU, in blocks of rows on all cores.
 
 The plain operation (:mod:`minizha.ops.layer_norm`) makes a dozen passes over whole arrays, in one
-thread. Here a block of rows stays in the cache for all of them. Sums over a row are products, which need
-no arrays of squares. What comes before LayerNorm in a layer is computed in the same blocks, by
-:mod:`minizha.kernels.add_and_norm`. Normalised vectors are kept where a backward pass follows.
+thread. Here a block of rows stays in the cache for all of them, and sums of products (einsum) need no
+arrays of products. (A matrix product would round a row by its place.) What comes before LayerNorm in a
+layer is computed in the same blocks, by :mod:`minizha.kernels.add_and_norm`. Normalised vectors are kept
+where a backward pass follows.
 
 Measured on two cores, (8, 128) tokens of width 768 in float32, with the sum before it: .6 ms instead of
 1.5, and backward .8 instead of 1.5.
@@ -43,13 +44,13 @@ def layer_norm(
     y, inverse_std = np.empty(x.shape, x.dtype), np.empty((*lead, 1), x.dtype)
     normalised = None if NEEDED.get() is Needed.NOTHING else np.empty(x.shape, x.dtype)
     arrays = [rows_of(a) for a in (x, y, y if normalised is None else normalised, inverse_std)]
-    blocks, ones = _blocks(arrays[0]), np.ones((D, 1), x.dtype)
+    blocks = _blocks(arrays[0])
 
     def work(first: int, last: int) -> None:
         for rows in blocks[first:last]:
             z, out, n, s = (array[rows] for array in arrays)
             z = z if before is None else before(rows, n)
-            np.subtract(z, z @ ones / D, out=n)
+            np.subtract(z, np.einsum("td->t", z)[:, None] / D, out=n)
             variance = np.einsum("td,td->t", n, n)[:, None] / D
             np.divide(1.0, np.sqrt(variance + eps), out=s)
             n *= s
@@ -69,7 +70,7 @@ def layer_norm_backward(
     """
     assert cache.normalised is not None
     D, dtype = dy.shape[-1], np.result_type(dy, cache.normalised)
-    dx_whole, ones = np.empty(dy.shape, dtype), np.ones((D, 1), dtype)
+    dx_whole = np.empty(dy.shape, dtype)
     arrays = [rows_of(a) for a in (dy, cache.normalised, cache.inverse_std, dx_whole)]
     blocks = _blocks(arrays[0])
     sums = np.empty((len(blocks), 2, D), dtype)
@@ -78,13 +79,12 @@ def layer_norm_backward(
         for block in range(first, last):
             rows = blocks[block]
             d, n, s, dx = (array[rows] for array in arrays)
-            products = d * n
-            products.sum(axis=0, out=sums[block, 0])
+            np.einsum("td,td->d", d, n, out=sums[block, 0])
             d.sum(axis=0, out=sums[block, 1])
-            products *= cache.weight
             np.multiply(d, cache.weight, out=dx)
-            dx -= dx @ ones / D
-            dx -= np.multiply(n, products @ ones / D, out=products)
+            along_n = np.einsum("td,td->t", dx, n)[:, None] / D
+            dx -= np.einsum("td->t", dx)[:, None] / D
+            dx -= n * along_n
             dx *= s
             if after is not None:
                 after(rows, dx)

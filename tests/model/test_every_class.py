@@ -131,8 +131,9 @@ def test_hidden_states_and_attentions(class_name, switched, backend):
 @pytest.mark.parametrize("class_name", CLASS_NAMES)
 def test_optional_fields_change_none_of_the_others(class_name, backend):
     model, inputs = perturbed(class_name, backend), inputs_and_labels_of(class_name)
+    """But for rounding: attention weights, or a record, are made by the plain operations."""
     plain, full = fields(model(**inputs)), forward(model, inputs)
-    assert_equal({name: full[name] for name in plain}, plain)
+    assert_close({name: full[name] for name in plain}, plain, 1e-14)
 
 
 @pytest.mark.parametrize("class_name", CLASS_NAMES)
