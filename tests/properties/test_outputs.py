@@ -137,7 +137,8 @@ def test_asking_for_more_outputs_changes_none_of_the_others(case, backend):
     model, inputs = case.model(model_class, backend), case.inputs() | case.labels(model_class)
     everything = forward(model, inputs)
     few = fields(model(**inputs))
-    assert_equal(few, {name: everything[name] for name in few})
+    # but for rounding: the plain attention makes the weights, a kernel those outputs alone
+    assert_close(few, {name: everything[name] for name in few}, 1e-14)
 
 
 @holds_for(cases())

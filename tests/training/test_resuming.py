@@ -14,7 +14,7 @@ import pytest
 from minizha import NezhaForPreTraining
 from minizha.cli import main
 from minizha.errors import ArgumentError, CheckpointWarning, FileError, MinizhaError
-from minizha.training import optimizer as optimizer_module
+from minizha.kernels import adamw
 from minizha.training import pretrain as pretrain_module
 from minizha.training import session as session_module
 from minizha.training.checkpoints import find_checkpoints
@@ -122,7 +122,7 @@ def test_signals_at_any_moment_of_a_step(name, where, corpus, whole, tmp_path, m
     owner, function, call = {
         "a batch": (pretrain_module, "mask", 12),  # the first one is the evaluation's
         "the gradients": (Workers, "loss_and_gradients", 23),
-        "the update": (optimizer_module, "_updated", 1000),  # in the middle of the parameters
+        "the update": (adamw, "_update", 1000),  # in the middle of the parameters
         "the points": (session_module, "mean_metrics", 4),
     }[where]
     command = ["pretrain", "--corpus", corpus, "--out", str(tmp_path / "m"), *COMMAND]
