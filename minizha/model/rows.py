@@ -2,6 +2,8 @@
 
 Kernels and products use all cores by themselves, but all wait for each other after every one of them, and
 what is between them runs on one core. Threads that have rows of their own wait once, at the end.
+
+Measured on two cores, calls in turn, 4 layers of base width: (B, L) = (8, 128) and (2, 512) take 6 % less.
 """
 
 from __future__ import annotations
