@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save
 
-from minizha import NezhaConfig, NezhaForPreTraining, NezhaTokenizer, cli
+from minizha import NezhaConfig, NezhaForPreTraining, NezhaTokenizer, cli, parser
 from minizha.text.vocabulary import SPECIAL_TOKENS
 from minizha.training import messages, run
 from tests.support.tiny_models import SMALL
@@ -89,6 +89,6 @@ def test_control_characters_are_shown(name, folder, monkeypatch, capsys):
 @pytest.mark.parametrize("name", ["tokens", "a target", "a corpus", "a corpus's name", "an option"])
 def test_without_visible_they_are_sent(name, folder, monkeypatch, capsys):
     """The control."""
-    for module in (cli, run, messages):
+    for module in (cli, parser, run, messages):
         monkeypatch.setattr(module, "visible", lambda text, keep="": text)
     assert sent(COMMANDS[name], folder, monkeypatch, capsys)

@@ -280,7 +280,7 @@ def test_memory_does_not_grow_with_the_text(small, large, tmp_path):
     grown = [many[i] - few[i] for i in range(3)]
     assert grown[0] < 15, grown
     # the arrays are mapped: a run touches what it reads of them, which the system can take back
-    assert grown[1] < 15 + (large - small) / 2, grown
+    assert grown[1] < 20 + (large - small) / 2, grown
     # the control: a text itself is read into memory
     assert grown[2] > 2 * (large - small), grown
 
