@@ -5,7 +5,8 @@ and writes whole arrays. Here the rows of a block stay in the cache from dropout
 way back. dropout's random numbers are drawn by all cores (:mod:`minizha.kernels.retained`); of its
 factors one byte a number is kept. A record that is read, or a trace, runs the plain function.
 
-Measured on two cores, (8, 128) tokens of width 768 in float32: with dropout 1.8 ms instead of 3.4. TODO
+Measured on two cores, (8, 128) tokens of width 768 in float32, in a training step with dropout: 2.2 ms
+instead of 4.4, and backward 1.7 instead of 2.1, where OpenBLAS's threads still hold the second core.
 """
 
 from __future__ import annotations
