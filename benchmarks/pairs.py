@@ -48,6 +48,8 @@ class Process:
         self.side = side
         names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
         environment = os.environ | {name: str(threads) for name in names}
+        # as minizha's commands set it; torch and ONNX Runtime have no OpenBLAS
+        environment.setdefault("OPENBLAS_THREAD_TIMEOUT", "8")
         self.log = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.side", side, case.name, folder, str(threads)],

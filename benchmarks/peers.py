@@ -72,12 +72,12 @@ class Minizha:
         return {"words": out.prediction_logits, "pairs": out.seq_relationship_logits}
 
     def _step(self) -> tuple[float, Arrays]:
-        from minizha.training.optimizer import clip_by_global_norm
+        from minizha.training.optimizer import clipping_factor
         from minizha.training.step import loss_and_gradients
 
         metrics, gradients = loss_and_gradients(self.model, self.batch)
-        clipped, _ = clip_by_global_norm(gradients, LARGEST_NORM)
-        self.optimizer.step(clipped, RATE)
+        factor, _ = clipping_factor(gradients, LARGEST_NORM)
+        self.optimizer.step(gradients, RATE, factor)
         return float(metrics.word_loss + metrics.pair_loss), gradients
 
     def results(self) -> Arrays:
