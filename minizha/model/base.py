@@ -64,6 +64,7 @@ class ParameterisedModel:
         self._gradients: Tree | None = None
         self._gradient_lock = threading.Lock()  # threads may call backward on one model
         self._warned_of_length = False
+        self._one_backward = False  # whether the activations of a call serve one backward pass only
         rng = np.random.default_rng(integer("seed", seed, 0))
         shapes = self._parameter_shapes()
         loaders: dict[str, Callable[[], Array]] = {}
@@ -179,10 +180,12 @@ class ParameterisedModel:
 
     def replica(self, rng: Any) -> Self:
         """A model with the same parameters and mode, separate gradients, and ``rng`` for dropout: a
-        generator, or what draws as one does (:class:`~minizha.ops.dropout.RandomNumbers`)."""
+        generator, or what draws as one does (:class:`~minizha.ops.dropout.RandomNumbers`). Its outputs
+        have one backward pass each, which frees the activations on its way."""
         other = copy.copy(self)
         other._gradients = None
         other._rng = rng
+        other._one_backward = True
         return other
 
     def copy_with(self, **changes: Any) -> Self:

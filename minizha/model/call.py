@@ -25,7 +25,7 @@ from minizha.kernels.cores import keep_freed_memory
 from minizha.model.arguments import ArgumentChecker
 from minizha.model.input_gradients import hidden_gradients, input_gradients
 from minizha.model.inputs import TEXT, DecoderArguments, SharedArguments, read_inputs
-from minizha.model.outputs import Deferred, ModelOutput, ReturnedGradients
+from minizha.model.outputs import Deferred, FreedWhenRead, ModelOutput, ReturnedGradients
 from minizha.model.rows import nezha_by_rows, number_of_parts
 from minizha.nezha.body import Inputs, NezhaCache, nezha, nezha_backward
 from minizha.nezha.encoder import NezhaResult, Wanted
@@ -173,9 +173,7 @@ def begin(
     wanted = Wanted(attentions, decoder.use_cache and config.is_decoder, record)
     needed = Needed.BACKWARD if record else Needed.NOTHING
     if attentions or WATCHER.get() is not None or (record and shared.record is not None):
-        needed = (
-            Needed.EVERYTHING
-        )  # labels and train mode ask for gradients, record=True to read it
+        needed = Needed.EVERYTHING  # labels and train mode want gradients; record=True, to read it
     head_mask = None
     if shared.head_mask is not None:
         head_mask = checker.array("head_mask", shared.head_mask).shape
@@ -207,6 +205,9 @@ def run(call: Call, output_class: type[Output], *tasks: Task) -> Output | tuple:
     values["loss"] = functools.reduce(add, losses, None)
     if body_cache is None:  # nothing is recorded
         return _returned(call, output_class(values))
+    if model._one_backward:
+        layers: Any = FreedWhenRead(body_cache.encoder)
+        body_cache = body_cache._replace(encoder=layers)
     record = ModelCache(body_cache, tuple(caches), tuple(losses))
 
     def backward(upstream: dict[str, Any]) -> ReturnedGradients:

@@ -45,6 +45,16 @@ class Deferred:
         return self._value
 
 
+class FreedWhenRead(list):
+    """Caches of layers for a single backward pass: each is given up when it is read, so that the gradients
+    take the memory of the activations. At its end, a training step has no more than the gradients."""
+
+    def __getitem__(self, i: Any) -> Any:
+        cache = super().__getitem__(i)
+        self[i] = None
+        return cache
+
+
 class ModelOutput:
     """The fields of one forward pass; those that were not requested are None and have no index.
 

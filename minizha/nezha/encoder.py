@@ -196,14 +196,15 @@ def encoder_backward(d: NezhaResult, caches: Sequence[LayerCache], g: Tree) -> I
     """
     dx, dencoder, dpast, dmasks, dhidden = d.last_hidden_state, None, [], [], []
     for i in reversed(range(len(caches))):
+        cache = caches[i]
         if d.hidden_states:  # kept for these alone: they take memory
             dhidden.append(dx)
         upstream, past, masks = layer_upstream(d, i), None, (None, None)
         if dx is not None or upstream.attention.any_given or upstream.crossattention.any_given:
             if dx is None:
-                like_dx = caches[i].output.LayerNorm.normalised  # same shape, dtype and library
+                like_dx = cache.output.LayerNorm.normalised  # same shape, dtype and library
                 dx = namespace(like_dx).zeros_like(like_dx)
-            gradients = layer_backward(dx, caches[i], g.layer[str(i)], upstream)
+            gradients = layer_backward(dx, cache, g.layer[str(i)], upstream)
             dx, dencoder = gradients.x, add(dencoder, gradients.encoder_hidden_states)
             pairs = (gradients.past, gradients.cross_past)
             past = tuple(array for pair in pairs if pair is not None for array in pair)

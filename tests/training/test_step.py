@@ -229,3 +229,18 @@ def test_without_gradients_nothing_is_learnt():
         optimizer.step({n: np.zeros_like(p) for n, p in model.state_dict().items()}, 1e-2)
     counts = batch_metrics(model(**batch).record)
     assert int(counts.right_words) < counts.words / 2
+
+
+def test_a_step_frees_the_activations_of_each_layer_once_they_are_read(backend):
+    """The caches of a step's record serve one backward pass; those of a call by the user serve many."""
+    model, batch = (
+        NezhaForPreTraining(CONFIG, backend=backend),
+        make_batch(np.random.default_rng(0)),
+    )
+    step, call = (m(**batch) for m in (model.replica(None), model))
+    for out in (step, call):
+        assert all(cache is not None for cache in tuple(out.record.nezha.encoder))
+        out.backward()
+    assert [*step.record.nezha.encoder] == [None] * model.config.num_hidden_layers
+    assert all(cache is not None for cache in call.record.nezha.encoder)
+    call.backward()
