@@ -552,7 +552,7 @@ assert set(troops) & {"兵", "军"}
 #
 # * Tutorial 02: where positions enter, since the embeddings do not hold them.
 # * Tutorial 03: how to derive the gradient of this loss by hand, and check it.
-# * `minizha pretrain` trains for two and a half to six minutes on two cores, and saves a folder that
+# * `minizha pretrain` trains for two to six minutes on two cores, and saves a folder that
 #   this script can use. The released base model of NEZHA has twelve layers of 768 features.
 #
 # To try: hide a character of a sentence that you know. Fill `model.table` with zeros and repeat
