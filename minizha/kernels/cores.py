@@ -84,12 +84,13 @@ def one_thread() -> Iterator[None]:
 
     Several threads may be in such a block; the last one to leave puts the number back.
     """
-    token = _ONE_THREAD.set(True)
-    _blas.enter()
+    token, blas = _ONE_THREAD.set(True), _blas
+    blas.enter()
     try:
         yield
     finally:
-        _blas.leave()
+        if blas is _blas:  # not in a process that was forked in the block: it has begun anew
+            blas.leave()
         _ONE_THREAD.reset(token)
 
 

@@ -51,6 +51,10 @@ class FreedWhenRead(list):
 
     def __getitem__(self, i: Any) -> Any:
         cache = super().__getitem__(i)
+        if cache is None:
+            raise MinizhaError(
+                "backward: a replica's activations serve one backward pass; call it again"
+            )
         self[i] = None
         return cache
 

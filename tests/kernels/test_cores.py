@@ -202,6 +202,25 @@ def test_a_forked_process_shares_too():
     assert run(FORK, **environment) == [f"{IN_TWO} 2", "1", f"{IN_TWO} 2"]
 
 
+FORK_INSIDE = """
+with cores.one_thread():
+    child = os.fork()
+if child == 0:
+    print(cores._blas.users, cores.available_threads())
+    with cores.one_thread():
+        print(cores._blas.users, cores._get_threads(), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+print(cores._blas.users, cores.available_threads())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+def test_a_process_forked_inside_one_thread_begins_anew():
+    environment = {"OPENBLAS_NUM_THREADS": "2", "PYTHONWARNINGS": "ignore"}
+    assert run(FORK_INSIDE, **environment) == ["0 2", "1 1", "0 2"]
+
+
 @pytest.mark.parametrize("before", ["parts()", ""])
 def test_at_the_end_of_the_interpreter_no_thread_is_started(before):
     code = f"import atexit\n{before}\natexit.register(lambda: print(parts(), cores._get_threads()))"

@@ -244,3 +244,5 @@ def test_a_step_frees_the_activations_of_each_layer_once_they_are_read(backend):
     assert [*step.record.nezha.encoder] == [None] * model.config.num_hidden_layers
     assert all(cache is not None for cache in call.record.nezha.encoder)
     call.backward()
+    with pytest.raises(MinizhaError, match="a replica's activations serve one backward pass"):
+        step.backward()
