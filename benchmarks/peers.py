@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,29 @@ def read(arrays: Any) -> None:
         array.sum()
 
 
-class Minizha:
+class _Side:
+    """What is timed is the same in minizha and in Transformers."""
+
+    case: Case
+    folder: str
+    model: Any
+    model_class: Any
+    _outputs: Callable[[], Arrays]
+    _step: Callable[[], tuple[float, Arrays]]
+
+    def run(self) -> None:
+        """A forward pass, a step, or a model read from its folder."""
+        task = self.case.task
+        if task == "loading":
+            self.model = None  # so that there is never more than one
+            self.model = self.model_class.from_pretrained(self.folder)
+        elif task == "training":
+            self._step()
+        else:
+            read(self._outputs().values())
+
+
+class Minizha(_Side):
     """This package."""
 
     needs = ()
@@ -53,17 +76,6 @@ class Minizha:
 
         self.model.load_state_dict(load_file(stored(self.folder)))
         self.optimizer = AdamW(self.model, weight_decay=DECAY)
-
-    def run(self) -> None:
-        """A forward pass, a step, or a model read from its folder."""
-        task = self.case.task
-        if task == "loading":
-            self.model = None  # so that there is never more than one
-            self.model = self.model_class.from_pretrained(self.folder)
-        elif task == "training":
-            self._step()
-        else:
-            read(self._outputs().values())
 
     def _outputs(self) -> Arrays:
         out = self.model(**self.batch)
@@ -109,7 +121,7 @@ def step_results(loss: float, gradients: Arrays, before: Arrays, after: Arrays) 
     return found | {"loss": np.array([loss]), "change": change}
 
 
-class Transformers:
+class Transformers(_Side):
     """Transformers on torch, as it runs without further options."""
 
     needs = ("torch", "transformers")
@@ -153,17 +165,6 @@ class Transformers:
         for name, p in self.model.named_parameters():
             groups[name.endswith("bias") or "LayerNorm" in name]["params"].append(p)
         return groups
-
-    def run(self) -> None:
-        """The same as minizha's."""
-        task = self.case.task
-        if task == "loading":
-            self.model = None
-            self.model = self.model_class.from_pretrained(self.folder)
-        elif task == "training":
-            self._step()
-        else:
-            read(self._outputs().values())
 
     def _outputs(self) -> Arrays:
         with self.torch.inference_mode():

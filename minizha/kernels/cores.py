@@ -157,7 +157,7 @@ def _submit(work: Callable[[int, int], object], start: int, stop: int) -> Future
 
 
 def _after_fork() -> None:
-    """A forked process has neither the threads nor whoever had asked for one BLAS thread."""
+    """A forked process has none of the threads, and no caller inside of :func:`one_thread`."""
     global _blas
     if _blas.users and _set_threads is not None:
         _set_threads(_blas.before)

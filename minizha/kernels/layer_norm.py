@@ -90,7 +90,7 @@ def layer_norm_backward(
                 after(rows, dx)
 
     share(len(blocks), work)
-    dweight, dbias = sums.sum(axis=0)  # in one order, whoever computed the blocks
+    dweight, dbias = sums.sum(axis=0)  # in one order, whichever thread computed a block
     return dx_whole, dweight, dbias
 
 

@@ -112,7 +112,7 @@ def test_a_part_has_the_context_of_its_caller(threads):
 
 
 def test_several_threads_may_share_at_once(threads):
-    """Each has its own parts, whoever else is at work; and the number is put back after the last."""
+    """Each caller has its own parts, also beside others; the last one puts the number back."""
     meet = threading.Barrier(4, timeout=20)
 
     def one_call():
